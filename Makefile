@@ -1,0 +1,35 @@
+# `make demo` needs the lean runtime only; `make test` everything.
+PYTHON ?= python3
+SAMPLES := $(wildcard samples/*.mp4)
+DEMO := demo
+
+.PHONY: demo test clean
+
+demo: .venv/done
+	mkdir -p $(DEMO)
+	.venv/bin/mfer-edge infer $(firstword $(SAMPLES)) \
+		--video $(DEMO)/overlay.mp4 --plot $(DEMO)/timeline.png --json $(DEMO)/result.json
+	for clip in $(wordlist 2,9,$(SAMPLES)); do .venv/bin/mfer-edge infer $$clip; done
+	@echo "The clip with the result drawn: $(DEMO)/overlay.mp4; its timeline: $(DEMO)/timeline.png"
+
+test: .venv-test/done
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+	.venv-test/bin/python -m pytest
+
+.venv/done: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable '.[cpu]'
+	touch $@
+
+# facenet-pytorch and silero-vad pin or pull packages that have no place here; their weights and
+# their Python code serve as oracles without those.
+.venv-test/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	.venv-test/bin/python -m pip install --quiet --no-deps facenet-pytorch==2.6.0 silero-vad==6.2.3
+	touch $@
+
+clean:
+	rm -rf .venv .venv-test $(DEMO) build *.egg-info

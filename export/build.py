@@ -1,0 +1,112 @@
+"""From a checkpoint to a bundle: export every network, set its precision, prove it, save it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from export.assets import SILERO_VAD
+from export.graphs import compact_graphs, to_onnx
+from export.mtcnn import export_mtcnn
+from export.parity import Parity, ParityError, measure
+from export.precision import parameters_of, precision_of, quantize, store_half
+from mfer_edge.bundle import Bundle, Crop, EngineFile, Manifest, Weights, file_sha256, save_bundle
+from mfer_edge.engine import Engine
+from train.compact import MAX_STEPS, CompactModel
+from train.datasets import EMOTIONS
+from train.face_encoder import FACE_SIZE
+
+FACE_SCALE = 1.0
+"""MTCNN's box, made square, frames a face as FER-2013 does: over 275 of its pictures, put into
+larger ones, the picture's side was 0.96 (median) of the box's longer side."""
+
+LARGE = "audio"  # the network in which int8 products pay; the others are small or convolutions
+
+HALVED = ("face", "visual", "audio", "fusion")
+"""Networks whose weights may be rounded to half precision; MTCNN's choice between overlapping
+boxes of a face tips with less."""
+
+WEIGHTS = (
+    Weights("vad", "Silero VAD 6.2.3, 16 kHz sequence model (Silero Team)", "MIT"),
+    Weights("pnet, rnet, onet", "MTCNN, as shipped in facenet-pytorch 2.6.0", "MIT"),
+    Weights("audio (encoder)", "Whisper tiny.en (OpenAI)", "MIT"),
+    Weights("audio (arm), fusion", "trained here on RAVDESS speech", "CC BY-NC-SA 4.0"),
+    Weights("face, visual", "trained here on FER-2013", "non-commercial research"),
+)
+
+
+def build_compact(
+    model: CompactModel, precision: str, clips: Sequence[Path], out: Path, trained: bool = True
+) -> tuple[Bundle, Parity]:
+    """Export the compact model to a bundle and measure it against PyTorch.
+
+    Args:
+        precision: `fp32`, or `int8` (products with the speech encoder's weights in int8; the other
+            weights kept in half precision on disk).
+        clips: real clips for the parity check.
+        out: the bundle's folder; it is replaced only if every check passes.
+
+    Raises:
+        ParityError: the bundle is not what was trained.
+        BundleError: `out` can't be written, or something else is there.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        files = export_mtcnn(folder) | {"vad": folder / "vad.onnx"}
+        shutil.copyfile(SILERO_VAD, files["vad"])
+        for name, graph in compact_graphs(model).items():
+            files[name] = folder / f"{name}.onnx"
+            to_onnx(graph, files[name])
+        if precision == "int8":
+            quantize(files[LARGE])
+            for name in HALVED:
+                store_half(files[name])
+
+        manifest = _manifest({name: _engine_file(path) for name, path in files.items()}, trained)
+        draft = save_bundle(folder / "bundle", manifest, files)
+        parity = measure(draft, model, clips)
+        if failures := parity.failures(precision):
+            raise ParityError(f"the {precision} export failed: " + "; ".join(failures))
+        manifest = replace(manifest, parity=parity.figures())
+        return save_bundle(out, manifest, files), parity
+
+
+def _engine_file(path: Path) -> EngineFile:
+    model = onnx.load(path)
+    engine = Engine(path, ["CPUExecutionProvider"], threads=1)
+    return EngineFile(
+        file=path.name,
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        parameters=parameters_of(model),
+        precision=precision_of(model),
+        inputs=tuple(engine.inputs),
+        outputs=tuple(engine.outputs),
+    )
+
+
+def _manifest(engines: dict[str, EngineFile], trained: bool) -> Manifest:
+    return Manifest(
+        name="compact",
+        labels=EMOTIONS,
+        precision=engines[LARGE].precision,
+        trained=trained,
+        window_s=4.0,
+        hop_s=1.0,
+        max_window_s=MAX_STEPS / 50,
+        frame_rate=5.0,
+        min_speech_s=0.4,
+        crop=Crop(FACE_SIZE, FACE_SCALE),
+        engines=engines,
+        weights=WEIGHTS,
+        parity={},
+        notes=(
+            "The visual arm learned from pictures, not video, and the voices are actors': "
+            "see the model card.",
+        ),
+    )

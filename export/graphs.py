@@ -1,0 +1,115 @@
+"""The compact model's networks as ONNX graphs that take raw things and give scores."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.gru import OnnxGru
+from export.onnx_file import OPSET, quiet_exporter, save_onnx
+from train.compact import AUDIO_WIDTH, MAX_STEPS, VISUAL_WIDTH, CompactModel
+from train.face_encoder import FACE_EMBEDDING, FACE_SIZE
+
+STEP = 320  # samples in a step of the speech encoder
+MAX_FACES = 1024  # in one call
+MAX_FRAMES = 1024  # in one window
+
+
+class _Calls(nn.Module):
+    """A module whose forward is a function of another module's parts."""
+
+    def __init__(self, owner: nn.Module, forward: Callable[..., tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.owner = owner
+        self._forward_of_owner = forward
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        return self._forward_of_owner(*arrays)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network to export: a function of named arrays that gives named arrays."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]  # by name, an example each
+    outputs: tuple[str, ...]
+    varying: Mapping[str, Mapping[int, tuple[str, int, int]]]
+    """For each input, its dimensions that vary: their name, least and greatest size."""
+
+
+def compact_graphs(model: CompactModel) -> dict[str, Graph]:
+    """The compact model's own networks, by the names that a bundle gives them."""
+    model = copy.deepcopy(model)
+    model.visual.gru = OnnxGru(model.visual.gru)  # type: ignore[assignment]
+    model.audio.arm.gru = OnnxGru(model.audio.arm.gru)  # type: ignore[assignment]
+
+    def face(faces: Tensor) -> tuple[Tensor, ...]:
+        return (model.embed_faces(faces),)
+
+    def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
+        state = model.embed_face_sequence(embeddings)
+        return model.visual_scores(state), state
+
+    def audio(wave: Tensor) -> tuple[Tensor, ...]:
+        state = model.embed_speech(wave)
+        return model.audio_scores(state), state
+
+    def fusion(visual: Tensor, audio: Tensor) -> tuple[Tensor, ...]:
+        return (model.fused_scores(visual, audio),)
+
+    return {
+        "face": Graph(
+            _Calls(model, face),
+            {"faces": torch.zeros(3, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)},
+            ("embedding",),
+            {"faces": {0: ("faces", 1, MAX_FACES)}},
+        ),
+        "visual": Graph(
+            _Calls(model, visual),
+            {"embeddings": torch.zeros(1, 7, FACE_EMBEDDING)},
+            ("scores", "embedding"),
+            {"embeddings": {1: ("frames", 1, MAX_FRAMES)}},
+        ),
+        "audio": Graph(
+            _Calls(model, audio),
+            {"wave": torch.zeros(1, 24_000)},
+            ("scores", "embedding"),
+            {"wave": {1: ("samples", 4 * STEP, MAX_STEPS * STEP)}},
+        ),
+        "fusion": Graph(
+            _Calls(model, fusion),
+            {"visual": torch.zeros(1, VISUAL_WIDTH), "audio": torch.zeros(1, AUDIO_WIDTH)},
+            ("scores",),
+            {},
+        ),
+    }
+
+
+def to_onnx(graph: Graph, path: Path) -> None:
+    """Export a network in float32, with nothing in the file that depends on this machine."""
+    shapes = {
+        name: {
+            dimension: torch.export.Dim(label, min=least, max=most)
+            for dimension, (label, least, most) in graph.varying.get(name, {}).items()
+        }
+        for name in graph.inputs
+    }
+    with quiet_exporter():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            tuple(graph.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=(tuple(shapes.values()),),
+            verbose=False,
+        )
+    assert program is not None
+    save_onnx(program.model_proto, path)

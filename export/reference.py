@@ -1,0 +1,59 @@
+"""The compact model in PyTorch behind the runtime's own chain: what an export is measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.assets import SILERO_VAD
+from export.mtcnn import load_mtcnn
+from mfer_edge.engine import Engine, Network
+from train.compact import CompactModel
+
+
+class TorchNetwork:
+    """A PyTorch function with an engine's manners: named arrays in, named arrays out."""
+
+    def __init__(self, outputs: tuple[str, ...], function: Callable[..., tuple[Tensor, ...]]):
+        self._outputs = outputs
+        self._function = function
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the function without gradients."""
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        with torch.inference_mode():
+            results = self._function(**tensors)
+        return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+
+
+def reference_networks(model: CompactModel) -> dict[str, Network]:
+    """Every network of a bundle in PyTorch, but for Silero's, which is published as ONNX."""
+    model.eval()
+
+    def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
+        state = model.embed_face_sequence(embeddings)
+        return model.visual_scores(state), state
+
+    def audio(wave: Tensor) -> tuple[Tensor, ...]:
+        state = model.embed_speech(wave)
+        return model.audio_scores(state), state
+
+    mtcnn = load_mtcnn()
+    judgement = ("probability", "offsets")
+    return {
+        "vad": Engine(SILERO_VAD, ["CPUExecutionProvider"], threads=1),
+        "pnet": TorchNetwork(judgement, lambda image: mtcnn["pnet"](image)),
+        "rnet": TorchNetwork(judgement, lambda candidates: mtcnn["rnet"](candidates)),
+        "onet": TorchNetwork(
+            (*judgement, "landmarks"), lambda candidates: mtcnn["onet"](candidates)
+        ),
+        "face": TorchNetwork(("embedding",), lambda faces: (model.embed_faces(faces),)),
+        "visual": TorchNetwork(("scores", "embedding"), visual),
+        "audio": TorchNetwork(("scores", "embedding"), audio),
+        "fusion": TorchNetwork(
+            ("scores",), lambda visual, audio: (model.fused_scores(visual, audio),)
+        ),
+    }

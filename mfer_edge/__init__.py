@@ -1,0 +1,52 @@
+"""Emotion recognition from face and voice, at the edge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mfer_edge.errors import BundleError, EngineError, MediaError, MferError
+    from mfer_edge.pipeline import Pipeline
+    from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
+    from mfer_edge.session import Session, Windows
+
+__all__ = [
+    "Analysis",
+    "BundleError",
+    "EngineError",
+    "MediaError",
+    "MferError",
+    "Overall",
+    "Pipeline",
+    "Reading",
+    "Session",
+    "Timing",
+    "Track",
+    "Windows",
+]
+
+_HOME = {
+    "BundleError": "errors",
+    "EngineError": "errors",
+    "MediaError": "errors",
+    "MferError": "errors",
+    "Pipeline": "pipeline",
+    "Analysis": "results",
+    "Overall": "results",
+    "Reading": "results",
+    "Timing": "results",
+    "Track": "results",
+    "Session": "session",
+    "Windows": "session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Public names load their module on first use: `mfer-edge --help` needs none of them.
+    if name not in _HOME:
+        raise AttributeError(f"module 'mfer_edge' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mfer_edge.{_HOME[name]}"), name)

@@ -1,0 +1,188 @@
+"""Clips out: new pictures in H.264, beside the sound of the clip they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.codec.codec import UnknownCodecError
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
+
+from mfer_edge.errors import OutputError
+
+ENCODERS = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"b": "8000000"}}
+"""The encoders with their options; the first that FFmpeg was built with is taken."""
+
+TICKS = 60_000  # a second: whole for 24, 25, 30, 50, 60, 29.97, 59.94 Hz; MPEG-4 ends at 65 535
+DEFAULT_RATE = 25  # pictures a second, to plan with where the source does not say
+MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac")  # what players expect in an mp4: copied as is
+AAC_RATE = 48_000  # Hz, for sound at a rate that AAC does not have
+AAC_FRAME = 1024  # samples
+
+
+class ClipWriter:
+    """Writes an mp4 picture by picture, with the source's sound up to each picture's time.
+
+    Args:
+        out: what to write.
+        source: the clip that the pictures were made from.
+
+    Raises:
+        OutputError: FFmpeg has no encoder for it.
+        av.error.FFmpegError: the file can't be written; so do the methods.
+    """
+
+    def __init__(self, out: Path, source: Path) -> None:
+        self._encoder = _encoder()
+        self._source = av.open(f"file:{source}")
+        self._target = av.open(f"file:{out}", "w", format="mp4", options={"movflags": "+faststart"})
+        self._video: VideoStream | None = None
+        self._sound: Iterator[Packet] = iter(())
+        self._next_sound: Packet | None = None
+        self._last = -1  # tick of the last picture
+
+    def __enter__(self) -> ClipWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None and self._video is not None:
+                self._target.mux(self._video.encode(None))
+                self._mux_sound(float("inf"))
+        finally:
+            self._source.close()
+            self._target.close()
+
+    def write(self, image: np.ndarray, time_s: float) -> None:
+        """Add the next picture: (height, width, 3) uint8 BGR, at seconds from the start."""
+        image = _even(image)
+        video = self._video or self._begin(image)
+        # Pictures that round to one tick still follow each other.
+        self._last = max(round(time_s * TICKS), self._last + 1)
+        frame = VideoFrame.from_ndarray(image, format="bgr24").reformat(
+            video.width, video.height, "yuv420p",
+            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
+        )  # fmt: skip
+        frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
+        frame.duration = round(TICKS / (video.codec_context.framerate or DEFAULT_RATE))
+        self._mux_sound(time_s)
+        self._target.mux(video.encode(frame))
+
+    def _begin(self, image: np.ndarray) -> VideoStream:
+        height, width = image.shape[:2]
+        streams = self._source.streams
+        source = next(s for s in streams.video if not s.disposition & Disposition.attached_pic)
+        video = self._target.add_stream(
+            self._encoder, source.average_rate or DEFAULT_RATE, ENCODERS[self._encoder]
+        )
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        context = video.codec_context
+        context.time_base = Fraction(1, TICKS)
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        if shape := source.sample_aspect_ratio:
+            on_its_side = (source.width > source.height) != (width > height)
+            context.sample_aspect_ratio = 1 / shape if on_its_side else shape
+        self._video = video
+        if heard := next((s for s in streams.audio if s.codec_context), None):
+            self._sound = _sound(self._source, heard, self._target)
+        return video
+
+    def _mux_sound(self, until_s: float) -> None:
+        while True:
+            packet = self._next_sound or next(self._sound, None)
+            self._next_sound = packet
+            if packet is None or float((packet.pts or 0) * packet.time_base) > until_s:
+                return
+            self._next_sound = None
+            self._target.mux(packet)
+
+
+def _encoder() -> str:
+    for name in ENCODERS:
+        with suppress(UnknownCodecError):
+            return av.Codec(name, "w").name
+    raise OutputError(f"this build of FFmpeg has no encoder for video: {' or '.join(ENCODERS)}")
+
+
+def _even(image: np.ndarray) -> np.ndarray:
+    """Repeat the last row or column of a picture that has an odd number of them."""
+    height, width = image.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return image
+    return cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+
+
+def _sound(
+    source: InputContainer, stream: AudioStream, target: OutputContainer
+) -> Iterator[Packet]:
+    """Packets of the sound for a new stream of the target, timed from the clip's start."""
+    start_s = Fraction(source.start_time or 0, av.time_base)
+    context = stream.codec_context
+    if context.codec.canonical_name in MP4_SOUND:
+        return _copied(_packets(source, stream), target.add_stream_from_template(stream), start_s)
+    rate = context.rate if context.rate in (av.Codec("aac", "w").audio_rates or ()) else AAC_RATE
+    encoded = target.add_stream("aac", rate)
+    encoded.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+    return _encoded(_packets(source, stream), encoded, start_s)
+
+
+def _packets(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
+    with suppress(av.error.FFmpegError, IndexError):  # as `Clip`: what follows can't be read
+        yield from source.demux(stream)
+
+
+def _copied(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -> Iterator[Packet]:
+    last: int | None = None
+    for packet in packets:
+        if packet.dts is None or (last is not None and packet.dts <= last):
+            continue  # the end of the file, or damage
+        last = packet.dts
+        start = round(start_s / packet.time_base)
+        packet.pts = (packet.dts if packet.pts is None else packet.pts) - start
+        packet.dts -= start
+        packet.stream = target
+        yield packet
+
+
+def _encoded(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -> Iterator[Packet]:
+    rate = target.codec_context.rate
+    resampler = AudioResampler("fltp", target.layout, rate, AAC_FRAME)
+    start, end = round(start_s * rate), 0  # samples; the end is that of the sound so far
+    for frame in chain(_decoded(packets), [None]):
+        for piece in resampler.resample(frame):
+            piece.pts = end if piece.pts is None else max(piece.pts - start, end)
+            piece.time_base = Fraction(1, rate)
+            end = piece.pts + piece.samples
+            yield from target.encode(piece)
+    yield from target.encode(None)
+
+
+def _decoded(packets: Iterator[Packet]) -> Iterator[AudioFrame]:
+    for packet in packets:
+        with suppress(av.error.FFmpegError):  # a damaged packet
+            for frame in packet.decode():
+                if isinstance(frame, AudioFrame):
+                    yield frame

@@ -1,0 +1,301 @@
+"""Clips in: one decoding pass gives pictures at a fixed rate and 16 kHz mono sound."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mfer_edge.errors import MediaError
+from mfer_edge.vad import SAMPLE_RATE
+
+MAX_DRIFT_S = 0.1  # sound that is further than this from its time stamp is moved there
+MAX_OVERLAP_S = 1.0  # a time stamp further back than this starts a new count, or is damaged
+MAX_JUMP_S = 60.0  # and so does one this far past all that was read and the header tells of
+MAX_TOLD_S = 86_400.0  # a header that tells of more is damaged
+MAX_FRAME_S = 1.0  # a frame that tells of a longer time is damaged, or the last of a slide show
+SOUND_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and FFmpeg would take GBs for them
+SILENCE_BLOCK = SAMPLE_RATE  # samples of silence given at a time
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame of the video."""
+
+    time_s: float  # from the clip's start
+    image: np.ndarray  # (height, width, 3) uint8, BGR
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The next stretch of the sound; stretches follow each other without gaps."""
+
+    samples: np.ndarray  # (n,) float32, 16 kHz, mono; full scale is [-1, 1]
+
+
+class Clip:
+    """An opened file. Iterating decodes it, holding a few frames at a time; this works once.
+
+    Pictures come in order of time, and so does sound; how the two are interleaved is the file's
+    choice. FFmpeg's own messages are not printed: what matters is raised or counted.
+
+    Args:
+        path: any container that FFmpeg reads.
+        frame_rate: pictures wanted per second of video. The first frame shown at or after each
+            1/frame_rate tick is taken, so a slower video gives each of its frames once. None
+            leaves the video undecoded and gives the sound alone.
+
+    Attributes:
+        duration_s: by the container's header, 0 if that doesn't tell; once all is decoded, what
+            was there.
+        has_video, has_audio: whether the clip has such a track.
+        missing_s: how much less that was than by the header. A file that was cut off shows here;
+            but some headers only guess.
+        damaged: packets so far that were cut off, undecodable, or had an impossible time stamp.
+
+    Raises:
+        MediaError: the file is missing, not readable, or holds neither video nor sound. While
+            iterating: nothing could be decoded, the sound is not finite, or it is not the first
+            time.
+    """
+
+    def __init__(self, path: Path | str, frame_rate: float | None = 5.0) -> None:
+        self.path = Path(path)
+        self.damaged = 0
+        self._frame_rate = frame_rate
+        self._spent = self._closed = False
+        self._container = _open(self.path)
+        streams = self._container.streams
+        # A cover picture in a music file is no video track; a codec that FFmpeg doesn't know has
+        # no context.
+        videos = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
+        self._video = next((s for s in videos if s.codec_context), None)
+        self._audio = next((s for s in streams.audio if s.codec_context), None)
+        self.has_video, self.has_audio = self._video is not None, self._audio is not None
+        if not self.has_video and not self.has_audio:
+            self._container.close()
+            raise MediaError(f"{self.path}: no video and no sound that can be decoded")
+        self._tracks = [s for s in (frame_rate and self._video, self._audio) if s]
+        start_s = (self._container.start_time or 0) / av.time_base
+        self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
+        told_s = (self._container.duration or 0) / av.time_base
+        self.duration_s = told_s if told_s < MAX_TOLD_S else 0.0
+        self.missing_s = 0.0
+        if self._video is not None:
+            self._video.thread_type = "AUTO"
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closed = True
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Picture | Sound]:
+        if self._spent:
+            raise MediaError(f"{self.path}: was read already; open it again")
+        self._spent = True
+        pictures = _Sampler(self._frame_rate or 0.0, self._video)
+        sound = _MonoLine(self.path)
+        video_s, decoded = 0.0, 0  # the end of the video so far
+        for frame in self._frames():
+            decoded += 1
+            reached_s = max(video_s, sound.end_s)
+            if isinstance(frame, VideoFrame):
+                time_s = self._time_s(frame, video_s, reached_s)
+                time_s = video_s if time_s is None else max(0.0, time_s)
+                video_s = max(video_s, time_s + _length_s(frame, self._video))
+                if pictures.wants(time_s):
+                    yield Picture(time_s, _upright(frame))
+            else:
+                time_s = self._time_s(frame, sound.end_s, reached_s)
+                for samples in sound.push(frame, time_s):
+                    yield Sound(samples)
+        for samples in sound.flush():
+            yield Sound(samples)
+        if self._tracks and decoded == 0:
+            raise MediaError(f"{self.path}: nothing in this file could be decoded")
+        told_s, self.duration_s = self.duration_s, max(video_s, sound.given / SAMPLE_RATE)
+        self.missing_s = max(0.0, told_s - self.duration_s) if self._frame_rate else 0.0
+
+    def _time_s(
+        self, frame: VideoFrame | AudioFrame, expected_s: float, reached_s: float
+    ) -> float | None:
+        """When a frame is due, from the clip's start; None if it doesn't tell."""
+        if frame.time is None:
+            return None
+        time_s = frame.time - self._start_s[type(frame)]
+        latest_s = max(reached_s, self.duration_s) + MAX_JUMP_S
+        if not expected_s - MAX_OVERLAP_S <= time_s <= latest_s:
+            self.damaged += 1
+            time_s = expected_s
+            self._start_s[type(frame)] = frame.time - time_s
+        return time_s
+
+    def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                usable = isinstance(frame, VideoFrame) or _can_be_mixed(frame)
+                self.damaged += frame.is_corrupt or not usable
+                if usable:
+                    yield frame
+
+    def _packets(self) -> Iterator[Packet]:
+        packets = self._container.demux(*self._tracks)
+        while self._tracks:
+            if self._closed:  # FFmpeg would crash
+                raise MediaError(f"{self.path}: was closed while it was read")
+            try:
+                yield next(packets)
+            except (StopIteration, IndexError):  # PyAV's end if a track first showed midway
+                return
+            except av.error.FFmpegError:  # the file can't be read from here on
+                self.damaged += 1
+                break
+        for track in self._tracks:
+            last = Packet()  # an empty packet makes the decoder give what it still holds
+            last.stream, last.time_base = track, track.time_base
+            yield last
+
+
+def read_sound(path: Path | str) -> np.ndarray:
+    """Decode the whole sound of a clip: (n,) float32, 16 kHz, mono; empty without a sound track.
+
+    Raises:
+        MediaError: as `Clip`.
+    """
+    with Clip(path, frame_rate=None) as clip:
+        pieces = [item.samples for item in clip if isinstance(item, Sound)]
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+
+class _Sampler:
+    """Chooses the frames to keep, by presentation time."""
+
+    def __init__(self, rate: float, stream: VideoStream | None) -> None:
+        self._rate = rate
+        self._tick = 0  # the next picture is due at tick / rate
+        # Time stamps are rounded to the stream's unit: in Matroska to a millisecond.
+        unit = stream.time_base if stream is not None else None
+        self._slack_s = 1e-6 + float(unit or 0) / 2
+
+    def wants(self, time_s: float) -> bool:
+        reached = int((time_s + self._slack_s) * self._rate)
+        if reached < self._tick:
+            return False
+        self._tick = reached + 1
+        return True
+
+
+class _MonoLine:
+    """Turns decoded sound into one gapless 16 kHz mono line that starts at the clip's start."""
+
+    def __init__(self, path: Path) -> None:
+        self.given = 0  # samples
+        self.end_s = 0.0  # where the next frame belongs if nothing is missing
+        self._path = path
+        self._form: tuple[str, str, int] | None = None  # of the frames that came last
+        self._resampler = _resampler()
+        self._heard = 0  # samples to come that lie before the end of the line
+
+    def push(self, frame: AudioFrame, time_s: float | None) -> Iterator[np.ndarray]:
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        drift_s = 0.0 if time_s is None else time_s - self.end_s
+        if form != self._form or abs(drift_s) > MAX_DRIFT_S:
+            yield from self.flush()
+            yield from self._move(self.end_s + drift_s)
+            self._form, self._resampler = form, _resampler()
+        self.end_s += frame.samples / frame.sample_rate
+        for resampled in self._resampler.resample(frame):
+            yield from self._add(resampled)
+
+    def flush(self) -> Iterator[np.ndarray]:
+        for resampled in self._resampler.resample(None):
+            yield from self._add(resampled)
+
+    def _move(self, time_s: float) -> Iterator[np.ndarray]:
+        """Continue at another time: fill up to it with silence, or leave out what was heard."""
+        self.end_s = time_s
+        missing = round(time_s * SAMPLE_RATE) - self.given
+        self._heard = max(0, -missing)
+        for start in range(0, missing, SILENCE_BLOCK):
+            silence = np.zeros(min(SILENCE_BLOCK, missing - start), np.float32)
+            self.given += len(silence)
+            yield silence
+
+    def _add(self, frame: AudioFrame) -> Iterator[np.ndarray]:
+        samples = frame.to_ndarray()[0]
+        if not np.isfinite(samples).all():
+            raise MediaError(f"{self._path}: the sound holds NaN or infinite samples")
+        samples, self._heard = samples[self._heard :], max(0, self._heard - len(samples))
+        if len(samples):
+            self.given += len(samples)
+            yield samples
+
+
+def _resampler() -> AudioResampler:
+    # Without a limit FFmpeg adds stereo up, 3 dB too loud, and 5.1 channels far over full scale.
+    return AudioResampler(
+        format="flt", layout="mono", rate=SAMPLE_RATE, options={"rematrix_maxval": "1"}
+    )
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"{path}: {error.strerror or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{path}: a folder, not a clip")
+    if not os.access(path, os.R_OK):
+        raise MediaError(f"{path}: no permission to read it")
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise MediaError(f"{path}: the file is empty")
+    unreadable = MediaError(f"{path}: not a video or sound file, or one that was cut off")
+    try:
+        # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol.
+        container = av.open(f"file:{path}")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise unreadable from error
+    if container.format.name == "tty":  # FFmpeg plays any text as a film
+        container.close()
+        raise unreadable
+    return container
+
+
+def _length_s(frame: VideoFrame, stream: VideoStream | None) -> float:
+    rate = stream.average_rate if stream is not None else None
+    length_s = float(frame.duration * frame.time_base) if frame.time_base else 0.0
+    return min(length_s or (float(1 / rate) if rate else 0.0), MAX_FRAME_S)
+
+
+def _can_be_mixed(frame: AudioFrame) -> bool:
+    """Whether FFmpeg can bring the sound to 16 kHz mono."""
+    # It guesses what up to eight channels are when the file doesn't tell.
+    known = frame.layout.nb_channels <= 8 or not frame.layout.name.endswith(" channels")
+    return known and frame.sample_rate in SOUND_RATES
+
+
+def _upright(frame: VideoFrame) -> np.ndarray:
+    """The picture as a player shows it: phones store it on its side with a note to turn it."""
+    image = frame.to_ndarray(format="bgr24")
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

@@ -1,0 +1,321 @@
+"""A session takes pictures and sound as they come and gives readings: here, time passes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfer_edge.audio import ArmOutput, AudioArm, SpeechBuffer
+from mfer_edge.bundle import Manifest
+from mfer_edge.engine import Network
+from mfer_edge.fusion import Fusion
+from mfer_edge.mtcnn import FaceBox, FaceDetector
+from mfer_edge.results import Reading, Scores, Sighting, Track
+from mfer_edge.tracker import FaceTracker
+from mfer_edge.vad import SAMPLE_RATE
+from mfer_edge.visual import VisualArm, crop_face
+
+MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
+
+STAGES = ("decode", "vad", "detect", "visual", "audio", "fusion")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A bundle's parts, ready to run."""
+
+    manifest: Manifest
+    vad: Network
+    detector: FaceDetector
+    visual: VisualArm
+    audio: AudioArm
+    fusion: Fusion
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How time is cut into readings, and of which faces."""
+
+    window_s: float
+    hop_s: float  # from the start of one window to that of the next
+    faces: str = "main"  # or "all"
+
+
+class Stopwatch:
+    """Adds up the time that each stage takes."""
+
+    def __init__(self) -> None:
+        self.stages_s = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages_s[stage] += time.perf_counter() - start
+
+
+@dataclass
+class _Face:
+    """One face in one frame."""
+
+    track: int
+    box: FaceBox
+    crop: np.ndarray  # (size, size) uint8
+    embedding: np.ndarray | None = None  # (width,), made when the first window needs it
+
+
+@dataclass(frozen=True)
+class _Frame:
+    time_s: float
+    faces: list[_Face]
+
+
+@dataclass(frozen=True)
+class _Window:
+    start_s: float
+    end_s: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class _Heard:
+    output: ArmOutput | None  # None where there was too little speech
+    speech_s: float
+
+
+_SILENCE = _Heard(None, 0.0)
+
+
+class Session:
+    """Pushes pictures and sound in, gives readings out.
+
+    A window's reading is ready once both video and sound have reached its end. It depends on what
+    the window holds alone, not on how the stream was cut into pushes, so a file and a live source
+    give the same readings. Memory holds one window.
+
+    Args:
+        chain: what to run.
+        windows: how to cut time.
+        has_video, has_audio: whether pictures, sound, are going to come.
+        keep_sightings: remember where every face was, to draw it.
+
+    Raises:
+        ValueError: the windows are not positive, or longer than the networks take.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        windows: Windows,
+        has_video: bool = True,
+        has_audio: bool = True,
+        keep_sightings: bool = False,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        check_windows(windows, chain.manifest)
+        self.stopwatch = stopwatch or Stopwatch()
+        self.sightings: list[Sighting] = []
+        self._chain = chain
+        self._windows = windows
+        self._has_video, self._has_audio = has_video, has_audio
+        self._keep_sightings = keep_sightings
+        self._tracker = FaceTracker()
+        self._frames: deque[_Frame] = deque()
+        self._speech = SpeechBuffer(chain.vad)
+        self._video_s: float | None = None  # time of the latest picture
+        self._done = 0  # windows given
+        self._ready: list[Reading] = []
+        self._closed = False
+
+    def push_frame(self, image: np.ndarray, time_s: float) -> None:
+        """Add the next picture: (height, width, 3) uint8 BGR, at seconds from the start.
+
+        Pictures should come at the bundle's frame rate, in order of time.
+
+        Raises:
+            ValueError: the picture has another form, or is not later than the one before.
+        """
+        self._check_open()
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"a picture is (height, width, 3) uint8, not {image.shape}")
+        if self._video_s is not None and time_s <= self._video_s:
+            raise ValueError(f"the picture at {time_s} s is not later than the one before")
+        self._video_s = time_s
+        self._give_windows()  # those that end at or before this picture
+        with self.stopwatch("detect"):
+            boxes = self._chain.detector(image)
+            tracks = self._tracker.update(time_s, boxes)
+            spec = self._chain.manifest.crop
+            faces = [
+                _Face(track, box, crop_face(image, box, spec))
+                for track, box in zip(tracks, boxes, strict=True)
+            ]
+        self._frames.append(_Frame(time_s, faces))
+        if self._keep_sightings:
+            self.sightings += [
+                Sighting(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
+                for f in faces
+            ]
+
+    def push_audio(self, samples: np.ndarray) -> None:
+        """Add the next (n,) float32 samples in [-1, 1], 16 kHz, mono; any number of them.
+
+        Raises:
+            ValueError: the samples have another form, or are not all finite.
+        """
+        self._check_open()
+        if samples.ndim != 1 or samples.dtype != np.float32:
+            raise ValueError(f"sound is (n,) float32, not {samples.shape} {samples.dtype}")
+        if not np.isfinite(samples).all():
+            raise ValueError("the sound holds NaN or infinite samples")
+        self._speech.push(samples)
+        self._give_windows()
+
+    def readings(self) -> list[Reading]:
+        """Give the readings that have become ready since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def tracks(self) -> tuple[Track, ...]:
+        """Every face so far."""
+        return self._tracker.tracks()
+
+    def close(self, end_s: float | None = None) -> None:
+        """End the stream; what is left of it makes a last window.
+
+        A stream shorter than a window is one window. Of a longer one, the last window ends with
+        it, unless less than half a hop would be new.
+
+        Args:
+            end_s: how long the stream was; by default as far as pictures and sound went.
+        """
+        if self._closed:
+            return
+        if end_s is None:
+            frame_s = 1 / self._chain.manifest.frame_rate
+            video_s = 0.0 if self._video_s is None else self._video_s + frame_s
+            end_s = max(video_s, self._speech.end / SAMPLE_RATE)
+        window_s, hop_s = self._windows.window_s, self._windows.hop_s
+        while self._window_end() <= end_s:
+            self._give(self._window_end() - window_s, self._window_end(), last=False)
+            self._done += 1
+        left_s = end_s - (self._window_end() - hop_s) if self._done else end_s
+        if left_s > 0 and (self._done == 0 or left_s >= hop_s / 2):
+            self._give(max(0.0, end_s - window_s), end_s, last=True)
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the session is closed")
+
+    def _window_end(self) -> float:
+        return self._done * self._windows.hop_s + self._windows.window_s
+
+    def _reached_s(self) -> float:
+        """How far both pictures and sound have come."""
+        came = []
+        if self._has_video:
+            came.append(self._video_s or 0.0)
+        if self._has_audio:
+            came.append(self._speech.end / SAMPLE_RATE)
+        return max(min(came), max(came) - MAX_LAG_S) if came else 0.0
+
+    def _give_windows(self) -> None:
+        while self._window_end() <= self._reached_s():
+            end_s = self._window_end()
+            self._give(end_s - self._windows.window_s, end_s, last=False)
+            self._done += 1
+
+    def _give(self, start_s: float, end_s: float, last: bool) -> None:
+        while self._frames and self._frames[0].time_s < start_s:
+            self._frames.popleft()
+        frames = [f for f in self._frames if f.time_s < end_s or last]
+        seen = _faces_by_track(frames)
+        main = max(seen, key=lambda track: sum(f.box.area for f in seen[track]), default=None)
+        window = _Window(start_s, end_s, len(frames))
+        heard = self._hear(start_s, end_s, last)
+        faces = [] if main is None else seen.pop(main)
+        self._ready.append(self._read(window, main, faces, heard, main=True))
+        if self._windows.faces == "all":
+            for track in sorted(seen):
+                # Which face speaks is not known: the voice goes with the main one.
+                self._ready.append(self._read(window, track, seen[track], _SILENCE, main=False))
+
+    def _hear(self, start_s: float, end_s: float, last: bool) -> _Heard:
+        start, end = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
+        end = min(end, self._speech.end)
+        if end <= start:
+            return _SILENCE
+        with self.stopwatch("vad"):
+            speech = self._speech.speech(start, end, last)
+        speech_s = len(speech) / SAMPLE_RATE
+        if speech_s < self._chain.manifest.min_speech_s:
+            return _Heard(None, speech_s)
+        with self.stopwatch("audio"):
+            return _Heard(self._chain.audio(speech), speech_s)
+
+    def _see(self, faces: list[_Face]) -> ArmOutput | None:
+        if not faces:
+            return None
+        with self.stopwatch("visual"):
+            fresh = [face for face in faces if face.embedding is None]
+            if fresh:
+                embeddings = self._chain.visual.embed(np.stack([face.crop for face in fresh]))
+                for face, embedding in zip(fresh, embeddings, strict=True):
+                    face.embedding = embedding
+            embedded = [face.embedding for face in faces if face.embedding is not None]
+            return self._chain.visual(np.stack(embedded))
+
+    def _read(
+        self, window: _Window, track: int | None, faces: list[_Face], heard: _Heard, main: bool
+    ) -> Reading:
+        visual = self._see(faces)
+        with self.stopwatch("fusion"):
+            scores = self._chain.fusion(visual, heard.output)
+        return Reading(
+            start_s=window.start_s,
+            end_s=window.end_s,
+            track=track,
+            main=main,
+            scores=self._named(scores),
+            visual=self._named(visual.scores if visual else None),
+            audio=self._named(heard.output.scores if heard.output else None),
+            frames=window.frames,
+            faces=len(faces),
+            speech_s=heard.speech_s,
+        )
+
+    def _named(self, scores: np.ndarray | None) -> Scores | None:
+        if scores is None:
+            return None
+        return dict(zip(self._chain.manifest.labels, map(float, scores), strict=True))
+
+
+def check_windows(windows: Windows, manifest: Manifest) -> None:
+    """Refuse windows that the networks can't take.
+
+    Raises:
+        ValueError: with one line that says why.
+    """
+    if not 0 < windows.hop_s <= windows.window_s:
+        raise ValueError(f"the hop is {windows.hop_s} s: it must be over 0 and at most the window")
+    if windows.window_s > manifest.max_window_s:
+        raise ValueError(
+            f"a window of {windows.window_s} s is longer than the {manifest.max_window_s} s "
+            f"that the bundle {manifest.name} takes"
+        )
+
+
+def _faces_by_track(frames: list[_Frame]) -> dict[int, list[_Face]]:
+    seen: dict[int, list[_Face]] = {}
+    for frame in frames:
+        for face in frame.faces:
+            seen.setdefault(face.track, []).append(face)
+    return seen

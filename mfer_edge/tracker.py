@@ -1,0 +1,74 @@
+"""Who is who over time: boxes of one frame joined to the faces of the frames before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mfer_edge.mtcnn import FaceBox
+from mfer_edge.results import Track
+
+MIN_OVERLAP = 0.2  # intersection over union: a turned head at 5 frames a second still has it
+FORGET_AFTER_S = 1.0  # a face that is gone for longer comes back as another
+
+
+@dataclass
+class _Face:
+    track: int
+    start_s: float
+    last_s: float
+    box: FaceBox
+    count: int = 1
+
+
+class FaceTracker:
+    """Gives every face an id that it keeps while it is in sight."""
+
+    def __init__(self) -> None:
+        self._present: list[_Face] = []
+        self._gone: list[_Face] = []
+
+    def update(self, time_s: float, boxes: Sequence[FaceBox]) -> list[int]:
+        """Take the boxes of the next frame; give each one's track id.
+
+        The pairs of known face and box that overlap most are joined first.
+        """
+        self._gone += [f for f in self._present if time_s - f.last_s > FORGET_AFTER_S]
+        self._present = [f for f in self._present if time_s - f.last_s <= FORGET_AFTER_S]
+        pairs = sorted(
+            (
+                (overlap(face.box, box), -face.track, index)
+                for face in self._present
+                for index, box in enumerate(boxes)
+            ),
+            reverse=True,
+        )
+        known = {face.track: face for face in self._present}
+        ids: dict[int, int] = {}  # box index -> track
+        for value, negative_track, index in pairs:
+            face = known.get(-negative_track)
+            if value < MIN_OVERLAP or face is None or index in ids:
+                continue
+            ids[index] = face.track
+            face.box, face.last_s, face.count = boxes[index], time_s, face.count + 1
+            del known[face.track]
+        for index, box in enumerate(boxes):
+            if index not in ids:
+                ids[index] = len(self._gone) + len(self._present)
+                self._present.append(_Face(ids[index], time_s, time_s, box))
+        return [ids[index] for index in range(len(boxes))]
+
+    def tracks(self) -> tuple[Track, ...]:
+        """Every face so far, in the order in which they came."""
+        faces = sorted(self._gone + self._present, key=lambda face: face.track)
+        return tuple(Track(f.track, f.start_s, f.last_s, f.count) for f in faces)
+
+
+def overlap(a: FaceBox, b: FaceBox) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (a.area + b.area - shared)

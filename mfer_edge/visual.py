@@ -1,0 +1,56 @@
+"""The image arm: what a face shows over time."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mfer_edge.audio import ArmOutput
+from mfer_edge.bundle import Crop
+from mfer_edge.engine import Network
+from mfer_edge.mtcnn import FaceBox
+
+
+def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
+    """Cut a face out as the face network wants it.
+
+    Args:
+        image: (height, width, 3) uint8, BGR.
+
+    Returns:
+        (size, size) uint8, grey. What lies outside the picture repeats its border.
+    """
+    longer = max(box.right - box.left, box.bottom - box.top)
+    side = max(2, round(longer * crop.scale))
+    left = round((box.left + box.right - side) / 2)
+    top = round((box.top + box.bottom - side) / 2)
+    height, width = image.shape[:2]
+    inside = image[max(0, top) : max(1, top + side), max(0, left) : max(1, left + side)]
+    if inside.size == 0:  # the box is wholly outside
+        inside = image[-1:, -1:]
+    grey = cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY)
+    bottom, right = top + side - height, left + side - width  # how far it sticks out
+    missing = (max(0, -top), max(0, bottom), max(0, -left), max(0, right))
+    if any(missing):
+        grey = cv2.copyMakeBorder(grey, *missing, cv2.BORDER_REPLICATE)
+    shrinks = side > crop.size
+    return cv2.resize(
+        grey, (crop.size, crop.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+class VisualArm:
+    """Faces in, scores out."""
+
+    def __init__(self, face: Network, sequence: Network) -> None:
+        self._face = face
+        self._sequence = sequence
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """Embed (n, size, size) uint8 faces, each on its own: (n, width) float32."""
+        return self._face(faces=faces[:, None])["embedding"]
+
+    def __call__(self, embeddings: np.ndarray) -> ArmOutput:
+        """Score one face over time, (frames, width) float32 in order."""
+        result = self._sequence(embeddings=embeddings[None])
+        return ArmOutput(result["scores"][0], result["embedding"])

@@ -1,0 +1,166 @@
+"""The encoder of Whisper (Radford et al. 2022), with its spectrogram inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SAMPLE_RATE = 16_000  # Hz
+N_FFT = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+MELS = 80
+WIDTH = 384  # numbers per step in tiny.en
+HEADS = 6
+FEED_FORWARD = 1536
+LEVEL = 0.07  # root mean square that every recording is brought to
+QUIETEST = 1e-4  # root mean square under which a recording is not raised any further
+
+
+def mel_filters() -> np.ndarray:
+    """Slaney's mel filter bank, as Whisper uses it: (80, 201) float32."""
+    linear_step, log_start, log_step = 200 / 3, 1000.0, math.log(6.4) / 27
+
+    def to_hz(mel: np.ndarray) -> np.ndarray:
+        bend = log_start / linear_step
+        return np.where(mel < bend, mel * linear_step, log_start * np.exp(log_step * (mel - bend)))
+
+    top = log_start / linear_step + math.log(SAMPLE_RATE / 2 / log_start) / log_step
+    corners = to_hz(np.linspace(0, top, MELS + 2))  # of the triangles
+    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
+    rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]
+    area = 2 / (corners[2:] - corners[:-2])
+    triangles = np.maximum(0, np.minimum(rising, falling)) * area[:, None]
+    return triangles.astype(np.float32)
+
+
+class LogMel(nn.Module):
+    """Whisper's log mel spectrogram, of a recording brought to one level first.
+
+    The Fourier transform is a convolution with its own basis, which every runtime has.
+    """
+
+    basis: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        time = np.arange(N_FFT)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * time / N_FFT)
+        phase = 2 * np.pi * np.outer(np.arange(N_FFT // 2 + 1), time) / N_FFT
+        basis = np.concatenate([np.cos(phase), np.sin(phase)]) * window
+        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32)[:, None], False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters()), False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Give the spectrogram of (1, n) samples: (1, 80, n // 160)."""
+        power = (wave * wave).mean(1, keepdim=True)
+        wave = wave * (LEVEL / power.sqrt().clamp(min=QUIETEST))
+        padded = F.pad(wave[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")
+        spectrum = F.conv1d(padded, self.basis, stride=HOP)[:, :, :-1]
+        real, imaginary = spectrum.chunk(2, 1)
+        mel = self.filters @ (real * real + imaginary * imaginary)
+        log = mel.clamp(min=1e-10).log10()
+        log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0)
+        return (log + 4.0) / 4.0
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each after its own layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn_layer_norm = nn.LayerNorm(WIDTH)
+        self.self_attn = Attention()
+        self.final_layer_norm = nn.LayerNorm(WIDTH)
+        self.fc1 = nn.Linear(WIDTH, FEED_FORWARD)
+        self.fc2 = nn.Linear(FEED_FORWARD, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x))
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class Attention(nn.Module):
+    """Every step looks at every other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(WIDTH, WIDTH)
+        self.k_proj = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.v_proj = nn.Linear(WIDTH, WIDTH)
+        self.out_proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, steps, _ = x.shape
+
+        def heads(y: Tensor) -> Tensor:
+            return y.view(batch, steps, HEADS, WIDTH // HEADS).transpose(1, 2)
+
+        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
+        weights = (q @ k.transpose(2, 3) * (WIDTH // HEADS) ** -0.5).softmax(-1)
+        return self.out_proj((weights @ v).transpose(1, 2).reshape(batch, steps, WIDTH))
+
+
+class SpeechEncoder(nn.Module):
+    """Whisper tiny.en's encoder, up to one of its layers, on a waveform of any length.
+
+    The published encoder insists on 30 s. Only its position table does: cut to length, the same
+    weights run on a short stretch at a fraction of the work.
+
+    Args:
+        depth: transformer layers kept, 1 to 4.
+        max_steps: longest input, in 20 ms steps.
+    """
+
+    def __init__(self, depth: int, max_steps: int) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        self.conv1 = nn.Conv1d(MELS, WIDTH, 3, padding=1)
+        self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(max_steps, WIDTH)
+        self.layers = nn.ModuleList(EncoderLayer() for _ in range(depth))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Give what every layer makes of a recording.
+
+        Args:
+            wave: (1, n) samples, 16 kHz, at any level.
+
+        Returns:
+            (1, steps, depth, 384): one step for every 20 ms.
+        """
+        x = F.gelu(self.conv1(self.log_mel(wave)))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        states = []
+        for layer in self.layers:
+            x = layer(x)
+            states.append(x)
+        return torch.stack(states, 2)
+
+    def load_whisper(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the published weights, named as in `transformers`' `WhisperEncoder`.
+
+        Raises:
+            ValueError: a name or a shape does not fit.
+        """
+        own = self.state_dict()
+        dropped = ("layer_norm.", *(f"layers.{n}." for n in range(len(self.layers), 4)))
+        kept = {name: value.float() for name, value in weights.items()}
+        kept = {name: value for name, value in kept.items() if not name.startswith(dropped)}
+        kept["embed_positions.weight"] = kept["embed_positions.weight"][
+            : len(own["embed_positions.weight"])
+        ]
+        if problems := sorted(
+            name
+            for name in own.keys() | kept.keys()
+            if name not in own or name not in kept or own[name].shape != kept[name].shape
+        ):
+            raise ValueError(f"not the encoder of Whisper tiny.en: {', '.join(problems[:5])}")
+        self.load_state_dict(kept)
