@@ -21,6 +21,8 @@ from train.compact import MAX_STEPS, CompactModel
 from train.datasets import EMOTIONS
 from train.face_encoder import FACE_SIZE
 
+SAMPLES = Path(__file__).parent.parent / "samples"
+
 FACE_SCALE = 1.0
 """MTCNN's box, made square, frames a face as FER-2013 does: over 275 of its pictures, put into
 larger ones, the picture's side was 0.96 (median) of the box's longer side."""
@@ -41,20 +43,30 @@ WEIGHTS = (
 
 
 def build_compact(
-    model: CompactModel, precision: str, clips: Sequence[Path], out: Path, trained: bool = True
+    model: CompactModel,
+    precision: str,
+    clips: Sequence[Path],
+    out: Path,
+    trained: bool = True,
+    card: str = "",
 ) -> tuple[Bundle, Parity]:
     """Export the compact model to a bundle and measure it against PyTorch.
 
     Args:
         precision: `fp32`, or `int8` (products with the speech encoder's weights in int8; the other
             weights kept in half precision on disk).
-        clips: real clips for the parity check.
+        clips: real clips for the parity check; none takes the project's samples.
         out: the bundle's folder; it is replaced only if every check passes.
+        trained: whether the weights mean anything.
+        card: the model card that goes with them.
 
     Raises:
         ParityError: the bundle is not what was trained.
         BundleError: `out` can't be written, or something else is there.
     """
+    clips = clips or sorted(SAMPLES.glob("*.mp4"))
+    if not clips:
+        raise ParityError("no clip to verify the export on: name a real one with --verify")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         files = export_mtcnn(folder) | {"vad": folder / "vad.onnx"}
@@ -73,7 +85,7 @@ def build_compact(
         if failures := parity.failures(precision):
             raise ParityError(f"the {precision} export failed: " + "; ".join(failures))
         manifest = replace(manifest, parity=parity.figures())
-        return save_bundle(out, manifest, files), parity
+        return save_bundle(out, manifest, files, card), parity
 
 
 def _engine_file(path: Path) -> EngineFile:

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from export.assets import SILERO_VAD
 from export.mtcnn import load_mtcnn
+from mfer_edge.bundle import CARD
 from mfer_edge.engine import Engine, Network
-from train.compact import CompactModel
+from mfer_edge.errors import MferError
+from train.compact import CHECKPOINT, CompactModel, load_compact
+
+
+class CheckpointError(MferError):
+    """Weights that can't be used."""
+
+
+def open_checkpoint(path: Path | None = None) -> CompactModel:
+    """Read a checkpoint of the compact model; without a path, the one in the package.
+
+    Raises:
+        CheckpointError: it is missing, or not the compact model's.
+    """
+    try:
+        return load_compact(CHECKPOINT if path is None else path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path or CHECKPOINT}: no usable checkpoint ({error})") from error
+
+
+def card_of(path: Path | None = None) -> str:
+    """Read the model card that lies beside a checkpoint; empty where there is none."""
+    card = (CHECKPOINT if path is None else path).with_name(CARD)
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
 class TorchNetwork:

@@ -52,7 +52,7 @@ class SpeechBuffer:
 
     def push(self, samples: np.ndarray) -> None:
         """Add the recording's next samples, (n,) float32."""
-        self._pieces.append(samples)
+        self._pieces.append(samples.copy())  # a microphone's driver may use the array again
         self.end += len(samples)
 
     def speech(self, start: int, end: int, last: bool = False) -> np.ndarray:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mfer_edge.engine import Tensor
 from mfer_edge.errors import BundleError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+CARD = "README.md"
 MAX_MANIFEST_BYTES = 1 << 20
 COMPACT = Path(__file__).parent / "models" / "compact"
 
@@ -91,14 +93,19 @@ class Bundle:
         """
         folder = COMPACT if folder is None else Path(folder)
         path = folder / MANIFEST
-        if not path.is_file():
-            raise BundleError(f"{folder}: not a bundle (it has no {MANIFEST})")
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path}: too large for a manifest")
-        text = path.read_bytes()
-        manifest = _read_manifest(text, path)
-        for engine in manifest.engines.values():
-            _verify(folder, engine)
+        try:
+            if not folder.exists():
+                raise BundleError(f"{folder}: no such folder")
+            if not path.is_file():
+                raise BundleError(f"{folder}: not a bundle (it has no {MANIFEST})")
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
+                raise BundleError(f"{path}: too large for a manifest")
+            text = path.read_bytes()
+            manifest = _read_manifest(text, path)
+            for engine in manifest.engines.values():
+                _verify(folder, engine)
+        except OSError as error:
+            raise BundleError(f"{error.filename}: {error.strerror}") from error
         return cls(folder, manifest, hashlib.sha256(text).hexdigest())
 
     def engine_path(self, name: str) -> Path:
@@ -106,7 +113,9 @@ class Bundle:
         return self.folder / self.manifest.engines[name].file
 
 
-def save_bundle(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> Bundle:
+def save_bundle(
+    folder: Path, manifest: Manifest, files: Mapping[str, Path], card: str = ""
+) -> Bundle:
     """Write a bundle beside its place, verify it, and move it there.
 
     Args:
@@ -114,39 +123,64 @@ def save_bundle(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> 
             left alone.
         manifest: with the name and sha256 of each engine's file already filled in.
         files: the file to copy for each engine.
+        card: the model card, in Markdown.
 
     Raises:
         BundleError: `folder` holds something else, can't be written, or a file does not match.
     """
-    if (
-        folder.exists()
-        and not (folder / MANIFEST).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise BundleError(f"{folder}: in the way, and not a bundle; choose another --out")
+    if folder.exists() and not _may_be_replaced(folder):
+        raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, engine in manifest.engines.items():
+                shutil.copyfile(files[name], fresh / engine.file)
+            text = json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1)
+            (fresh / MANIFEST).write_text(text + "\n")
+            if card:
+                (fresh / CARD).write_text(card, encoding="utf-8")
+            Bundle.open(fresh)
+            fresh.chmod(0o755)
+            _move(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise BundleError(f"{folder}: can't be written ({error.strerror})") from error
-    try:
-        for name, engine in manifest.engines.items():
-            shutil.copyfile(files[name], fresh / engine.file)
-        text = json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1)
-        (fresh / MANIFEST).write_text(text + "\n")
-        Bundle.open(fresh)
-        fresh.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            os.rename(folder, old / folder.name)
-            os.rename(fresh, folder)
-            shutil.rmtree(old)
-        else:
-            os.rename(fresh, folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+        raise BundleError(f"{folder}: can't be written ({error})") from error
     return Bundle.open(folder)
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a bundle, whole or damaged, and nothing else."""
+    try:
+        found = {path.name for path in folder.iterdir()}
+        if not found:
+            return True
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return found <= {
+            MANIFEST,
+            CARD,
+            *(engine["file"] for engine in manifest["engines"].values()),
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _move(fresh: Path, folder: Path) -> None:
+    """Put a folder in the place of another, which comes back if that fails."""
+    if not folder.exists():
+        os.rename(fresh, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        os.rename(folder, old / "old")
+        try:
+            os.rename(fresh, folder)
+        except OSError:
+            os.rename(old / "old", folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -171,44 +205,72 @@ def _verify(folder: Path, engine: EngineFile) -> None:
 def _read_manifest(text: bytes, path: Path) -> Manifest:
     try:
         data = json.loads(text)
-        schema = data["schema"]
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
+        schema = data.pop("schema", None)
         if schema != SCHEMA:
             raise BundleError(
                 f"{path}: schema {schema}, but this version of mfer-edge reads schema {SCHEMA}"
             )
-        engines = {name: _read_engine(data["engines"][name]) for name in ENGINES}
-        return Manifest(
-            name=str(data["name"]),
-            labels=tuple(map(str, data["labels"])),
-            precision=str(data["precision"]),
-            trained=bool(data["trained"]),
-            window_s=float(data["window_s"]),
-            hop_s=float(data["hop_s"]),
-            max_window_s=float(data["max_window_s"]),
-            frame_rate=float(data["frame_rate"]),
-            min_speech_s=float(data["min_speech_s"]),
-            crop=Crop(**data["crop"]),
-            engines=engines,
-            weights=tuple(Weights(**weights) for weights in data["weights"]),
-            parity={str(name): float(value) for name, value in data["parity"].items()},
-            notes=tuple(map(str, data["notes"])),
-        )
-    except KeyError as error:
-        raise BundleError(f"{path}: the manifest has no {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: not a valid manifest ({error})") from error
+        manifest: Manifest = _read(Manifest, data, "")
+        _check(manifest)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"{path}: not a valid manifest: {error}") from error
+    return manifest
 
 
-def _read_engine(data: dict[str, Any]) -> EngineFile:
-    def tensors(name: str) -> tuple[Tensor, ...]:
-        return tuple(Tensor(t["name"], t["dtype"], tuple(t["shape"])) for t in data[name])
+def _read(kind: Any, value: Any, name: str) -> Any:
+    """Read what JSON gave as a type of the manifest's; the dataclasses above are its schema.
 
-    return EngineFile(
-        file=str(data["file"]),
-        sha256=str(data["sha256"]),
-        bytes=int(data["bytes"]),
-        parameters=int(data["parameters"]),
-        precision=str(data["precision"]),
-        inputs=tensors("inputs"),
-        outputs=tensors("outputs"),
-    )
+    Raises:
+        ValueError: it is of another type; the message names the field.
+    """
+    if isinstance(kind, type) and is_dataclass(kind):
+        _expect(isinstance(value, dict), name, value, "an object")
+        hints = get_type_hints(kind)
+        names = [field.name for field in fields(kind)]
+        dot = f"{name}." if name else ""
+        for missing in [field for field in names if field not in value]:
+            raise ValueError(f"it has no {dot}{missing}")
+        for unknown in [field for field in value if field not in names]:
+            raise ValueError(f"{dot}{unknown} is unknown to this version of mfer-edge")
+        return kind(**{field: _read(hints[field], value[field], dot + field) for field in names})
+    of = get_args(kind)
+    if get_origin(kind) is tuple:
+        _expect(isinstance(value, list), name, value, "a list")
+        return tuple(_read(of[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if get_origin(kind) is Mapping:
+        _expect(isinstance(value, dict), name, value, "an object")
+        return {key: _read(of[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    allowed = of or (kind,)  # of a union, or the type itself
+    _expect(type(value) in allowed, name, value, " or ".join(JSON_NAMES[one] for one in allowed))
+    return value
+
+
+JSON_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _expect(fits: bool, name: str, value: Any, what: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}, not {what}")
+
+
+def _check(manifest: Manifest) -> None:
+    for missing in [name for name in ENGINES if name not in manifest.engines]:
+        raise ValueError(f"it has no engines.{missing}")
+    for name in ("window_s", "hop_s", "max_window_s", "frame_rate"):
+        _expect(0 < getattr(manifest, name) < math.inf, name, getattr(manifest, name), "over 0")
+    _expect(manifest.min_speech_s >= 0, "min_speech_s", manifest.min_speech_s, "0 or more")
+    _expect(manifest.crop.size > 0, "crop.size", manifest.crop.size, "over 0")
+    _expect(0 < manifest.crop.scale < math.inf, "crop.scale", manifest.crop.scale, "over 0")
+    if not manifest.hop_s <= manifest.window_s <= manifest.max_window_s - manifest.hop_s / 2:
+        raise ValueError("its window_s, hop_s and max_window_s do not go together")
+    if not manifest.labels or len(set(manifest.labels)) < len(manifest.labels):
+        raise ValueError("the labels are not several different ones")
+    for name in ("visual", "audio", "fusion"):
+        shapes = {tensor.name: tensor.shape for tensor in manifest.engines[name].outputs}
+        if shapes.get("scores", ())[-1:] != (len(manifest.labels),):
+            labels = len(manifest.labels)
+            raise ValueError(f"it has {labels} labels, and the engine {name} not as many scores")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 DEVICES = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 FAILED = 1  # exit code: some input failed
+WRONG_USAGE = 2  # exit code
 DASH = Path("-")  # for stdout
-OUTPUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+OUTPUT = click.Path(path_type=Path, dir_okay=False)
+TEXT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 
 
 class Group(click.Group):
-    """Turns an error that a person can meet into one line on stderr and exit code 1."""
+    """Turns an error that a person can meet into one line on stderr and exit code 1 or 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,6 +35,9 @@ class Group(click.Group):
         except MferError as error:
             fail(error)
             ctx.exit(FAILED)
+        except click.UsageError as error:
+            fail(error.format_message().rstrip("."))
+            ctx.exit(WRONG_USAGE)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
@@ -49,11 +55,12 @@ def main() -> None:
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--window", type=float, help="Seconds that a reading looks at [default: bundle's].")
 @click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
-@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True)
+@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
+              help="Whose emotion to read.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: all cores].")
-@click.option("--json", "json_path", type=OUTPUT, help="Write the results; - for stdout.")
-@click.option("--csv", "csv_path", type=OUTPUT, help="Write a line per window; - for stdout.")
-@click.option("--vtt", type=OUTPUT, help="Write WebVTT captions (one source).")
+@click.option("--json", "json_path", type=TEXT, help="Write the results; - for stdout.")
+@click.option("--csv", "csv_path", type=TEXT, help="Write a line per window; - for stdout.")
+@click.option("--vtt", type=TEXT, help="Write WebVTT captions (one source).")
 @click.option("--video", type=OUTPUT, help="Write the clip with the result drawn (one source).")
 @click.option("--plot", type=OUTPUT, help="Write a picture of the timeline (one source).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -73,9 +80,9 @@ def infer(
     quiet: bool,
 ) -> None:
     """Read the emotion in each SOURCE, a video or sound file."""
-    for option, path in {"--vtt": vtt, "--video": video, "--plot": plot}.items():
-        if path is not None and len(sources) > 1:
-            raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
+    texts = {"--json": json_path, "--csv": csv_path, "--vtt": vtt}
+    pictures = {"--video": video, "--plot": plot}
+    check_outputs(texts, pictures, sources)
     from mfer_edge.pipeline import Pipeline
 
     pipeline = Pipeline.open(bundle, device, threads or 0)
@@ -84,29 +91,66 @@ def infer(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
-    talk = not quiet and DASH not in (json_path, csv_path, vtt)
-    analyses, failed = [], False
+    talk = not quiet and DASH not in texts.values()
+    analyses, failures = [], Failures()
     for source in sources:
-        try:
+        with failures.reported():
             with progress_bar(source, talk) as progress:
                 analysis = pipeline.analyze(source, windows, video is not None, progress)
+            analyses.append(analysis)
+            if talk:
+                click.echo(describe(analysis))
+            if json_path == DASH:
+                click.echo(json_text([analysis], len(sources) > 1), nl=False)
             write_pictures(analysis, source, video, plot, talk)
-        except MferError as error:
-            fail(error)
-            failed = True
-            continue
-        if talk:
-            click.echo(describe(analysis))
-        if json_path == DASH:
-            click.echo(json_text([analysis], len(sources) > 1), nl=False)
-        analyses.append(analysis)
-    if json_path is not None and json_path != DASH:
-        write_text(json_path, json_text(analyses, len(sources) > 1))
-    if csv_path is not None:
-        write_text(csv_path, csv_text(analyses))
-    if vtt is not None:
-        write_text(vtt, "".join(analysis.to_vtt() for analysis in analyses))
-    sys.exit(FAILED if failed else 0)
+    if analyses:
+        if json_path is not None and json_path != DASH:
+            with failures.reported():
+                write_text(json_path, json_text(analyses, len(sources) > 1))
+        if csv_path is not None:
+            with failures.reported():
+                write_text(csv_path, csv_text(analyses))
+        if vtt is not None:
+            with failures.reported():
+                write_text(vtt, analyses[0].to_vtt())
+    sys.exit(FAILED if failures.count else 0)
+
+
+@main.command()
+@click.option("--preset", type=click.Choice(["compact"]), default="compact", show_default=True)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="[default: the package's].")
+@click.option("--fp32", "precision", flag_value="fp32", default="fp32", help="Single precision.")
+@click.option("--int8", "precision", flag_value="int8", help="8-bit products: small, for CPUs.")
+@click.option("--verify", multiple=True, type=click.Path(path_type=Path), metavar="CLIP",
+              help="A real clip to compare with PyTorch on; may be repeated.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: PRESET-PRECISION].")
+def export(
+    preset: str,
+    checkpoint: Path | None,
+    precision: str,
+    verify: tuple[Path, ...],
+    out: Path | None,
+) -> None:
+    """Export a trained model to a bundle, and prove that nothing was lost."""
+    try:
+        from export.build import build_compact
+        from export.reference import card_of, open_checkpoint
+    except ImportError as error:
+        raise MferError(
+            f"{error.name} is not installed: pip install 'mfer-edge[cpu,export]'"
+        ) from error
+    out = out or Path(f"{preset}-{precision}")
+    model, card = open_checkpoint(checkpoint), card_of(checkpoint)
+    bundle, parity = build_compact(model, precision, verify, out, card=card)
+    click.echo(f"{'engine':<8} {'output':<13} {'max-abs':>9}  cosine")
+    for row in parity.differences:
+        click.echo(f"{row.engine:<8} {row.output:<13} {row.max_abs:9.2g}  {row.cosine:.7f}")
+    click.echo(
+        f"labels: {parity.same_label} of {parity.readings} readings agree; "
+        f"largest difference of a score: {parity.max_score:.2g}"
+    )
+    size_mb = sum(engine.bytes for engine in bundle.manifest.engines.values()) / 1e6
+    click.echo(f"{out}: {bundle.manifest.name} {bundle.manifest.precision}, {size_mb:.1f} MB")
 
 
 @main.command()
@@ -121,33 +165,62 @@ def doctor(bundle: Path | None) -> None:
     sys.exit(0 if all(check.ok for check in checks if check.needed) else FAILED)
 
 
+def check_outputs(
+    texts: dict[str, Path | None], pictures: dict[str, Path | None], sources: tuple[Path, ...]
+) -> None:
+    """Refuse, before any work, outputs that can't be written, or would overwrite a clip.
+
+    Args:
+        texts, pictures: by option.
+    """
+    from mfer_edge.output import PICTURE_SUFFIXES, VIDEO_SUFFIXES, check_output, is_stream
+
+    suffixes = {"--video": VIDEO_SUFFIXES, "--plot": PICTURE_SUFFIXES}
+    if list(texts.values()).count(DASH) > 1:
+        raise click.UsageError("only one of --json, --csv and --vtt can go to stdout")
+    for option, path in (texts | pictures).items():
+        if path is None:
+            continue
+        if len(sources) > 1 and option in ("--vtt", "--video", "--plot"):
+            raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
+        if option in texts and (path == DASH or is_stream(path)):
+            continue
+        if any(source.exists() and path.exists() and source.samefile(path) for source in sources):
+            raise click.UsageError(f"{option} {path}: this is a source; write to another name")
+        kind = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
+        if option in texts and kind in ("video", "audio"):  # --json a.mp4 b.mp4: the name forgotten
+            raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
+        check_output(path, suffixes.get(option, ()))
+
+
 def describe(analysis: Analysis) -> str:
     """Sum up an analysis for a person at a terminal."""
+    from mfer_edge.results import stretches
+
     lines = [f"{analysis.source}  {analysis.duration_s:.2f} s"]
     if analysis.overall is None:
-        lines.append("  no emotion: neither a face nor speech was found")
+        lines.append("  no reading: neither a face nor speech was found")
     else:
-        scores = analysis.overall.scores
-        names = {"visual": "face", "audio": "voice"}
+        scores, names = analysis.overall.scores, {"visual": "face", "audio": "voice"}
         used = " + ".join(names[name] for name in analysis.overall.modalities)
-        lines.append(f"  {analysis.overall.label} {scores[analysis.overall.label]:.0%} ({used})")
-        lines.append("")
+        lines += [f"  {analysis.overall.label} ({used})", ""]
         for label, value in sorted(scores.items(), key=lambda item: -item[1]):
-            lines.append(f"  {label:<10} {value:.3f} {'#' * round(30 * value)}")
+            lines.append(f"  {label:<10} {value:4.0%} {'#' * round(30 * value)}".rstrip())
     if len(analysis.windows) > 1:
         lines.append("")
-        for reading in analysis.windows:
-            face = "" if reading.track is None else f"face {reading.track}"
-            shown = f"{reading.label or 'nothing':<10}"
-            score = "" if reading.scores is None else f"{max(reading.scores.values()):.3f}"
-            span = f"{reading.start_s:7.2f} - {reading.end_s:7.2f} s"
-            lines.append(f"  {span}  {shown} {score:<6} {face}".rstrip())
+        several = len(analysis.tracks) > 1
+        for stretch in stretches(analysis.windows, analysis.duration_s):
+            span = f"{stretch.start_s:7.1f} - {stretch.end_s:6.1f} s"
+            score = "" if stretch.share is None else f"{stretch.share:.0%}"
+            face = f"face {stretch.track}" if several and stretch.track is not None else ""
+            shown = stretch.label or "no face, no speech"
+            lines.append(f"  {span}  {shown:<10} {score:>4}  {face}".rstrip())
     timing = analysis.timing
-    rtf = timing.rtf(analysis.duration_s)
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     lines.append("")
     lines.append(
-        f"  {analysis.bundle.name} {analysis.bundle.precision}, {analysis.device}, "
-        f"{timing.threads} threads: {timing.wall_s:.2f} s, real-time factor {rtf:.3f}"
+        f"  {analysis.bundle.name} {analysis.bundle.precision} on {analysis.device}, {threads}: "
+        f"{timing.wall_s:.2f} s, real-time factor {timing.rtf(analysis.duration_s):.2f}"
     )
     lines += [f"  warning: {warning}" for warning in analysis.warnings]
     return "\n".join(lines) + "\n"
@@ -186,10 +259,9 @@ def write_text(path: Path, text: str) -> None:
     if path == DASH:
         click.echo(text, nl=False)
         return
-    from mfer_edge.output import replacing
+    from mfer_edge import output
 
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    output.write_text(path, text)
 
 
 @contextmanager
@@ -202,5 +274,21 @@ def progress_bar(what: Path, talk: bool) -> Iterator[Any]:
         yield lambda share: bar.update(max(0, int(share * 1000) - bar.pos))
 
 
-def fail(error: MferError) -> None:
+class Failures:
+    """Reports what goes wrong with one input or output, and lets the others go on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Turn an error within into a line on stderr."""
+        try:
+            yield
+        except MferError as error:
+            fail(error)
+            self.count += 1
+
+
+def fail(error: MferError | str) -> None:
     click.echo(f"error: {error}", err=True)

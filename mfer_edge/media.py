@@ -12,8 +12,8 @@ import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.container import InputContainer
+from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -68,8 +68,8 @@ class Clip:
 
     Raises:
         MediaError: the file is missing, not readable, or holds neither video nor sound. While
-            iterating: nothing could be decoded, the sound is not finite, or it is not the first
-            time.
+            iterating: nothing could be decoded, the sound is not finite, or the clip was read or
+            closed before.
     """
 
     def __init__(self, path: Path | str, frame_rate: float | None = 5.0) -> None:
@@ -172,7 +172,9 @@ class Clip:
                 break
         for track in self._tracks:
             last = Packet()  # an empty packet makes the decoder give what it still holds
-            last.stream, last.time_base = track, track.time_base
+            last.stream = track
+            if track.time_base is not None:
+                last.time_base = track.time_base
             yield last
 
 
@@ -213,7 +215,7 @@ class _MonoLine:
         self.end_s = 0.0  # where the next frame belongs if nothing is missing
         self._path = path
         self._form: tuple[str, str, int] | None = None  # of the frames that came last
-        self._resampler = _resampler()
+        self._graph: Graph | None = None
         self._heard = 0  # samples to come that lie before the end of the line
 
     def push(self, frame: AudioFrame, time_s: float | None) -> Iterator[np.ndarray]:
@@ -222,14 +224,25 @@ class _MonoLine:
         if form != self._form or abs(drift_s) > MAX_DRIFT_S:
             yield from self.flush()
             yield from self._move(self.end_s + drift_s)
-            self._form, self._resampler = form, _resampler()
+            self._form, self._graph = form, _to_mono(frame)
         self.end_s += frame.samples / frame.sample_rate
-        for resampled in self._resampler.resample(frame):
-            yield from self._add(resampled)
+        yield from self._convert(frame)
 
     def flush(self) -> Iterator[np.ndarray]:
-        for resampled in self._resampler.resample(None):
-            yield from self._add(resampled)
+        """Give what the filters still hold."""
+        yield from self._convert(None)
+
+    def _convert(self, frame: AudioFrame | None) -> Iterator[np.ndarray]:
+        if self._graph is None:
+            return
+        self._graph.push(frame)
+        while True:
+            try:
+                converted = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):  # nothing more for now, or ever
+                return
+            if isinstance(converted, AudioFrame):
+                yield from self._add(converted)
 
     def _move(self, time_s: float) -> Iterator[np.ndarray]:
         """Continue at another time: fill up to it with silence, or leave out what was heard."""
@@ -251,11 +264,21 @@ class _MonoLine:
             yield samples
 
 
-def _resampler() -> AudioResampler:
-    # Without a limit FFmpeg adds stereo up, 3 dB too loud, and 5.1 channels far over full scale.
-    return AudioResampler(
-        format="flt", layout="mono", rate=SAMPLE_RATE, options={"rematrix_maxval": "1"}
+def _to_mono(frame: AudioFrame) -> Graph:
+    graph = Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name
     )
+    # Without a limit FFmpeg adds stereo up, 3 dB too loud, and 5.1 channels far over full scale.
+    # `av.AudioResampler` takes no such option before PyAV 18.
+    mix = graph.add(
+        "aresample", f"{SAMPLE_RATE}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1"
+    )
+    sink = graph.add("abuffersink")
+    source.link_to(mix)
+    mix.link_to(sink)
+    graph.configure()
+    return graph
 
 
 def _open(path: Path) -> InputContainer:
@@ -271,8 +294,9 @@ def _open(path: Path) -> InputContainer:
         raise MediaError(f"{path}: the file is empty")
     unreadable = MediaError(f"{path}: not a video or sound file, or one that was cut off")
     try:
-        # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol.
-        container = av.open(f"file:{path}")
+        # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol. Old
+        # tools wrote titles in their country's own encoding, which is no reason to refuse a file.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise unreadable from error
     if container.format.name == "tty":  # FFmpeg plays any text as a film
@@ -296,6 +320,7 @@ def _can_be_mixed(frame: AudioFrame) -> bool:
 
 def _upright(frame: VideoFrame) -> np.ndarray:
     """The picture as a player shows it: phones store it on its side with a note to turn it."""
-    image = frame.to_ndarray(format="bgr24")
+    # More threads would be started anew for each frame, which takes longer than the work.
+    image = frame.to_ndarray(format="bgr24", threads=1)
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

@@ -10,6 +10,36 @@ from pathlib import Path
 
 from mfer_edge.errors import OutputError
 
+VIDEO_SUFFIXES = (".mp4",)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written in the end, before any work is done for it.
+
+    Args:
+        suffixes: the endings that `out` may have, lower case; by default any.
+
+    Raises:
+        OutputError: `out` has another ending, is no file, or its folder is missing or can't be
+            written to.
+    """
+    out = Path(out)
+    folder = _target(out).parent
+    try:
+        if suffixes and out.suffix.lower() not in suffixes:
+            raise OutputError(f"{out}: the name should end in {' or '.join(suffixes)}")
+        if out.is_dir():
+            raise OutputError(f"{out}: a folder, not a file")
+        if is_stream(out):
+            raise OutputError(f"{out}: a device or a pipe, not a file")
+        if not folder.is_dir():
+            raise OutputError(f"{out}: there is no folder {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{out}: no permission to write to the folder {folder}")
+    except OSError as error:
+        raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
+
 
 @contextmanager
 def replacing(out: Path | str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
@@ -17,27 +47,44 @@ def replacing(out: Path | str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
 
     If the block raises, `out` stays as it was and nothing is left beside it.
 
-    Args:
-        suffixes: the endings that `out` may have, lower case; by default any.
-
     Raises:
-        OutputError: `out` has another ending, or its folder is missing or can't be written to.
+        OutputError: as `check_output`; or the disk is full, or the like.
     """
     out = Path(out)
-    if suffixes and out.suffix.lower() not in suffixes:
-        raise OutputError(f"{out}: the name should end in {' or '.join(suffixes)}")
-    beside = out.with_name(f".mfer-edge-{secrets.token_hex(4)}{out.suffix}")
+    check_output(out, suffixes)
+    target = _target(out)
+    beside = target.with_name(f".mfer-edge-{secrets.token_hex(4)}{out.suffix}")
     try:
-        if out.is_dir():
-            raise OutputError(f"{out}: a folder, not a file")
-        if not out.parent.is_dir():
-            raise OutputError(f"{out}: there is no folder {out.parent}")
-        if not os.access(out.parent, os.W_OK | os.X_OK):
-            raise OutputError(f"{out}: no permission to write to the folder {out.parent}")
         yield beside
-        beside.replace(out)
+        beside.replace(target)
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+def write_text(out: Path, text: str) -> None:
+    """Write a text file; straight to a device or a pipe, else whole or not at all.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    if not is_stream(out):
+        with replacing(out) as beside:
+            beside.write_text(text, encoding="utf-8")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
+
+
+def is_stream(out: Path) -> bool:
+    """Tell a device or a pipe, such as /dev/stdout: it is written to, never replaced."""
+    return out.exists() and not out.is_file() and not out.is_dir()
+
+
+def _target(out: Path) -> Path:
+    """Where a link leads: the link stays, and what it names is replaced."""
+    return Path(os.path.realpath(out))

@@ -15,7 +15,10 @@ from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceDetector
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import Chain, Session, Windows, check_windows
+from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm
+
+MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
 
 SMALL = ("vad", "pnet", "rnet", "onet", "visual", "fusion")
 """Networks too small to gain from a second CPU thread, or from leaving the CPU."""
@@ -132,6 +135,7 @@ class Pipeline:
             )
             stopwatch = session.stopwatch
             items = iter(clip)
+            heard = 0  # samples
             while True:
                 with stopwatch("decode"):
                     item = next(items, None)
@@ -139,20 +143,28 @@ class Pipeline:
                     break
                 if isinstance(item, Picture):
                     session.push_frame(item.image, item.time_s)
-                    if progress and clip.duration_s:
-                        progress(min(1.0, item.time_s / clip.duration_s))
+                    done_s = item.time_s
                 else:
                     session.push_audio(item.samples)
+                    heard += len(item.samples)
+                    done_s = heard / SAMPLE_RATE
+                if progress and clip.duration_s:
+                    progress(min(1.0, done_s / clip.duration_s))
                 readings += session.readings()
             session.close(clip.duration_s)
             readings += session.readings()
             warnings = _warnings(clip, self.bundle)
         manifest = self.bundle.manifest
         return Analysis(
-            source=str(path),
+            # A file's name may hold bytes that are no text, which JSON and terminals don't take.
+            source=os.fsencode(path).decode(errors="replace"),
             duration_s=clip.duration_s,
             bundle=BundleInfo(
-                manifest.name, manifest.precision, manifest.trained, self.bundle.sha256
+                manifest.name,
+                manifest.precision,
+                manifest.trained,
+                self.bundle.sha256,
+                manifest.labels,
             ),
             device=self.device,
             providers=self.providers,
@@ -174,7 +186,14 @@ def _warnings(clip: Clip, bundle: Bundle) -> tuple[str, ...]:
     if not clip.has_audio:
         warnings.append("no sound track: the face alone was read")
     if clip.damaged:
-        warnings.append(f"{clip.damaged} damaged packets could not be decoded")
+        packets = "1 damaged packet" if clip.damaged == 1 else f"{clip.damaged} damaged packets"
+        warnings.append(f"{packets} could not be decoded")
+    if clip.missing_s > MAX_MISSING_S:
+        told_s = clip.duration_s + clip.missing_s
+        warnings.append(
+            f"the file ends after {clip.duration_s:.1f} s of the {told_s:.1f} s that its header "
+            "tells of: it may have been cut off"
+        )
     if not bundle.manifest.trained:
         warnings.append("the bundle's weights are random: its scores mean nothing")
     return tuple(warnings)

@@ -24,7 +24,7 @@ from mfer_edge.canvas import (
 from mfer_edge.encode import ClipWriter
 from mfer_edge.errors import MediaError, OutputError
 from mfer_edge.media import Clip, Picture
-from mfer_edge.output import replacing
+from mfer_edge.output import VIDEO_SUFFIXES, replacing
 from mfer_edge.results import Analysis, Moment, Reading, Sighting, moments
 
 EVERY_FRAME = 10_000.0  # pictures a second: more than any clip has
@@ -64,7 +64,7 @@ def write_overlay(
     """
     clip, out = Path(clip), Path(out)
     overlay = Overlay(analysis)
-    with replacing(out, (".mp4",)) as beside, Clip(clip, EVERY_FRAME) as frames:
+    with replacing(out, VIDEO_SUFFIXES) as beside, Clip(clip, EVERY_FRAME) as frames:
         if out.exists() and out.samefile(clip):
             raise OutputError(f"{out}: this is the clip itself; write to another name")
         if not frames.has_video:

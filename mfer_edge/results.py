@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SCHEMA = 1
@@ -85,6 +85,7 @@ class BundleInfo:
     precision: str
     trained: bool
     sha256: str  # of its manifest, which holds those of its files
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ class Analysis:
 
     @property
     def labels(self) -> list[str]:
-        """Every label of the bundle; none where no window could be read."""
+        """Every label of the bundle."""
+        if self.bundle.labels:
+            return list(self.bundle.labels)
         for reading in self.windows:
             if reading.scores is not None:
                 return list(reading.scores)
@@ -231,6 +234,41 @@ def moments(readings: Sequence[Reading], duration_s: float) -> list[Moment]:
         if start_s < end_s:
             found.append(Moment(start_s, end_s, tuple(windows[start, end])))
     return found
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Moments in a row in which one face shows the same."""
+
+    start_s: float
+    end_s: float
+    track: int | None
+    label: str | None  # None where there was neither face nor speech
+    shares: tuple[float, ...]  # the label's score in each window
+
+    @property
+    def share(self) -> float | None:
+        """The label's score on average; None where there is no label."""
+        return sum(self.shares) / len(self.shares) if self.shares else None
+
+
+def stretches(readings: Sequence[Reading], duration_s: float) -> list[Stretch]:
+    """Join the moments of a clip in which a face shows the same, for a person to read.
+
+    Returns:
+        Those of all faces, in the order in which they begin.
+    """
+    faces: dict[int | None, list[Stretch]] = {}
+    for moment in moments(readings, duration_s):
+        for reading in moment.readings:
+            label = reading.label
+            share = () if reading.scores is None or label is None else (reading.scores[label],)
+            fresh = Stretch(moment.start_s, moment.end_s, reading.track, label, share)
+            row = faces.setdefault(reading.track, [])
+            if row and row[-1].label == label and moment.start_s - row[-1].end_s < 1e-6:
+                fresh = replace(fresh, start_s=row[-1].start_s, shares=row.pop().shares + share)
+            row.append(fresh)
+    return sorted((s for row in faces.values() for s in row), key=lambda s: (s.start_s, s.end_s))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm, crop_face
 
 MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
+MAX_GAP_S = 3600.0  # pictures that are further apart have wrong times: say, of the clock
+MIN_HOP_S = 0.1  # of the most frequent readings
+
+FACES = ("main", "all")
 
 STAGES = ("decode", "vad", "detect", "visual", "audio", "fusion")
 
@@ -43,7 +47,7 @@ class Windows:
 
     window_s: float
     hop_s: float  # from the start of one window to that of the next
-    faces: str = "main"  # or "all"
+    faces: str = "main"  # whose readings to give: one of FACES
 
 
 class Stopwatch:
@@ -140,15 +144,24 @@ class Session:
         Pictures should come at the bundle's frame rate, in order of time.
 
         Raises:
-            ValueError: the picture has another form, or is not later than the one before.
+            ValueError: the picture has another form, is not later than the one before, or is
+                hours away from it.
         """
         self._check_open()
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"a picture is (height, width, 3) uint8, not {image.shape}")
+            raise ValueError(
+                f"a picture is (height, width, 3) uint8, not {image.shape} {image.dtype}"
+            )
         if self._video_s is not None and time_s <= self._video_s:
             raise ValueError(f"the picture at {time_s} s is not later than the one before")
+        before_s = max(self._video_s or 0.0, self._speech.end / SAMPLE_RATE)
+        if not 0 <= time_s <= before_s + MAX_GAP_S:
+            raise ValueError(
+                f"the picture's time is {time_s} s; it counts from the start of the session, "
+                f"which has come to {before_s:.1f} s"
+            )
         self._video_s = time_s
-        self._give_windows()  # those that end at or before this picture
+        self._give_windows(self._reached_s())  # those that end at or before this picture
         with self.stopwatch("detect"):
             boxes = self._chain.detector(image)
             tracks = self._tracker.update(time_s, boxes)
@@ -176,7 +189,7 @@ class Session:
         if not np.isfinite(samples).all():
             raise ValueError("the sound holds NaN or infinite samples")
         self._speech.push(samples)
-        self._give_windows()
+        self._give_windows(self._reached_s())
 
     def readings(self) -> list[Reading]:
         """Give the readings that have become ready since the last call."""
@@ -190,8 +203,8 @@ class Session:
     def close(self, end_s: float | None = None) -> None:
         """End the stream; what is left of it makes a last window.
 
-        A stream shorter than a window is one window. Of a longer one, the last window ends with
-        it, unless less than half a hop would be new.
+        A stream that is less than half a hop longer than a window is one window. Of a longer one,
+        the last window ends with it, unless less than half a hop would be new.
 
         Args:
             end_s: how long the stream was; by default as far as pictures and sound went.
@@ -203,12 +216,10 @@ class Session:
             video_s = 0.0 if self._video_s is None else self._video_s + frame_s
             end_s = max(video_s, self._speech.end / SAMPLE_RATE)
         window_s, hop_s = self._windows.window_s, self._windows.hop_s
-        while self._window_end() <= end_s:
-            self._give(self._window_end() - window_s, self._window_end(), last=False)
-            self._done += 1
+        self._give_windows(end_s)
         left_s = end_s - (self._window_end() - hop_s) if self._done else end_s
         if left_s > 0 and (self._done == 0 or left_s >= hop_s / 2):
-            self._give(max(0.0, end_s - window_s), end_s, last=True)
+            self._give(max(0.0, end_s - window_s) if self._done else 0.0, end_s, last=True)
         self._closed = True
 
     def _check_open(self) -> None:
@@ -227,8 +238,9 @@ class Session:
             came.append(self._speech.end / SAMPLE_RATE)
         return max(min(came), max(came) - MAX_LAG_S) if came else 0.0
 
-    def _give_windows(self) -> None:
-        while self._window_end() <= self._reached_s():
+    def _give_windows(self, reached_s: float) -> None:
+        """Give the windows that end by then; the first a little late, as it may be the only one."""
+        while self._window_end() + (0 if self._done else self._windows.hop_s / 2) <= reached_s:
             end_s = self._window_end()
             self._give(end_s - self._windows.window_s, end_s, last=False)
             self._done += 1
@@ -249,14 +261,12 @@ class Session:
                 self._ready.append(self._read(window, track, seen[track], _SILENCE, main=False))
 
     def _hear(self, start_s: float, end_s: float, last: bool) -> _Heard:
-        start, end = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
-        end = min(end, self._speech.end)
-        if end <= start:
-            return _SILENCE
+        end = min(round(end_s * SAMPLE_RATE), self._speech.end)
+        start = min(round(start_s * SAMPLE_RATE), end)  # sound that comes too late is dropped
         with self.stopwatch("vad"):
             speech = self._speech.speech(start, end, last)
         speech_s = len(speech) / SAMPLE_RATE
-        if speech_s < self._chain.manifest.min_speech_s:
+        if not len(speech) or speech_s < self._chain.manifest.min_speech_s:
             return _Heard(None, speech_s)
         with self.stopwatch("audio"):
             return _Heard(self._chain.audio(speech), speech_s)
@@ -304,13 +314,21 @@ def check_windows(windows: Windows, manifest: Manifest) -> None:
     Raises:
         ValueError: with one line that says why.
     """
-    if not 0 < windows.hop_s <= windows.window_s:
-        raise ValueError(f"the hop is {windows.hop_s} s: it must be over 0 and at most the window")
-    if windows.window_s > manifest.max_window_s:
+    window_s, hop_s = windows.window_s, windows.hop_s
+    if not window_s > 0:
+        raise ValueError(f"the window is {window_s:g} s: it must be over 0")
+    if not MIN_HOP_S <= hop_s <= window_s:
         raise ValueError(
-            f"a window of {windows.window_s} s is longer than the {manifest.max_window_s} s "
-            f"that the bundle {manifest.name} takes"
+            f"the hop is {hop_s:g} s: it must be at least {MIN_HOP_S:g} s and at most the window, "
+            f"{window_s:g} s"
         )
+    if window_s + hop_s / 2 > manifest.max_window_s:  # the most that a short clip's window covers
+        raise ValueError(
+            f"the window is {window_s:g} s: with half a hop of {hop_s:g} s it must be at most the "
+            f"{manifest.max_window_s:g} s that the bundle {manifest.name} takes"
+        )
+    if windows.faces not in FACES:
+        raise ValueError(f"faces is {windows.faces!r}: it must be one of {', '.join(FACES)}")
 
 
 def _faces_by_track(frames: list[_Frame]) -> dict[int, list[_Face]]:

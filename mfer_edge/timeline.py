@@ -24,7 +24,7 @@ from mfer_edge.canvas import (
     text_width,
 )
 from mfer_edge.errors import OutputError
-from mfer_edge.output import replacing
+from mfer_edge.output import PICTURE_SUFFIXES, replacing
 from mfer_edge.results import Analysis, Moment, Reading, Scores, likeliest, mean_scores, moments
 
 # Pixels.
@@ -58,7 +58,7 @@ def write_timeline(analysis: Analysis, out: Path | str) -> None:
         OutputError: `out` is neither .png nor .jpg, or can't be written.
     """
     out = Path(out)
-    with replacing(out, (".png", ".jpg", ".jpeg")) as beside:
+    with replacing(out, PICTURE_SUFFIXES) as beside:
         done, data = cv2.imencode(out.suffix.lower(), draw_timeline(analysis))
         if not done:
             raise OutputError(f"{out}: OpenCV could not encode the picture")

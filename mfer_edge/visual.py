@@ -24,15 +24,12 @@ def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
     side = max(2, round(longer * crop.scale))
     left = round((box.left + box.right - side) / 2)
     top = round((box.top + box.bottom - side) / 2)
-    height, width = image.shape[:2]
-    inside = image[max(0, top) : max(1, top + side), max(0, left) : max(1, left + side)]
-    if inside.size == 0:  # the box is wholly outside
-        inside = image[-1:, -1:]
+    rows = np.arange(top, top + side).clip(0, image.shape[0] - 1)
+    columns = np.arange(left, left + side).clip(0, image.shape[1] - 1)
+    inside = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     grey = cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY)
-    bottom, right = top + side - height, left + side - width  # how far it sticks out
-    missing = (max(0, -top), max(0, bottom), max(0, -left), max(0, right))
-    if any(missing):
-        grey = cv2.copyMakeBorder(grey, *missing, cv2.BORDER_REPLICATE)
+    if grey.shape != (side, side):  # it sticks out
+        grey = grey[np.ix_(rows - rows[0], columns - columns[0])]
     shrinks = side > crop.size
     return cv2.resize(
         grey, (crop.size, crop.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

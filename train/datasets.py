@@ -35,7 +35,10 @@ LUNA_JIMENEZ_FOLDS = (
 )
 """Test actors of the five subject-wise RAVDESS folds in Luna-Jimenez et al. 2022."""
 
-RAVDESS_NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
+RAVDESS_SPEECH = re.compile(
+    r"0[13]-01-(0[1-8])-0[12]-0[12]-0[12]-(0[1-9]|1\d|2[0-4])\.(wav|flac|mp4)"
+)
+"""File names of speech with sound: modality 02 is silent video, channel 02 is song."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ def ravdess_speech(root: Path) -> list[Recording]:
     """
     recordings = []
     for path in sorted(root.rglob("*.*")):
-        match = RAVDESS_NAME.fullmatch(path.stem)
-        if match and match[2] == "01":
-            recordings.append(Recording(path, int(match[3]) - 1, int(match[7])))
+        match = RAVDESS_SPEECH.fullmatch(path.name)
+        if match and path.is_file():
+            recordings.append(Recording(path, int(match[1]) - 1, int(match[2])))
     if not recordings:
-        raise FileNotFoundError(f"{root}: no RAVDESS speech recordings (NN-01-NN-NN-NN-NN-NN.*)")
+        raise FileNotFoundError(f"{root}: no RAVDESS speech recordings (03-01-NN-NN-NN-NN-NN.wav)")
     return recordings
 
 

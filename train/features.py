@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 from export.assets import SILERO_VAD
+from mfer_edge.bundle import file_sha256
 from mfer_edge.engine import Engine, providers_for
 from mfer_edge.media import read_sound
 from mfer_edge.vad import SpeechProbability, collect_speech, speech_segments
 from train.augment_voices import vary_voice
+from train.compact import DEPTH, MAX_STEPS, POOL, pool_steps
 from train.datasets import Recording
-from train.speech_encoder import SAMPLE_RATE, WIDTH, SpeechEncoder
+from train.speech_encoder import SAMPLE_RATE, SpeechEncoder
 
 LONGEST_S = 4.0  # of speech in one window
-STEPS = 500  # of 20 ms, 10 s: the longest window that the runtime may be asked for
-POOL = 2  # encoder steps averaged into one, 40 ms
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def speech_of(path: Path, vad: Engine) -> np.ndarray:
 
 
 def voice_features(
-    recordings: list[Recording], whisper: Path, views: int, cache: Path, depth: int = 4
+    recordings: list[Recording], whisper: Path, views: int, cache: Path
 ) -> VoiceFeatures:
     """Compute, or read back, the features of recordings and of random changes to them.
 
@@ -59,7 +59,7 @@ def voice_features(
         views: of each recording: itself, and this many less one random changes.
         cache: a folder for them; its files are named by what they were made from.
     """
-    key = hashlib.sha256(repr((LONGEST_S, POOL, depth, views)).encode())
+    key = hashlib.sha256(repr((LONGEST_S, POOL, DEPTH, views, file_sha256(whisper))).encode())
     key.update(Path(__file__).with_name("augment_voices.py").read_bytes())
     for recording in recordings:
         key.update(f"{recording.path.name}{recording.path.stat().st_size}".encode())
@@ -68,7 +68,7 @@ def voice_features(
     if ends_path.exists():
         return VoiceFeatures(np.load(states_path, mmap_mode="r"), np.load(ends_path))
 
-    encoder = SpeechEncoder(depth, STEPS).eval()
+    encoder = SpeechEncoder(DEPTH, MAX_STEPS).eval()
     encoder.load_whisper(load_file(whisper))
     vad = Engine(SILERO_VAD, providers_for("cpu"), threads=1)
     longest = int(LONGEST_S * SAMPLE_RATE)
@@ -80,10 +80,8 @@ def voice_features(
             for view in range(views):
                 voice = (vary_voice(speech, random) if view else speech)[:longest]
                 with torch.inference_mode():
-                    states = encoder(torch.from_numpy(voice)[None])[0]
-                steps = len(states) // POOL
-                pooled = states[: steps * POOL].view(steps, POOL, depth, WIDTH).mean(1)
-                pieces.append(pooled.half().numpy())
+                    states = pool_steps(encoder(torch.from_numpy(voice)[None]))[0]
+                pieces.append(states.half().numpy())
     ends = np.cumsum([len(piece) for piece in pieces]).reshape(len(recordings), views)
     cache.mkdir(parents=True, exist_ok=True)
     np.save(states_path, np.concatenate(pieces))

@@ -154,9 +154,8 @@ class SpeechEncoder(nn.Module):
         dropped = ("layer_norm.", *(f"layers.{n}." for n in range(len(self.layers), 4)))
         kept = {name: value.float() for name, value in weights.items()}
         kept = {name: value for name, value in kept.items() if not name.startswith(dropped)}
-        kept["embed_positions.weight"] = kept["embed_positions.weight"][
-            : len(own["embed_positions.weight"])
-        ]
+        if (positions := kept.get("embed_positions.weight")) is not None:
+            kept["embed_positions.weight"] = positions[: len(own["embed_positions.weight"])]
         if problems := sorted(
             name
             for name in own.keys() | kept.keys()

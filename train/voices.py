@@ -32,11 +32,10 @@ from train.speech_encoder import WIDTH
 
 VIEWS = 8  # of each recording: itself and seven random changes
 BATCH = 32
-EPOCHS = 20
 
 
 def train_voice_arm(
-    features: VoiceFeatures, labels: np.ndarray, recordings: np.ndarray, seed: int
+    features: VoiceFeatures, labels: np.ndarray, recordings: np.ndarray, epochs: int, seed: int
 ) -> VoiceArm:
     """Train an arm on some of the recordings, a random view of each at a time."""
     torch.manual_seed(seed)
@@ -48,7 +47,7 @@ def train_voice_arm(
         views = [features.view(i, int(random.integers(features.views))) for i in chosen]
         return [torch.from_numpy(v).float() for v in views], torch.from_numpy(labels[chosen])
 
-    fit(arm, draw, FitOptions(steps=EPOCHS * len(recordings) // BATCH))
+    fit(arm, draw, FitOptions(steps=epochs * len(recordings) // BATCH))
     return arm
 
 
@@ -63,12 +62,13 @@ def predict(arm: VoiceArm, features: VoiceFeatures, recordings: np.ndarray) -> n
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--whisper", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--epochs", default=20, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(data: Path, whisper: Path, out: Path, seed: int) -> None:
+def main(data: Path, whisper: Path, out: Path, epochs: int, seed: int) -> None:
     """Leave OUT/voice.pt, OUT/unseen.npz (logits of every recording by an arm that has not heard
     its speaker) and OUT/report.json."""
     recordings = ravdess_speech(data)
-    features = voice_features(recordings, whisper, VIEWS, out / "cache", DEPTH)
+    features = voice_features(recordings, whisper, VIEWS, out / "cache")
     labels = np.array([recording.emotion for recording in recordings])
     actors = np.array([recording.actor for recording in recordings])
 
@@ -76,7 +76,7 @@ def main(data: Path, whisper: Path, out: Path, seed: int) -> None:
     folds: list[dict[str, Any]] = []
     for number, test_actors in enumerate(LUNA_JIMENEZ_FOLDS, 1):
         test = np.isin(actors, test_actors)
-        arm = train_voice_arm(features, labels, np.flatnonzero(~test), seed)
+        arm = train_voice_arm(features, labels, np.flatnonzero(~test), epochs, seed)
         logits[test] = predict(arm, features, np.flatnonzero(test))
         predicted = logits[test].argmax(1)
         fold = {
@@ -107,10 +107,8 @@ def main(data: Path, whisper: Path, out: Path, seed: int) -> None:
         "labels": EMOTIONS,
         "confusion": confusion.tolist(),
     }
-    torch.save(
-        train_voice_arm(features, labels, np.arange(len(labels)), seed).state_dict(),
-        out / "voice.pt",
-    )
+    arm = train_voice_arm(features, labels, np.arange(len(labels)), epochs, seed)
+    torch.save(arm.state_dict(), out / "voice.pt")
     np.savez(out / "unseen.npz", logits=logits, labels=labels, actors=actors)
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     click.echo(json.dumps({k: v for k, v in report.items() if k != "folds"}, indent=1))
