@@ -1,16 +1,17 @@
 # `make demo` needs the lean runtime only; `make test` everything.
 PYTHON ?= python3
-SAMPLES := $(wildcard samples/*.mp4)
+SAMPLES := $(sort $(wildcard samples/*.mp4))
 DEMO := demo
 
 .PHONY: demo test clean
 
 demo: .venv/done
-	mkdir -p $(DEMO)
-	.venv/bin/mfer-edge infer $(firstword $(SAMPLES)) \
+	@mkdir -p $(DEMO)
+	@.venv/bin/mfer-edge infer $(firstword $(SAMPLES)) \
 		--video $(DEMO)/overlay.mp4 --plot $(DEMO)/timeline.png --json $(DEMO)/result.json
-	for clip in $(wordlist 2,9,$(SAMPLES)); do .venv/bin/mfer-edge infer $$clip; done
-	@echo "The clip with the result drawn: $(DEMO)/overlay.mp4; its timeline: $(DEMO)/timeline.png"
+	@.venv/bin/mfer-edge infer $(wordlist 2,9,$(SAMPLES))
+	@echo "The clip with the result drawn: $(DEMO)/overlay.mp4"
+	@echo "Its timeline:                   $(DEMO)/timeline.png"
 
 test: .venv-test/done
 	.venv-test/bin/ruff check .

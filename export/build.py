@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,13 @@ FACE_SCALE = 1.0
 larger ones, the picture's side was 0.96 (median) of the box's longer side."""
 
 LARGE = "audio"  # the network in which int8 products pay; the others are small or convolutions
+
+SPARED = 4
+"""Products of that network that int8 leaves out: the attention of the encoder's first layer, whose
+few large activations would take the bits from all others. Over 163 stretches of RAVDESS speech it
+halves the mean change of a score (0.029 to 0.015; the largest, 0.30 to 0.13), and the labels agree
+in 97.5 % instead of 95.7 %; 4 s of speech take 17.0 ms instead of 15.3 ms (one core of an AMD EPYC
+with VNNI; 29 ms in single precision)."""
 
 HALVED = ("face", "visual", "audio", "fusion")
 """Networks whose weights may be rounded to half precision; MTCNN's choice between overlapping
@@ -68,14 +75,40 @@ def build_compact(
     if not clips:
         raise ParityError("no clip to verify the export on: name a real one with --verify")
     with tempfile.TemporaryDirectory() as work:
+        files = export_networks(model, Path(work))
+        return save_proven(model, files, precision, clips, out, trained, card)
+
+
+def export_networks(model: CompactModel, folder: Path) -> dict[str, Path]:
+    """Write every network of a bundle to a folder, in single precision; give the files by name."""
+    files = export_mtcnn(folder) | {"vad": folder / "vad.onnx"}
+    shutil.copyfile(SILERO_VAD, files["vad"])
+    for name, graph in compact_graphs(model).items():
+        files[name] = folder / f"{name}.onnx"
+        to_onnx(graph, files[name])
+    return files
+
+
+def save_proven(
+    model: CompactModel,
+    networks: Mapping[str, Path],
+    precision: str,
+    clips: Sequence[Path],
+    out: Path,
+    trained: bool = True,
+    card: str = "",
+) -> tuple[Bundle, Parity]:
+    """Set the precision of exported networks, measure them against PyTorch, save them as a bundle.
+
+    Arguments and errors are those of `build_compact`; the networks' files are left alone.
+    """
+    with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        files = export_mtcnn(folder) | {"vad": folder / "vad.onnx"}
-        shutil.copyfile(SILERO_VAD, files["vad"])
-        for name, graph in compact_graphs(model).items():
-            files[name] = folder / f"{name}.onnx"
-            to_onnx(graph, files[name])
+        files = {name: folder / path.name for name, path in networks.items()}
+        for name, path in networks.items():
+            shutil.copyfile(path, files[name])
         if precision == "int8":
-            quantize(files[LARGE])
+            quantize(files[LARGE], SPARED)
             for name in HALVED:
                 store_half(files[name])
 

@@ -49,41 +49,28 @@ def compact_graphs(model: CompactModel) -> dict[str, Graph]:
     model.visual.gru = OnnxGru(model.visual.gru)  # type: ignore[assignment]
     model.audio.arm.gru = OnnxGru(model.audio.arm.gru)  # type: ignore[assignment]
 
-    def face(faces: Tensor) -> tuple[Tensor, ...]:
-        return (model.embed_faces(faces),)
-
-    def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
-        state = model.embed_face_sequence(embeddings)
-        return model.visual_scores(state), state
-
-    def audio(wave: Tensor) -> tuple[Tensor, ...]:
-        state = model.embed_speech(wave)
-        return model.audio_scores(state), state
-
-    def fusion(visual: Tensor, audio: Tensor) -> tuple[Tensor, ...]:
-        return (model.fused_scores(visual, audio),)
-
+    networks = model.networks()
     return {
         "face": Graph(
-            _Calls(model, face),
+            _Calls(model, networks["face"]),
             {"faces": torch.zeros(3, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)},
             ("embedding",),
             {"faces": {0: ("faces", 1, MAX_FACES)}},
         ),
         "visual": Graph(
-            _Calls(model, visual),
+            _Calls(model, networks["visual"]),
             {"embeddings": torch.zeros(1, 7, FACE_EMBEDDING)},
             ("scores", "embedding"),
             {"embeddings": {1: ("frames", 1, MAX_FRAMES)}},
         ),
         "audio": Graph(
-            _Calls(model, audio),
+            _Calls(model, networks["audio"]),
             {"wave": torch.zeros(1, 24_000)},
             ("scores", "embedding"),
             {"wave": {1: ("samples", 4 * STEP, MAX_STEPS * STEP)}},
         ),
         "fusion": Graph(
-            _Calls(model, fusion),
+            _Calls(model, networks["fusion"]),
             {"visual": torch.zeros(1, VISUAL_WIDTH), "audio": torch.zeros(1, AUDIO_WIDTH)},
             ("scores",),
             {},

@@ -58,7 +58,13 @@ class Parity:
     def failures(self, precision: str) -> list[str]:
         """Say what is out of tolerance; nothing if all is well."""
         allowed = TOLERANCES[precision]
+        compared = {d.engine for d in self.differences}
         failed = [
+            f"{engine}: never ran; a clip with a face and speech is needed to verify it"
+            for engine in ENGINES
+            if engine not in compared
+        ]
+        failed += [
             f"{d.engine}.{d.output}: max-abs {d.max_abs:.2g}, cosine {d.cosine:.6f}"
             for d in self.differences
             if not (d.max_abs <= allowed.max_abs and d.cosine >= allowed.cosine)
@@ -80,8 +86,8 @@ class Parity:
 class _Compared:
     """Runs an engine and PyTorch on the same arrays, and goes on with PyTorch's result."""
 
-    def __init__(self, engine: Network, reference: Network) -> None:
-        self._engine, self._reference = engine, reference
+    def __init__(self, name: str, engine: Network, reference: Network) -> None:
+        self._name, self._engine, self._reference = name, engine, reference
         self.pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,7 +95,7 @@ class _Compared:
         for name, value in expected.items():
             if name not in given or given[name].shape != value.shape:
                 shape = given[name].shape if name in given else "nothing"
-                raise ParityError(f"output {name}: {shape} where PyTorch gives {value.shape}")
+                raise ParityError(f"{self._name}.{name}: {shape} where PyTorch gives {value.shape}")
             self.pairs.setdefault(name, []).append((given[name].ravel(), value.ravel()))
         return expected
 
@@ -102,7 +108,7 @@ def measure(bundle: Bundle, model: CompactModel, clips: Sequence[Path]) -> Parit
     """
     engines = bundle_networks(bundle)
     reference = reference_networks(model)
-    compared = {name: _Compared(engines[name], reference[name]) for name in ENGINES}
+    compared = {name: _Compared(name, engines[name], reference[name]) for name in ENGINES}
     expected = _readings(Pipeline(bundle, compared), clips)
     given = _readings(Pipeline(bundle, engines), clips)
 
@@ -126,7 +132,8 @@ def measure(bundle: Bundle, model: CompactModel, clips: Sequence[Path]) -> Parit
         for label, score in (g.scores or {}).items()
     ]
     same = sum(g.label == e.label for g, e in zip(given, expected, strict=True))
-    return Parity(tuple(differences), len(expected), same, max(gaps, default=0.0))
+    # NumPy's maximum, unlike Python's, is NaN if one of them is.
+    return Parity(tuple(differences), len(expected), same, float(np.max(gaps, initial=0.0)))
 
 
 def _readings(pipeline: Pipeline, clips: Sequence[Path]) -> list[Reading]:

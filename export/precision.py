@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from export.onnx_file import save_onnx
+from mfer_edge.errors import MferError
 
 PRECISIONS = ("fp32", "int8")
 HALF_FROM = 1024  # numbers; a smaller weight is not worth halving
@@ -26,19 +27,37 @@ TYPE_NAMES = {
 }
 
 
-def quantize(path: Path) -> None:
+class PrecisionError(MferError):
+    """A graph that can't have the precision that it is wanted in."""
+
+
+def quantize(path: Path, spared: int = 0) -> None:
     """Make a graph's matrix products int8 where a weight is one side of them.
 
     Activations are brought to 8 bits as they come, weights once, a scale for each column. Weights
     take 7 of their 8 bits: without VNNI instructions a CPU adds pairs of products in 16 bits,
     which 8 bits can overflow (ONNX Runtime's advice for such machines, which is most small ones).
+
+    Args:
+        spared: how many of these products, from the graph's inputs on, stay as they are.
     """
+    model = onnx.load(path)
+    weights = {weight.name for weight in model.graph.initializer}
+    products = [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights
+    ]
+    # It advises to run its optimiser first, unless told so; PyTorch's exporter has done that work.
+    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "int8.onnx"
         quantize_dynamic(
-            path,
+            model,
             fresh,
             op_types_to_quantize=["MatMul"],
+            # It makes a Gemm two nodes first, of which the product gets the longer name.
+            nodes_to_exclude=[n + end for n in products[:spared] for end in ("", "_MatMul")],
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
@@ -51,6 +70,9 @@ def store_half(path: Path) -> None:
     """Keep float weights in half precision on disk; the graph multiplies them in single.
 
     The cast back is of a constant, so a runtime does it once, when it loads the graph.
+
+    Raises:
+        PrecisionError: a weight is too large for half precision.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -60,9 +82,10 @@ def store_half(path: Path) -> None:
         if not large or any(word in weight.name for word in EXACT):
             continue
         name = weight.name
-        values = numpy_helper.to_array(weight).astype(np.float16)
+        with np.errstate(over="ignore"):
+            values = numpy_helper.to_array(weight).astype(np.float16)
         if not np.isfinite(values).all():
-            raise ValueError(f"{path.name}: {name} does not fit into half precision")
+            raise PrecisionError(f"{path.name}: {name} does not fit into half precision")
         weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
@@ -77,7 +100,8 @@ def precision_of(model: onnx.ModelProto) -> str:
     weights = {w.name: (int(np.prod(w.dims)), w.data_type) for w in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Cast" and node.input[0] in weights:
-            weights[node.output[0]] = (weights[node.input[0]][0], node.attribute[0].i)
+            to = next(attribute.i for attribute in node.attribute if attribute.name == "to")
+            weights[node.output[0]] = (weights[node.input[0]][0], to)
         if node.op_type in MULTIPLYING:
             for name in node.input:
                 if name in weights:

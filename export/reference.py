@@ -23,21 +23,30 @@ class CheckpointError(MferError):
 
 
 def open_checkpoint(path: Path | None = None) -> CompactModel:
-    """Read a checkpoint of the compact model; without a path, the one in the package.
+    """Read a checkpoint of the compact model: a file, or the folder that holds it.
+
+    Without a path, the one in the package.
 
     Raises:
         CheckpointError: it is missing, or not the compact model's.
     """
+    file = _checkpoint_file(path)
     try:
-        return load_compact(CHECKPOINT if path is None else path)
+        return load_compact(file)
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path or CHECKPOINT}: no usable checkpoint ({error})") from error
+        raise CheckpointError(f"{file}: no usable checkpoint ({error})") from error
 
 
 def card_of(path: Path | None = None) -> str:
     """Read the model card that lies beside a checkpoint; empty where there is none."""
-    card = (CHECKPOINT if path is None else path).with_name(CARD)
+    card = _checkpoint_file(path).with_name(CARD)
     return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def _checkpoint_file(path: Path | None) -> Path:
+    if path is None:
+        return CHECKPOINT
+    return path / CHECKPOINT.name if path.is_dir() else path
 
 
 class TorchNetwork:
@@ -59,15 +68,7 @@ def reference_networks(model: CompactModel) -> dict[str, Network]:
     """Every network of a bundle in PyTorch, but for Silero's, which is published as ONNX."""
     model.eval()
 
-    def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
-        state = model.embed_face_sequence(embeddings)
-        return model.visual_scores(state), state
-
-    def audio(wave: Tensor) -> tuple[Tensor, ...]:
-        state = model.embed_speech(wave)
-        return model.audio_scores(state), state
-
-    mtcnn = load_mtcnn()
+    networks, mtcnn = model.networks(), load_mtcnn()
     judgement = ("probability", "offsets")
     return {
         "vad": Engine(SILERO_VAD, ["CPUExecutionProvider"], threads=1),
@@ -76,10 +77,8 @@ def reference_networks(model: CompactModel) -> dict[str, Network]:
         "onet": TorchNetwork(
             (*judgement, "landmarks"), lambda candidates: mtcnn["onet"](candidates)
         ),
-        "face": TorchNetwork(("embedding",), lambda faces: (model.embed_faces(faces),)),
-        "visual": TorchNetwork(("scores", "embedding"), visual),
-        "audio": TorchNetwork(("scores", "embedding"), audio),
-        "fusion": TorchNetwork(
-            ("scores",), lambda visual, audio: (model.fused_scores(visual, audio),)
-        ),
+        "face": TorchNetwork(("embedding",), networks["face"]),
+        "visual": TorchNetwork(("scores", "embedding"), networks["visual"]),
+        "audio": TorchNetwork(("scores", "embedding"), networks["audio"]),
+        "fusion": TorchNetwork(("scores",), networks["fusion"]),
     }

@@ -128,9 +128,9 @@ def save_bundle(
     Raises:
         BundleError: `folder` holds something else, can't be written, or a file does not match.
     """
-    if folder.exists() and not _may_be_replaced(folder):
-        raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
     try:
+        if folder.exists() and not _may_be_replaced(folder):
+            raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:

@@ -22,8 +22,10 @@ DEVICES = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 FAILED = 1  # exit code: some input failed
 WRONG_USAGE = 2  # exit code
 DASH = Path("-")  # for stdout
-OUTPUT = click.Path(path_type=Path, dir_okay=False)
-TEXT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+# What can't be read is for the functions to say, in the words of their errors.
+INPUT = click.Path(path_type=Path, readable=False)
+OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False)
+TEXT = click.Path(path_type=Path, readable=False, dir_okay=False, allow_dash=True)
 
 
 class Group(click.Group):
@@ -50,8 +52,8 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--bundle", type=click.Path(path_type=Path), help="Model to use [default: compact].")
+@click.argument("sources", nargs=-1, required=True, type=INPUT)
+@click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--window", type=float, help="Seconds that a reading looks at [default: bundle's].")
 @click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
@@ -118,12 +120,12 @@ def infer(
 
 @main.command()
 @click.option("--preset", type=click.Choice(["compact"]), default="compact", show_default=True)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="[default: the package's].")
+@click.option("--checkpoint", type=INPUT, help="[default: the package's].")
 @click.option("--fp32", "precision", flag_value="fp32", default="fp32", help="Single precision.")
 @click.option("--int8", "precision", flag_value="int8", help="8-bit products: small, for CPUs.")
-@click.option("--verify", multiple=True, type=click.Path(path_type=Path), metavar="CLIP",
+@click.option("--verify", multiple=True, type=INPUT, metavar="CLIP",
               help="A real clip to compare with PyTorch on; may be repeated.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: PRESET-PRECISION].")
+@click.option("--out", type=INPUT, help="Folder [default: PRESET-PRECISION].")
 def export(
     preset: str,
     checkpoint: Path | None,
@@ -154,7 +156,7 @@ def export(
 
 
 @main.command()
-@click.option("--bundle", type=click.Path(path_type=Path), help="Model to check.")
+@click.option("--bundle", type=INPUT, help="Model to check.")
 def doctor(bundle: Path | None) -> None:
     """Tell what this machine can run, and why not the rest."""
     from mfer_edge.doctor import checkup
@@ -185,12 +187,20 @@ def check_outputs(
             raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
         if option in texts and (path == DASH or is_stream(path)):
             continue
-        if any(source.exists() and path.exists() and source.samefile(path) for source in sources):
+        if any(same_file(source, path) for source in sources):
             raise click.UsageError(f"{option} {path}: this is a source; write to another name")
         kind = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
         if option in texts and kind in ("video", "audio"):  # --json a.mp4 b.mp4: the name forgotten
             raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
         check_output(path, suffixes.get(option, ()))
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both names lead to one file that is there."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one is not there, or in a folder that is closed to us
+        return False
 
 
 def describe(analysis: Analysis) -> str:

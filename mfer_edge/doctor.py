@@ -28,7 +28,7 @@ def checkup(bundle: Path | None = None) -> list[Check]:
     python = platform.python_version()
     checks = [
         Check("python", True, f"{python} on {platform.machine()} {platform.system()}", True),
-        Check("cpu", True, f"{cores()} cores for this process", True),
+        Check("cpu", True, f"{cores()} core{'s' * (cores() != 1)} for this process", True),
     ]
     for package in ("numpy", "opencv-python-headless", "av", "click"):
         checks.append(_package(package))
@@ -42,7 +42,8 @@ def checkup(bundle: Path | None = None) -> list[Check]:
             detail = providers_for(device)[0]
             checks.append(Check(f"device {device}", True, detail, device == "cpu"))
         except MferError as error:
-            checks.append(Check(f"device {device}", False, str(error), device == "cpu"))
+            why = str(error).removeprefix(f"--device {device}: ")
+            checks.append(Check(f"device {device}", False, why, device == "cpu"))
     checks.append(_bundle(bundle))
     for extra, package in {"export": "onnx", "train": "torch"}.items():
         try:

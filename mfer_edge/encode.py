@@ -83,6 +83,7 @@ class ClipWriter:
         frame = VideoFrame.from_ndarray(image, format="bgr24").reformat(
             video.width, video.height, "yuv420p",
             dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
+            threads=1,
         )  # fmt: skip
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         frame.duration = round(TICKS / (video.codec_context.framerate or DEFAULT_RATE))

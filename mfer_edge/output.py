@@ -82,7 +82,7 @@ def write_text(out: Path, text: str) -> None:
 
 def is_stream(out: Path) -> bool:
     """Tell a device or a pipe, such as /dev/stdout: it is written to, never replaced."""
-    return out.exists() and not out.is_file() and not out.is_dir()
+    return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
 
 
 def _target(out: Path) -> Path:

@@ -14,7 +14,7 @@ from mfer_edge.fusion import Fusion
 from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceDetector
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
-from mfer_edge.session import Chain, Session, Windows, check_windows
+from mfer_edge.session import MAX_FILE_LAG_S, Chain, Session, Windows, check_windows
 from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm
 
@@ -132,6 +132,7 @@ class Pipeline:
                 clip.has_video,
                 clip.has_audio,
                 keep_sightings,
+                max_lag_s=MAX_FILE_LAG_S,
             )
             stopwatch = session.stopwatch
             items = iter(clip)
@@ -153,7 +154,7 @@ class Pipeline:
                 readings += session.readings()
             session.close(clip.duration_s)
             readings += session.readings()
-            warnings = _warnings(clip, self.bundle)
+            warnings = _warnings(clip, session, self.bundle)
         manifest = self.bundle.manifest
         return Analysis(
             # A file's name may hold bytes that are no text, which JSON and terminals don't take.
@@ -179,7 +180,7 @@ class Pipeline:
         )
 
 
-def _warnings(clip: Clip, bundle: Bundle) -> tuple[str, ...]:
+def _warnings(clip: Clip, session: Session, bundle: Bundle) -> tuple[str, ...]:
     warnings = []
     if not clip.has_video:
         warnings.append("no video track: the voice alone was read")
@@ -194,6 +195,11 @@ def _warnings(clip: Clip, bundle: Bundle) -> tuple[str, ...]:
             f"the file ends after {clip.duration_s:.1f} s of the {told_s:.1f} s that its header "
             "tells of: it may have been cut off"
         )
+    for kind, late_s in session.late_s.items():
+        if late_s:
+            warnings.append(
+                f"{late_s:.1f} s of the {kind} stand too far back in the file and were left out"
+            )
     if not bundle.manifest.trained:
         warnings.append("the bundle's weights are random: its scores mean nothing")
     return tuple(warnings)

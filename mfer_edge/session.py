@@ -21,6 +21,7 @@ from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm, crop_face
 
 MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
+MAX_FILE_LAG_S = 60.0  # the same in a file, where nobody waits and some are badly interleaved
 MAX_GAP_S = 3600.0  # pictures that are further apart have wrong times: say, of the clock
 MIN_HOP_S = 0.1  # of the most frequent readings
 
@@ -102,13 +103,18 @@ class Session:
 
     A window's reading is ready once both video and sound have reached its end. It depends on what
     the window holds alone, not on how the stream was cut into pushes, so a file and a live source
-    give the same readings. Memory holds one window.
+    give the same readings. Memory holds one window, and what the lag allows.
 
     Args:
         chain: what to run.
         windows: how to cut time.
         has_video, has_audio: whether pictures, sound, are going to come.
         keep_sightings: remember where every face was, to draw it.
+        max_lag_s: how far sound may be behind the video, or the video behind the sound, before a
+            window is read without it.
+
+    Attributes:
+        late_s: how much of the sound, and of the video, came after its windows had been read.
 
     Raises:
         ValueError: the windows are not positive, or longer than the networks take.
@@ -122,14 +128,17 @@ class Session:
         has_audio: bool = True,
         keep_sightings: bool = False,
         stopwatch: Stopwatch | None = None,
+        max_lag_s: float = MAX_LAG_S,
     ) -> None:
         check_windows(windows, chain.manifest)
         self.stopwatch = stopwatch or Stopwatch()
         self.sightings: list[Sighting] = []
+        self.late_s = {"sound": 0.0, "video": 0.0}
         self._chain = chain
         self._windows = windows
         self._has_video, self._has_audio = has_video, has_audio
         self._keep_sightings = keep_sightings
+        self._max_lag_s = max_lag_s
         self._tracker = FaceTracker()
         self._frames: deque[_Frame] = deque()
         self._speech = SpeechBuffer(chain.vad)
@@ -161,6 +170,8 @@ class Session:
                 f"which has come to {before_s:.1f} s"
             )
         self._video_s = time_s
+        if time_s < self._given_s():
+            self.late_s["video"] += 1 / self._chain.manifest.frame_rate
         self._give_windows(self._reached_s())  # those that end at or before this picture
         with self.stopwatch("detect"):
             boxes = self._chain.detector(image)
@@ -188,6 +199,8 @@ class Session:
             raise ValueError(f"sound is (n,) float32, not {samples.shape} {samples.dtype}")
         if not np.isfinite(samples).all():
             raise ValueError("the sound holds NaN or infinite samples")
+        late = min(round(self._given_s() * SAMPLE_RATE) - self._speech.end, len(samples))
+        self.late_s["sound"] += max(0, late) / SAMPLE_RATE
         self._speech.push(samples)
         self._give_windows(self._reached_s())
 
@@ -217,7 +230,7 @@ class Session:
             end_s = max(video_s, self._speech.end / SAMPLE_RATE)
         window_s, hop_s = self._windows.window_s, self._windows.hop_s
         self._give_windows(end_s)
-        left_s = end_s - (self._window_end() - hop_s) if self._done else end_s
+        left_s = end_s - self._given_s()
         if left_s > 0 and (self._done == 0 or left_s >= hop_s / 2):
             self._give(max(0.0, end_s - window_s) if self._done else 0.0, end_s, last=True)
         self._closed = True
@@ -229,6 +242,10 @@ class Session:
     def _window_end(self) -> float:
         return self._done * self._windows.hop_s + self._windows.window_s
 
+    def _given_s(self) -> float:
+        """Where the latest window that was given ends."""
+        return self._window_end() - self._windows.hop_s if self._done else 0.0
+
     def _reached_s(self) -> float:
         """How far both pictures and sound have come."""
         came = []
@@ -236,7 +253,7 @@ class Session:
             came.append(self._video_s or 0.0)
         if self._has_audio:
             came.append(self._speech.end / SAMPLE_RATE)
-        return max(min(came), max(came) - MAX_LAG_S) if came else 0.0
+        return max(min(came), max(came) - self._max_lag_s) if came else 0.0
 
     def _give_windows(self, reached_s: float) -> None:
         """Give the windows that end by then; the first a little late, as it may be the only one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -80,6 +80,24 @@ class CompactModel(nn.Module):
         """Score the states of both arms together: (1, 8)."""
         return (self.fusion(torch.cat([visual, audio], 1)) / self.temperature[2]).softmax(1)
 
+    def networks(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
+        """Give the model as a bundle's networks: functions of named arrays to tuples of arrays."""
+
+        def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
+            state = self.embed_face_sequence(embeddings)
+            return self.visual_scores(state), state
+
+        def audio(wave: Tensor) -> tuple[Tensor, ...]:
+            state = self.embed_speech(wave)
+            return self.audio_scores(state), state
+
+        return {
+            "face": lambda faces: (self.embed_faces(faces),),
+            "visual": visual,
+            "audio": audio,
+            "fusion": lambda visual, audio: (self.fused_scores(visual, audio),),
+        }
+
 
 def pool_steps(states: Tensor) -> Tensor:
     """Average neighbouring steps of (n, steps, depth, width); a last odd one is left out."""
@@ -88,10 +106,21 @@ def pool_steps(states: Tensor) -> Tensor:
 
 
 def save_compact(model: CompactModel, path: Path) -> None:
-    """Write the checkpoint, in half precision."""
+    """Write the checkpoint, its weights in half precision.
+
+    Raises:
+        ValueError: a weight is not finite, or too large for half precision.
+    """
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
+        raise ValueError(f"{path}: not written; half precision can't hold {', '.join(wrong[:5])}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, path, {"format": "pt", "model": "mfer-edge compact"})
+    # One entry: safetensors writes several in an order that changes from run to run.
+    save_file(tensors, path, {"model": "mfer-edge compact"})
+    path.chmod(0o644)  # safetensors lets its owner alone read it
 
 
 def load_compact(path: Path = CHECKPOINT) -> CompactModel:

@@ -26,6 +26,8 @@ from train.face_encoder import FaceEncoder
 BATCH = 128
 LEARNING_RATE = 0.1
 WEIGHT_DECAY = 5e-4
+FINISH_LEARNING_RATE = 0.02  # highest, once the strong changes to the faces are over
+FINISH_STRENGTH = 0.4  # of the random changes then: nearer to what the network will see
 LABEL_SMOOTHING = 0.1
 AVERAGE_DECAY = 0.998  # of the moving average of weights, per step
 DROPOUT = 0.3
@@ -63,13 +65,16 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     faces: Faces,
+    strength: float = 1.0,
 ) -> float:
     """Go once over the faces in random order; give the mean loss."""
     model.train()
     total = 0.0
     order = torch.randperm(len(faces))[: len(faces) // BATCH * BATCH].view(-1, BATCH)
     for batch in order.numpy():
-        x = vary_faces(as_batch(faces.images[batch])).to(memory_format=torch.channels_last)
+        x = vary_faces(as_batch(faces.images[batch]), strength).to(
+            memory_format=torch.channels_last
+        )
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
         target = torch.from_numpy(faces.labels[batch])
@@ -90,12 +95,18 @@ def train_epoch(
     return total / len(order)
 
 
+def falling(share: float) -> float:
+    """Half a cosine, from 1 to 0 as a share of the way is gone."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--epochs", default=40, show_default=True)
+@click.option("--epochs", default=28, show_default=True, help="With strong random changes.")
+@click.option("--finish", default=9, show_default=True, help="Epochs after those, with mild ones.")
 @click.option("--seed", default=0, show_default=True)
-def main(data: Path, out: Path, epochs: int, seed: int) -> None:
+def main(data: Path, out: Path, epochs: int, finish: int, seed: int) -> None:
     """Train, or go on from OUT/last.pt; leave OUT/face.pt and OUT/log.jsonl."""
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -103,6 +114,8 @@ def main(data: Path, out: Path, epochs: int, seed: int) -> None:
     everything = fer2013(data / "train")
     faces = everything.without(valid)
     click.echo(f"{len(everything)} training faces, {len(faces)} after leaving out duplicates")
+    if len(faces) < BATCH:
+        raise click.ClickException(f"{data}: {len(faces)} faces do not fill one batch of {BATCH}")
 
     model = FaceClassifier()
     average = copy.deepcopy(model)
@@ -117,13 +130,15 @@ def main(data: Path, out: Path, epochs: int, seed: int) -> None:
         momentum=0.9,
         nesterov=True,
     )
-    steps = epochs * (len(faces) // BATCH)
+    steps, finish_steps = (n * (len(faces) // BATCH) for n in (epochs, finish))
     warmup = steps // 20
 
     def rate(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        if step < steps:
+            return falling((step - warmup) / (steps - warmup))
+        return FINISH_LEARNING_RATE / LEARNING_RATE * falling((step - steps) / max(1, finish_steps))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     state: dict[str, Any] = {
@@ -141,9 +156,10 @@ def main(data: Path, out: Path, epochs: int, seed: int) -> None:
         torch.set_rng_state(saved["random"])
         first = saved["epoch"]
 
-    for epoch in range(first, epochs):
+    for epoch in range(first, epochs + finish):
         started = time.perf_counter()
-        loss = train_epoch(model, average, optimizer, schedule, faces)
+        strength = 1.0 if epoch < epochs else FINISH_STRENGTH
+        loss = train_epoch(model, average, optimizer, schedule, faces, strength)
         accuracy = float((predict(average, valid).argmax(1) == valid.labels).mean())
         record = {"epoch": epoch + 1, "loss": loss, "valid_accuracy": accuracy}
         record["seconds"] = time.perf_counter() - started

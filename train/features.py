@@ -66,7 +66,7 @@ def voice_features(
     stem = cache / f"voices-{key.hexdigest()[:16]}"
     states_path, ends_path = stem.with_suffix(".states.npy"), stem.with_suffix(".ends.npy")
     if ends_path.exists():
-        return VoiceFeatures(np.load(states_path, mmap_mode="r"), np.load(ends_path))
+        return VoiceFeatures(np.load(states_path), np.load(ends_path))
 
     encoder = SpeechEncoder(DEPTH, MAX_STEPS).eval()
     encoder.load_whisper(load_file(whisper))
@@ -86,4 +86,4 @@ def voice_features(
     cache.mkdir(parents=True, exist_ok=True)
     np.save(states_path, np.concatenate(pieces))
     np.save(ends_path, ends)
-    return VoiceFeatures(np.load(states_path, mmap_mode="r"), ends)
+    return VoiceFeatures(np.load(states_path), ends)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from torch import Tensor
 
 from train.arms import VoiceArm
 from train.compact import AUDIO_WIDTH, DEPTH
@@ -45,17 +46,20 @@ def train_voice_arm(
     def draw() -> Batch:
         chosen = random.choice(recordings, BATCH, replace=False)
         views = [features.view(i, int(random.integers(features.views))) for i in chosen]
-        return [torch.from_numpy(v).float() for v in views], torch.from_numpy(labels[chosen])
+        return [as_sequence(v) for v in views], torch.from_numpy(labels[chosen])
 
     fit(arm, draw, FitOptions(steps=epochs * len(recordings) // BATCH))
     return arm
 
 
+def as_sequence(view: np.ndarray) -> Tensor:
+    return torch.from_numpy(view.astype(np.float32))
+
+
 @torch.inference_mode()
 def predict(arm: VoiceArm, features: VoiceFeatures, recordings: np.ndarray) -> np.ndarray:
     """Give (n, 8) logits of recordings as they are."""
-    views = [torch.from_numpy(features.view(i, 0)).float() for i in recordings]
-    return arm(views).numpy()
+    return arm([as_sequence(features.view(i, 0)) for i in recordings]).numpy()
 
 
 @click.command()
