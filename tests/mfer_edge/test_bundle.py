@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -311,6 +312,23 @@ class TestSave:
             manifest = replace(manifest, labels=())
         with pytest.raises(BundleError):
             save_bundle(folder, manifest, files)
+        assert Bundle.open(folder) == before
+        assert {path.name for path in folder.parent.iterdir()} == {"files", "bundle"}
+
+    def test_a_move_that_fails_brings_the_old_one_back(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, rename = Bundle.open(folder), os.rename
+
+        def fails_for_the_new_one(source: Path, target: Path) -> None:
+            if target == folder and source.name != "old":
+                raise OSError("the disk was pulled out")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", fails_for_the_new_one)
+        files = write_files(folder.parent / "files", CONTENTS)
+        with pytest.raises(BundleError, match="the disk was pulled out"):
+            save_bundle(folder, made_of(CONTENTS), files)
         assert Bundle.open(folder) == before
         assert {path.name for path in folder.parent.iterdir()} == {"files", "bundle"}
 

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfer_edge.results import Reading, Timing, captions, mean_scores, moments, overall, vtt_time
+from mfer_edge.results import (
+    Reading,
+    Timing,
+    captions,
+    mean_scores,
+    moments,
+    overall,
+    stretches,
+    vtt_time,
+)
 from tests.analyses import LABELS, analysis, reading, scores
 
 
@@ -189,6 +198,37 @@ def test_captions_are_the_moments_that_have_a_reading(made: tuple[list[Reading],
 def test_a_window_with_nothing_leaves_its_stretch_without_caption() -> None:
     cues = captions([reading(0, 4), reading(1, 5, None), reading(2, 6)], 6.0)
     assert [(cue.start_s, cue.end_s) for cue in cues] == [(0, 2.5), (3.5, 6)]
+
+
+@given(window_lists())
+def test_stretches_join_each_faces_moments_and_no_more(made: tuple[list[Reading], float]) -> None:
+    found = stretches(*made)
+    assert found == sorted(found, key=lambda s: (s.start_s, s.end_s))
+    for track in {one.track for one in made[0]}:
+        mine = [stretch for stretch in found if stretch.track == track]
+        seen = [
+            (moment, one)
+            for moment in moments(*made)
+            for one in moment.readings
+            if one.track == track
+        ]
+        assert sum(s.end_s - s.start_s for s in mine) == pytest.approx(
+            sum(moment.end_s - moment.start_s for moment, _ in seen)
+        )
+        for moment, one in seen:
+            [home] = [s for s in mine if s.start_s <= moment.start_s and moment.end_s <= s.end_s]
+            assert home.label == one.label
+            assert (home.share is None) == (one.label is None)
+        for before, after in pairwise(mine):
+            assert before.end_s <= after.start_s
+            assert before.label != after.label or after.start_s - before.end_s > 1e-6
+
+
+def test_a_stretch_has_the_mean_share_of_its_windows() -> None:
+    windows = [reading(0, 4), reading(1, 5, scores=scores("happy", 0.5)), reading(2, 6, "sad")]
+    found = stretches(windows, 6.0)
+    assert [(s.start_s, s.end_s, s.label) for s in found] == [(0, 3.5, "happy"), (3.5, 6, "sad")]
+    assert [s.share for s in found] == pytest.approx([(0.79 + 0.5) / 2, 0.79])
 
 
 @given(window_lists())

@@ -99,9 +99,7 @@ def test_dropout_is_for_training_only() -> None:
 
 def test_an_untaught_mix_is_the_mean_of_normal_layers() -> None:
     states = sequence(2, 6, 3, WIDTH_IN)
-    by_hand = (states - states.mean(-1, keepdim=True)) / states.std(
-        -1, correction=0, keepdim=True
-    )
+    by_hand = (states - states.mean(-1, keepdim=True)) / states.std(-1, correction=0, keepdim=True)
     assert_close(LayerMix(3)(states), by_hand.mean(-2), 1e-4)
 
 

@@ -56,6 +56,31 @@ def test_equal_faces_are_varied_each_in_its_own_way() -> None:
         assert np.abs(result[k] - result[0]).mean() > 2
 
 
+def test_without_strength_faces_are_only_mirrored() -> None:
+    batch = faces(40)
+    torch.manual_seed(0)
+    result = vary_faces(batch, 0.0).numpy()
+    gaps = [
+        np.abs(result - candidate.numpy()).max((1, 2, 3)) for candidate in (batch, batch.flip(3))
+    ]
+    assert np.minimum(*gaps).max() < 0.01
+    assert 8 < (gaps[1] < gaps[0]).sum() < 32
+
+
+def test_less_strength_changes_less() -> None:
+    batch = faces(1).expand(60, 1, 48, 48)
+    spread = []
+    for strength in (0.0, 0.4, 1.0):
+        torch.manual_seed(0)
+        result = vary_faces(batch, strength).numpy()
+        mirrored = np.minimum(
+            np.abs(result - batch.numpy()).mean((1, 2, 3)),
+            np.abs(result - batch.flip(3).numpy()).mean((1, 2, 3)),
+        )
+        spread.append(mirrored.mean())
+    assert spread[0] < 0.1 * spread[1] < 0.1 * spread[2]
+
+
 def test_the_input_is_left_alone() -> None:
     batch = faces(6)
     before = batch.clone()

@@ -1,0 +1,129 @@
+"""The package's checkpoint exported once, for all tests of the export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from export.build import SAMPLES, export_networks, save_proven
+from export.parity import Parity
+from export.reference import open_checkpoint
+from mfer_edge.bundle import Bundle
+from mfer_edge.media import SAMPLE_RATE, Clip, Picture, read_sound
+from tests.clips import write_clip
+from train.compact import CompactModel
+
+START_S, LENGTH_S = 1.2, 1.0  # of the clip cut out of a sample
+FRAME_RATE = 5.0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Every network in single precision."""
+
+    files: Mapping[str, Path]  # by name
+    noise: str  # what a user would have seen on the way
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle, and how it did against PyTorch on the samples."""
+
+    bundle: Bundle
+    parity: Parity
+    noise: str
+
+
+class Noise(io.StringIO):
+    """Takes down everything that would reach a terminal while it is on."""
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        handler = logging.StreamHandler(self)
+        logging.getLogger().addHandler(handler)
+        try:
+            with (
+                contextlib.redirect_stdout(self),
+                contextlib.redirect_stderr(self),
+                warnings.catch_warnings(record=True) as warned,
+            ):
+                warnings.simplefilter("default")
+                yield
+            self.write("".join(f"{w.category.__name__}: {w.message}\n" for w in warned))
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Path]:
+    return sorted(SAMPLES.glob("*.mp4"))
+
+
+@pytest.fixture(scope="session")
+def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second out of a sample: enough to try every network on, and quick."""
+    with Clip(samples[0], FRAME_RATE) as source:
+        pictures = [item.image for item in source if isinstance(item, Picture)]
+    first = round(START_S * FRAME_RATE)
+    height, width = pictures[0].shape[:2]
+    sound = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
+    return write_clip(
+        tmp_path_factory.mktemp("clip") / "short.mp4",
+        LENGTH_S,
+        FRAME_RATE,
+        (width, height),
+        video=lambda index: pictures[first + index],
+        sound=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
+        rate=SAMPLE_RATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def model() -> CompactModel:
+    return open_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def exported(model: CompactModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    noise = Noise()
+    with noise.heard():
+        files = export_networks(model, tmp_path_factory.mktemp("networks"))
+    return Exported(files, noise.getvalue())
+
+
+def built(
+    model: CompactModel, exported: Exported, precision: str, samples: list[Path], folder: Path
+) -> Built:
+    noise = Noise()
+    with noise.heard():
+        bundle, parity = save_proven(
+            model, exported.files, precision, samples, folder / "bundle", card="# A card\n"
+        )
+    return Built(bundle, parity, noise.getvalue())
+
+
+@pytest.fixture(scope="session")
+def fp32(
+    model: CompactModel,
+    exported: Exported,
+    samples: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Built:
+    return built(model, exported, "fp32", samples, tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="session")
+def int8(
+    model: CompactModel,
+    exported: Exported,
+    samples: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Built:
+    return built(model, exported, "int8", samples, tmp_path_factory.mktemp("int8"))

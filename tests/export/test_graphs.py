@@ -1,0 +1,216 @@
+"""Every exported network of the compact model, against PyTorch and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.graphs import compact_graphs, to_onnx
+from export.reference import reference_networks
+from mfer_edge.engine import Engine, Network
+from mfer_edge.errors import EngineError
+from mfer_edge.media import read_sound
+from tests.export.conftest import Exported
+from tests.paths import ROOT, shared_data
+from tests.train.made import face_picture, voice
+from train.compact import AUDIO_WIDTH, MAX_STEPS, VISUAL_WIDTH, CompactModel
+from train.datasets import EMOTIONS, fer2013
+from train.face_encoder import FACE_EMBEDDING
+
+OWN = ("face", "visual", "audio", "fusion")
+WRITTEN = (*OWN, "pnet", "rnet", "onet")  # all but Silero's, which is published as ONNX
+TOLERANCE = 1e-4
+LENGTHS = [1_280, 6_400, 6_401, 6_559, 6_560, 6_721, 9_999, 33_333, 64_000, 159_999, 160_000]
+
+
+@pytest.fixture(scope="module")
+def engines(exported: Exported) -> dict[str, Engine]:
+    return {name: Engine(exported.files[name], ["CPUExecutionProvider"], 1) for name in OWN}
+
+
+@pytest.fixture(scope="module")
+def torch_networks(model: CompactModel) -> dict[str, Network]:
+    return reference_networks(model)
+
+
+@pytest.fixture(scope="module")
+def graphs(exported: Exported) -> dict[str, onnx.ModelProto]:
+    return {name: onnx.load(exported.files[name]) for name in WRITTEN}
+
+
+def assert_same(one: Network, other: Network, **arrays: np.ndarray) -> Mapping[str, np.ndarray]:
+    given, expected = one(**arrays), other(**arrays)
+    assert given.keys() == expected.keys()
+    for name, value in expected.items():
+        assert given[name].dtype == value.dtype == np.float32, name
+        assert given[name].shape == value.shape, name
+        np.testing.assert_allclose(given[name], value, atol=TOLERANCE, rtol=0, err_msg=name)
+    return given
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_faces(n: int, engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+    random = np.random.default_rng(n)
+    noise = random.integers(0, 256, (n, 1, 48, 48)).astype(np.uint8)
+    drawn = np.stack([face_picture(k % 7, random)[None] for k in range(n)])
+    for faces in (noise, drawn, np.zeros_like(noise), np.full_like(noise, 255)):
+        result = assert_same(engines["face"], torch_networks["face"], faces=faces)
+        assert result["embedding"].shape == (n, FACE_EMBEDDING)
+
+
+def test_real_faces(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+    faces = fer2013(shared_data("FER2013", "valid")).images[::40, None]
+    result = assert_same(engines["face"], torch_networks["face"], faces=faces)
+    alone = np.concatenate([engines["face"](faces=face[None])["embedding"] for face in faces[:9]])
+    np.testing.assert_allclose(alone, result["embedding"][:9], atol=1e-5)
+
+
+def test_faces_are_bytes(engines: dict[str, Engine]) -> None:
+    assert [tensor.dtype for tensor in engines["face"].inputs] == ["uint8"]
+    with pytest.raises(EngineError):
+        engines["face"](faces=np.zeros((1, 1, 48, 48), np.float32))
+
+
+@pytest.fixture(scope="module")
+def embeddings(engines: dict[str, Engine]) -> np.ndarray:
+    """(1024, 192), as the face network gives them."""
+    random = np.random.default_rng(0)
+    faces = np.stack([face_picture(k % 7, random)[None] for k in range(64)])
+    few = engines["face"](faces=faces)["embedding"]
+    return few[random.integers(0, 64, 1024)]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 20, 21, 100, 1024])
+def test_a_face_over_time(
+    frames: int,
+    engines: dict[str, Engine],
+    torch_networks: dict[str, Network],
+    embeddings: np.ndarray,
+) -> None:
+    sequence = embeddings[None, :frames]
+    result = assert_same(engines["visual"], torch_networks["visual"], embeddings=sequence)
+    assert result["scores"].shape == (1, len(EMOTIONS))
+    assert result["scores"].sum() == pytest.approx(1)
+    assert result["embedding"].shape == (1, VISUAL_WIDTH)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("origin", ["made", "real"])
+def test_a_voice(
+    origin: str, length: int, engines: dict[str, Engine], torch_networks: dict[str, Network]
+) -> None:
+    real = read_sound(ROOT / "samples" / "anger.mp4")
+    wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
+    result = assert_same(engines["audio"], torch_networks["audio"], wave=wave)
+    assert result["scores"].shape == (1, len(EMOTIONS))
+    assert result["scores"].sum() == pytest.approx(1)
+    assert result["embedding"].shape == (1, AUDIO_WIDTH)
+
+
+@settings(deadline=None, max_examples=25)
+@given(length=st.integers(6_400, MAX_STEPS * 320), level=st.floats(-4, 0))
+def test_a_voice_of_any_length_and_level(
+    length: int, level: float, engines: dict[str, Engine], torch_networks: dict[str, Network]
+) -> None:
+    wave = (10**level * np.random.default_rng(length).normal(0, 1, (1, length))).astype(np.float32)
+    assert_same(engines["audio"], torch_networks["audio"], wave=wave)
+
+
+def test_silence(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+    assert_same(engines["audio"], torch_networks["audio"], wave=np.zeros((1, 16_000), np.float32))
+
+
+def test_both_together(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        visual = random.uniform(-1, 1, (1, VISUAL_WIDTH)).astype(np.float32)
+        audio = random.uniform(-1, 1, (1, AUDIO_WIDTH)).astype(np.float32)
+        result = assert_same(
+            engines["fusion"], torch_networks["fusion"], visual=visual, audio=audio
+        )
+        assert result["scores"].sum() == pytest.approx(1)
+
+
+def test_a_recurrent_layer_is_one_operator(graphs: dict[str, onnx.ModelProto]) -> None:
+    for name in ("visual", "audio"):
+        assert [node.op_type for node in graphs[name].graph.node].count("GRU") == 2
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_no_control_flow(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
+    used = {node.op_type for node in graphs[name].graph.node}
+    assert used
+    assert not used & {"If", "Loop", "Scan", "SequenceMap"}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_standard_operators_only(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
+    assert {node.domain for node in graphs[name].graph.node} <= {"", "ai.onnx"}
+    assert not graphs[name].functions
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_nothing_of_this_machine_is_in_the_file(
+    name: str, exported: Exported, graphs: dict[str, onnx.ModelProto]
+) -> None:
+    model = graphs[name]
+    parts = [model, model.graph, *model.graph.node, *model.graph.initializer]
+    parts += [*model.graph.input, *model.graph.output]
+    assert not any(part.doc_string for part in parts)
+    assert not any(part.metadata_props for part in parts if hasattr(part, "metadata_props"))
+    content = exported.files[name].read_bytes()
+    for trace in (str(ROOT), str(Path.home()), "site-packages", ".py", 'File "', "/tmp"):
+        assert trace.encode() not in content, trace
+
+
+def test_sizes_that_vary_have_names(engines: dict[str, Engine]) -> None:
+    shapes = {
+        f"{name}.{tensor.name}": tensor.shape
+        for name, engine in engines.items()
+        for tensor in (*engine.inputs, *engine.outputs)
+    }
+    assert shapes == {
+        "face.faces": ("faces", 1, 48, 48),
+        "face.embedding": ("faces", FACE_EMBEDDING),
+        "visual.embeddings": (1, "frames", FACE_EMBEDDING),
+        "visual.scores": (1, 8),
+        "visual.embedding": (1, VISUAL_WIDTH),
+        "audio.wave": (1, "samples"),
+        "audio.scores": (1, 8),
+        "audio.embedding": (1, AUDIO_WIDTH),
+        "fusion.visual": (1, VISUAL_WIDTH),
+        "fusion.audio": (1, AUDIO_WIDTH),
+        "fusion.scores": (1, 8),
+    }
+
+
+def test_each_graph_holds_its_own_weights_only(graphs: dict[str, onnx.ModelProto]) -> None:
+    """All are cut from one model: none may carry the others along."""
+    bytes_of = {name: graph.ByteSize() for name, graph in graphs.items()}
+    assert bytes_of["fusion"] < 20_000
+    assert bytes_of["visual"] < 500_000
+    assert bytes_of["face"] < 12_000_000 < bytes_of["audio"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_exported_twice_it_is_the_same_file(
+    name: str, model: CompactModel, exported: Exported, tmp_path: Path
+) -> None:
+    to_onnx(compact_graphs(model)[name], tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == exported.files[name].read_bytes()
+
+
+def test_the_exported_model_is_left_as_it_was(model: CompactModel, exported: Exported) -> None:
+    """It is the oracle still: its recurrent layers are PyTorch's."""
+    assert type(model.visual.gru).__name__ == type(model.audio.arm.gru).__name__ == "GRU"
+    assert not model.training
+
+
+def test_the_export_says_nothing(exported: Exported) -> None:
+    assert exported.noise == ""

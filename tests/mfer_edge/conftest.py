@@ -1,0 +1,62 @@
+"""What several test files share: it takes a while to load or to compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfer_edge.media import read_sound
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.results import Analysis
+from tests.footage import filmed, pictures
+from tests.paths import ROOT
+
+SAMPLES = ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Pipeline:
+    """The bundle in the package, on one thread."""
+    return Pipeline.open(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def anger() -> Path:
+    """A real clip: an actor in full view who speaks, 4.1 s."""
+    return SAMPLES / "anger.mp4"
+
+
+@pytest.fixture(scope="session")
+def fear() -> Path:
+    """Another actor, 3.4 s."""
+    return SAMPLES / "fear.mp4"
+
+
+@pytest.fixture(scope="session")
+def anger_analysis(pipeline: Pipeline, anger: Path) -> Analysis:
+    return pipeline.analyze(anger, keep_sightings=True)
+
+
+@pytest.fixture(scope="session")
+def fear_analysis(pipeline: Pipeline, fear: Path) -> Analysis:
+    return pipeline.analyze(fear)
+
+
+@pytest.fixture(scope="session")
+def moment(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second and a half of the clip, quick to read, with face and speech; moov at its end."""
+    path = tmp_path_factory.mktemp("moment") / "moment.mp4"
+    return filmed(path, pictures(anger)[7:15], read_sound(anger)[22_400:48_000])
+
+
+@pytest.fixture(scope="session")
+def pair(anger: Path, fear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both actors side by side for a second and a half; the left one, a little larger, is heard."""
+    images = [
+        np.hstack([left, np.pad(right[30:330, 50:590], ((30, 30), (50, 50), (0, 0)))])
+        for left, right in zip(pictures(anger)[7:15], pictures(fear)[7:15], strict=True)
+    ]
+    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
+    return filmed(path, images, read_sound(anger)[22_400:48_000])

@@ -1,0 +1,174 @@
+"""The audio arm, and the speech of a recording that comes piece by piece."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mfer_edge.audio import AudioArm, SpeechBuffer
+from mfer_edge.engine import Network
+from mfer_edge.media import read_sound
+from mfer_edge.pipeline import Pipeline, bundle_networks
+from mfer_edge.vad import CHUNK, SAMPLE_RATE, SpeechProbability, collect_speech, speech_segments
+
+Span = tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def networks(pipeline: Pipeline) -> dict[str, Network]:
+    return bundle_networks(pipeline.bundle)
+
+
+@pytest.fixture(scope="module")
+def sound(anger: Path) -> np.ndarray:
+    return read_sound(anger)
+
+
+def spoken(
+    vad: Network, sound: np.ndarray, cuts: list[int], windows: list[Span]
+) -> list[np.ndarray]:
+    """The speech of each window, asked for as soon as the sound has come that far."""
+    buffer, found, left = SpeechBuffer(vad), [], list(windows)
+    for start, end in itertools.pairwise([0, *cuts, len(sound)]):
+        buffer.push(sound[start:end])
+        while left and left[0][1] <= buffer.end:
+            found.append(buffer.speech(*left.pop(0)))
+    assert not left
+    return found
+
+
+def sliding(length: int, window: int = SAMPLE_RATE, hop: int = SAMPLE_RATE // 2) -> list[Span]:
+    return [(start, start + window) for start in range(0, length - window + 1, hop)]
+
+
+class TestSpeechBuffer:
+    @given(data=st.data())
+    @settings(max_examples=15, deadline=None)
+    def test_any_cutting_gives_the_same_speech(
+        self, networks: dict[str, Network], sound: np.ndarray, data: st.DataObject
+    ) -> None:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(sound)), max_size=30)))
+        windows = sliding(len(sound))
+        whole = spoken(networks["vad"], sound, [], windows)
+        pieces = spoken(networks["vad"], sound, cuts, windows)
+        assert any(len(speech) for speech in whole)
+        for one, other in zip(whole, pieces, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+    def test_one_sample_at_a_time(self, networks: dict[str, Network], sound: np.ndarray) -> None:
+        short = sound[: 3 * SAMPLE_RATE // 2]
+        windows = sliding(len(short))
+        whole = spoken(networks["vad"], short, [], windows)
+        drops = spoken(networks["vad"], short, list(range(1, len(short))), windows)
+        assert [speech.tobytes() for speech in whole] == [speech.tobytes() for speech in drops]
+
+    @pytest.mark.parametrize("short_by", [0, 1, 511, 20_000, 30_000, 65_000])
+    def test_whole_recording(
+        self, networks: dict[str, Network], sound: np.ndarray, short_by: int
+    ) -> None:
+        """A window over all of a recording holds what VAD finds in the recording."""
+        sound = sound[: len(sound) - short_by]
+        buffer = SpeechBuffer(networks["vad"])
+        buffer.push(sound)
+        probability = SpeechProbability(networks["vad"])(sound)
+        expected = collect_speech(sound, speech_segments(probability, len(sound)))
+        assert (buffer.speech(0, len(sound), last=True) == expected).all()
+        assert short_by > 60_000 or len(expected) > SAMPLE_RATE // 4
+
+    def test_later_windows_hold_their_part_of_it(
+        self, networks: dict[str, Network], sound: np.ndarray
+    ) -> None:
+        """Speech that began before a window is cut at its start, not lost."""
+        probability = SpeechProbability(networks["vad"])(sound)
+        segment = max(speech_segments(probability, len(sound)), key=lambda s: s.end - s.start)
+        middle = (segment.start + segment.end) // 2
+        buffer = SpeechBuffer(networks["vad"])
+        buffer.push(sound)
+        speech = buffer.speech(middle, len(sound), last=True)
+        assert (speech[: segment.end - middle] == sound[middle : segment.end]).all()
+
+    @pytest.mark.parametrize("hop", [8000, 5000, 512])
+    def test_windows_hold_what_vad_finds_in_one_pass(
+        self, networks: dict[str, Network], sound: np.ndarray, hop: int
+    ) -> None:
+        """Of the chunks that have come whole by the window's end, and are at least partly in it."""
+        probability = SpeechProbability(networks["vad"])(sound)
+        windows = sliding(len(sound), hop=hop)
+        found = spoken(networks["vad"], sound, [], windows)
+        for (start, end), speech in zip(windows, found, strict=True):
+            first = start // CHUNK
+            base = first * CHUNK
+            segments = speech_segments(probability[first : end // CHUNK], end - base)
+            inside = [range(max(start, base + s.start), base + s.end) for s in segments]
+            assert (speech == sound[[i for part in inside for i in part]]).all()
+        assert len({len(speech) for speech in found}) > 3
+
+    def test_silence_and_nothing_give_no_speech(self, networks: dict[str, Network]) -> None:
+        buffer = SpeechBuffer(networks["vad"])
+        assert buffer.speech(0, 0).shape == (0,)
+        buffer.push(np.zeros(3 * SAMPLE_RATE, np.float32))
+        assert buffer.speech(0, SAMPLE_RATE).shape == (0,)
+        assert buffer.speech(2 * SAMPLE_RATE, 3 * SAMPLE_RATE, last=True).shape == (0,)
+
+    def test_an_array_may_be_used_again(
+        self, networks: dict[str, Network], sound: np.ndarray
+    ) -> None:
+        """Microphone libraries hand out the same array every time."""
+        expected, buffer = SpeechBuffer(networks["vad"]), SpeechBuffer(networks["vad"])
+        same = np.zeros(1600, np.float32)
+        for start in range(0, len(sound) - 1600, 1600):
+            same[:] = sound[start : start + 1600]
+            buffer.push(same)
+            expected.push(sound[start : start + 1600])
+        end = buffer.end
+        assert (buffer.speech(0, end) == expected.speech(0, end)).all()
+
+    def test_memory_holds_the_window_however_long_it_goes_on(
+        self, networks: dict[str, Network], sound: np.ndarray
+    ) -> None:
+        buffer, sizes = SpeechBuffer(networks["vad"]), []
+        window, hop = 4 * SAMPLE_RATE, SAMPLE_RATE
+        for start in range(0, 100 * SAMPLE_RATE, hop):
+            buffer.push(sound[:hop])
+            if start + hop >= window:
+                buffer.speech(start + hop - window, start + hop)
+                sizes.append(held(buffer))
+        assert max(sizes) <= 4 * (window + hop + 2 * CHUNK)  # float32, and the VAD's few numbers
+        assert max(sizes[-20:]) == max(sizes[10:30])
+
+
+def held(buffer: SpeechBuffer) -> int:
+    """Bytes in the arrays that a buffer holds, those that they are a part of included."""
+    arrays = [v for v in vars(buffer).values() if isinstance(v, np.ndarray)]
+    arrays += [piece for v in vars(buffer).values() if isinstance(v, list) for piece in v]
+    return sum((a if a.base is None else a.base).nbytes for a in arrays)
+
+
+class TestArm:
+    @pytest.fixture
+    def arm(self, networks: dict[str, Network]) -> AudioArm:
+        return AudioArm(networks["audio"])
+
+    @pytest.mark.parametrize("seconds", [0.4, 1.0, 4.0, 10.0])
+    def test_scores_sum_to_1_up_to_the_longest_window(
+        self, arm: AudioArm, pipeline: Pipeline, sound: np.ndarray, seconds: float
+    ) -> None:
+        assert seconds <= pipeline.bundle.manifest.max_window_s
+        speech = np.resize(sound, round(seconds * SAMPLE_RATE))
+        result = arm(speech)
+        assert result.scores.shape == (len(pipeline.bundle.manifest.labels),)
+        assert result.scores.min() >= 0 and result.scores.sum() == pytest.approx(1, abs=1e-5)
+        assert result.embedding.shape[0] == 1
+
+    def test_other_speech_gives_other_scores(self, arm: AudioArm, sound: np.ndarray) -> None:
+        middle = len(sound) // 2
+        scores = [arm(part).scores for part in (sound, sound[:middle], sound[middle:])]
+        assert min(np.abs(a - b).max() for a, b in itertools.combinations(scores, 2)) > 1e-3
+
+    def test_the_same_speech_gives_the_same_scores(self, arm: AudioArm, sound: np.ndarray) -> None:
+        assert (arm(sound).scores == arm(sound.copy()).scores).all()
