@@ -165,15 +165,16 @@ class Analysis:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
-            ["source", "start_s", "end_s", "track", "label", "modalities", "frames", "faces",
-             "speech_s", *labels]
+            ["source", "start_s", "end_s", "track", "main", "label", "modalities",
+             "frames", "faces", "speech_s", *labels]
         )  # fmt: skip
         for reading in self.windows:
             scores = _rounded(reading.scores) or {}
             writer.writerow(
                 [self.source, _ms(reading.start_s), _ms(reading.end_s), reading.track,
-                 reading.label, "+".join(reading.modalities), reading.frames, reading.faces,
-                 _ms(reading.speech_s), *(scores.get(label) for label in labels)]
+                 reading.main, reading.label, "+".join(reading.modalities),
+                 reading.frames, reading.faces, _ms(reading.speech_s),
+                 *(scores.get(label) for label in labels)]
             )  # fmt: skip
         return text.getvalue()
 

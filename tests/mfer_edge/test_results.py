@@ -115,6 +115,7 @@ def test_csv_has_a_line_for_every_reading() -> None:
     assert [row["source"] for row in rows] == ['a, "b".mp4'] * 3
     assert [row["label"] for row in rows] == ["happy", "sad", ""]
     assert [row["track"] for row in rows] == ["0", "1", ""]
+    assert [row["main"] for row in rows] == ["True", "False", "True"]
     assert rows[0]["modalities"] == "visual+audio"
     assert [float(rows[1][label]) for label in LABELS] == [
         0.79 if label == "sad" else 0.03 for label in LABELS

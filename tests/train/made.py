@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import soundfile
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.clips import write_clip
 from train.datasets import EMOTIONS, FACE_EMOTIONS
 from train.speech_encoder import SpeechEncoder
 
@@ -26,6 +26,11 @@ def voice(seconds: float, seed: int = 0, pitch: float = 120.0) -> np.ndarray:
     syllables = 0.55 - 0.45 * np.cos(2 * np.pi * 3.5 * time_s)
     hiss = 0.02 * random.standard_normal(len(time_s))
     return (0.05 * syllables * hum + 0.05 * hiss).astype(np.float32)
+
+
+def write_sound(path: Path, wave: np.ndarray) -> Path:
+    """Write (n,) float32 samples, 16 kHz, to a wav file."""
+    return write_clip(path, video=None, sound=wave[None], rate=RATE)
 
 
 def whisper_weights(seed: int = 0) -> dict[str, Tensor]:
@@ -57,7 +62,7 @@ def ravdess_tree(root: Path, actors: int = 24, takes: int = 2, seconds: float = 
             emotion = (actor * takes + take) % len(EMOTIONS)
             sound = voice(seconds + 0.01 * actor, seed=100 * actor + take, pitch=90 + 30 * emotion)
             name = f"03-01-{emotion + 1:02}-01-01-01-{actor:02}.wav"
-            soundfile.write(folder / name, sound, RATE)
+            write_sound(folder / name, sound)
     return root
 
 

@@ -111,6 +111,12 @@ def test_half_of_the_faces_are_partly_covered_with_their_mean() -> None:
         np.testing.assert_allclose(face[where], mean, atol=1e-3)
 
 
+def test_varied_faces_are_covered_half_of_the_time() -> None:
+    """What is covered is flat, and nothing else is: there is noise on it."""
+    flat = [np.unique(face, return_counts=True)[1].max() for face in varied(faces(300), 0)]
+    assert 0.4 < (np.array(flat) >= 10).mean() < 0.6
+
+
 def changed(speech: np.ndarray, seed: int = 0) -> np.ndarray:
     return vary_voice(speech, np.random.default_rng(seed))
 
@@ -156,17 +162,16 @@ def test_noise_stays_ten_decibels_under_the_voice() -> None:
     """A pure tone's spectrum tells what was added: all but the bins around it."""
     time_s = np.arange(32_000) / 16_000
     tone = (0.3 * np.sin(2 * np.pi * 1000 * time_s)).astype(np.float32)
-    noisy = 0
+    ratios_db = []
     for seed in range(40):
         result = changed(tone, seed).astype(np.float64)
         power = np.abs(np.fft.rfft(result * np.hanning(len(result)))) ** 2
         peak = int(power.argmax())
         assert 0.92 * 1000 - 5 < peak * 16_000 / len(result) < 1.08 * 1000 + 5
         rest = power.sum() - power[peak - 60 : peak + 61].sum()
-        ratio_db = 10 * np.log10(rest / power.sum())
-        assert ratio_db < -7  # the window favours some of the noise
-        noisy += ratio_db > -40
-    assert 18 <= noisy <= 36  # of 40: seven in ten
+        ratios_db.append(10 * np.log10(rest / power.sum()))
+    assert -14 < max(ratios_db) < -7  # the window favours some of the noise
+    assert 18 <= sum(ratio > -40 for ratio in ratios_db) <= 36  # of 40: seven in ten
 
 
 @pytest.mark.parametrize("count", [2, 3, 100, 32_001])

@@ -19,7 +19,7 @@ from mfer_edge.audio import SpeechBuffer
 from mfer_edge.engine import Engine
 from mfer_edge.media import read_sound
 from tests.paths import shared_data
-from tests.train.made import ravdess_tree, voice, whisper_file
+from tests.train.made import ravdess_tree, voice, whisper_file, write_sound
 from train import features, voices
 from train.arms import VoiceArm
 from train.compact import AUDIO_WIDTH, DEPTH, CompactModel, pool_steps
@@ -249,11 +249,8 @@ def test_training_hears_what_the_runtime_hears(name: str, vad: Engine) -> None:
 
 
 def test_where_no_speech_is_heard_training_takes_everything(tmp_path: Path, vad: Engine) -> None:
-    import soundfile
-
     quiet = np.random.default_rng(0).normal(0, 1e-3, 16_000).astype(np.float32)
-    soundfile.write(tmp_path / "quiet.wav", quiet, SAMPLE_RATE)
-    heard = speech_of(tmp_path / "quiet.wav", vad)
+    heard = speech_of(write_sound(tmp_path / "quiet.wav", quiet), vad)
     assert len(heard) == 16_000
 
 
