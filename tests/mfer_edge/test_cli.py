@@ -159,7 +159,7 @@ class TestOtherForms:
         printed = passed(infer(nothing, moment, "--csv", "-"))
         rows = list(csv.reader(io.StringIO(printed)))
         assert len(rows) == 3
-        assert {len(row) for row in rows} == {9 + len(LABELS)}
+        assert {len(row) for row in rows} == {10 + len(LABELS)}
 
     def test_vtt(self, moment: Path, tmp_path: Path) -> None:
         printed = passed(infer(moment, "--vtt", "-"))
