@@ -14,7 +14,6 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from export.onnx_file import save_onnx
 from mfer_edge.errors import MferError
 
-PRECISIONS = ("fp32", "int8")
 HALF_FROM = 1024  # numbers; a smaller weight is not worth halving
 EXACT = ("basis", "filters")  # of the spectrogram: half precision would be heard as noise
 

@@ -67,9 +67,7 @@ class SpeechBuffer:
         """
         self._listen(end, last)
         self._forget(start)
-        segments = speech_segments(
-            self._probability[: -(-(end - self._start) // CHUNK)], end - self._start
-        )
+        segments = speech_segments(self._probability, end - self._start)
         inside = start - self._start
         samples = self._samples[inside : end - self._start]
         clipped = [s for s in (segment.after(inside) for segment in segments) if s is not None]

@@ -127,11 +127,10 @@ class Session:
         has_video: bool = True,
         has_audio: bool = True,
         keep_sightings: bool = False,
-        stopwatch: Stopwatch | None = None,
         max_lag_s: float = MAX_LAG_S,
     ) -> None:
         check_windows(windows, chain.manifest)
-        self.stopwatch = stopwatch or Stopwatch()
+        self.stopwatch = Stopwatch()
         self.sightings: list[Sighting] = []
         self.late_s = {"sound": 0.0, "video": 0.0}
         self._chain = chain

@@ -44,7 +44,6 @@ from train.fit import (
 )
 
 VIEWS = 4  # random changes of each face
-CHANNELS_LAST = torch.channels_last  # faster convolutions on CPUs
 BATCH = 64
 STEPS = 1500
 LONGEST = 22  # faces in a sequence: a window's, and a little more
@@ -70,8 +69,7 @@ def face_views(encoder: FaceEncoder, faces: Faces, seed: int) -> FaceViews:
     for _ in range(VIEWS):
         batches = [as_batch(faces.images[i : i + 256]) for i in range(0, len(faces), 256)]
         with torch.autocast("cpu", torch.bfloat16):
-            varied = (vary_faces(batch).to(memory_format=CHANNELS_LAST) for batch in batches)
-            views.append(torch.cat([encoder(batch).float() for batch in varied]))
+            views.append(torch.cat([encoder(vary_faces(batch)).float() for batch in batches]))
     of_label = [np.flatnonzero(faces.labels == label) for label in range(len(FACE_EMOTIONS))]
     return FaceViews(torch.stack(views, 1).numpy(), of_label)
 

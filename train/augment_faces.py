@@ -22,6 +22,9 @@ def vary_faces(faces: Tensor, strength: float = 1.0) -> Tensor:
     Args:
         faces: (n, 1, size, size) float, 0 to 255.
         strength: of everything but the mirroring, 0 to 1.
+
+    Returns:
+        As many faces, channels last: the layout in which CPUs convolve fastest.
     """
     n, _, size, _ = faces.shape
     angle = strength * uniform(n, -15, 15) * math.pi / 180
@@ -47,7 +50,7 @@ def vary_faces(faces: Tensor, strength: float = 1.0) -> Tensor:
     x = torch.where((torch.rand(n) < 0.15 * strength).view(n, 1, 1, 1), coarse, x)
     x = x + torch.randn_like(x) * strength * uniform(n, 0, 6).view(n, 1, 1, 1)
 
-    return cover(x, 0.5 * strength)
+    return cover(x, 0.5 * strength).to(memory_format=torch.channels_last)
 
 
 def cover(faces: Tensor, share: float = 0.5) -> Tensor:

@@ -72,9 +72,7 @@ def train_epoch(
     total = 0.0
     order = torch.randperm(len(faces))[: len(faces) // BATCH * BATCH].view(-1, BATCH)
     for batch in order.numpy():
-        x = vary_faces(as_batch(faces.images[batch]), strength).to(
-            memory_format=torch.channels_last
-        )
+        x = vary_faces(as_batch(faces.images[batch]), strength)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
         target = torch.from_numpy(faces.labels[batch])
