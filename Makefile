@@ -24,12 +24,13 @@ test: .venv-test/done
 	.venv/bin/python -m pip install --quiet --editable '.[cpu]'
 	touch $@
 
-# facenet-pytorch and silero-vad pin or pull packages that have no place here; their weights and
-# their Python code serve as oracles without those.
+# facenet-pytorch, funasr and silero-vad pin or pull packages that have no place here; their weights
+# and their Python code serve as oracles without those.
 .venv-test/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
-	.venv-test/bin/python -m pip install --quiet --no-deps facenet-pytorch==2.6.0 silero-vad==6.2.3
+	.venv-test/bin/python -m pip install --quiet --no-deps facenet-pytorch==2.6.0 \
+		funasr==1.4.16 silero-vad==6.2.3
 	touch $@
 
 clean:

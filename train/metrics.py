@@ -1,0 +1,167 @@
+"""How good predictions are: recall, confusion, calibration, and the bars to clear."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+"""Of (n,) predicted and (n,) true classes, a share from 0 to 1."""
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the recordings that are recognised."""
+    return float((predicted == labels).mean())
+
+
+def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Count (classes, classes) recordings: true classes down, predicted ones across."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def class_recall(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The (classes,) shares of each class that are recognised; NaN for a class without any."""
+    counts = confusion_matrix(predicted, labels, classes)
+    total = counts.sum(1)
+    return np.divide(counts.diagonal(), total, out=np.full(classes, np.nan), where=total > 0)
+
+
+def unweighted_recall(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over the classes that occur of the share of each that is recognised."""
+    classes = int(max(predicted.max(), labels.max())) + 1
+    return float(np.nanmean(class_recall(predicted, labels, classes)))
+
+
+def chance(labels: Sequence[str]) -> float:
+    """What drawing among the classes at random scores, in accuracy and in any recall."""
+    return 1 / len(labels)
+
+
+def majority(labels: np.ndarray, metric: Metric = accuracy) -> float:
+    """What always naming the commonest class scores."""
+    return metric(np.full_like(labels, np.bincount(labels).argmax()), labels)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over the folds of a cross-validation."""
+
+    mean: float
+    std: float | None  # of the folds themselves (divided by n); None for a single fold
+    min: float
+    max: float
+    folds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Sum up at least one fold's figure."""
+        std = float(np.std(values)) if len(values) > 1 else None
+        return cls(float(np.mean(values)), std, float(min(values)), float(max(values)), len(values))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (n, classes) logits into probabilities."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over (n, classes) logits."""
+    shifted = logits - logits.max(1, keepdims=True)
+    likely = shifted[np.arange(len(labels)), labels]
+    return float(np.mean(np.log(np.exp(shifted).sum(1)) - likely))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature under which logits are likeliest (Guo et al. 2017), from 0.2 to 5."""
+    temperatures = np.exp(np.linspace(np.log(0.2), np.log(5), 400))
+    exact = logits.astype(np.float64)
+
+    def rises(step: int) -> bool:
+        here, above = (
+            negative_log_likelihood(exact / t, labels) for t in temperatures[step : step + 2]
+        )
+        return above >= here
+
+    # The loss is convex in 1 / temperature: it falls to its one minimum and rises from there.
+    return float(temperatures[bisect_left(range(len(temperatures) - 1), True, key=rises)])
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The predictions of about one confidence."""
+
+    confidence: float  # their mean
+    accuracy: float  # the share of them that is right
+    count: int
+
+
+def reliability(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[ReliabilityBin]:
+    """Sort predictions by confidence into equal-width bins; those that stay empty are left out.
+
+    Args:
+        scores: (n, classes) probabilities.
+        labels: (n,) true classes.
+    """
+    confidence, correct = scores.max(1), scores.argmax(1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        ReliabilityBin(
+            float(confidence[which == k].mean()),
+            float(correct[which == k].mean()),
+            int((which == k).sum()),
+        )
+        for k in np.unique(which)
+    ]
+
+
+def calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: how far confidence is from accuracy, over equal-width bins."""
+    gaps = [abs(b.confidence - b.accuracy) * b.count for b in reliability(scores, labels, bins)]
+    return sum(gaps) / len(labels)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence is from accuracy over all folds: errors from 0 to 1."""
+
+    error_as_trained: float
+    error: float  # after dividing each fold's logits by its temperature
+    temperatures: Mapping[str, float]  # fold -> fitted on what only other folds have
+    bins: tuple[ReliabilityBin, ...]  # after it
+
+
+def calibration(
+    logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, recordings: np.ndarray
+) -> Calibration | None:
+    """Measure calibration with temperatures that never saw what they are judged on.
+
+    Args:
+        logits: (n, classes) of all folds' test parts.
+        labels: (n,) true classes.
+        folds: (n,) names.
+        recordings: (n,) names: where several folds judge one recording, it is fitted on for none
+            of them.
+
+    Returns:
+        None if a fold has all the recordings, so that there is nothing to fit its temperature on.
+    """
+    temperatures, scores = {}, np.zeros_like(logits)
+    for fold in np.unique(folds):
+        own = folds == fold
+        others = ~np.isin(recordings, recordings[own])
+        if not others.any():
+            return None
+        temperatures[str(fold)] = fit_temperature(logits[others], labels[others])
+        scores[own] = softmax(logits[own] / temperatures[str(fold)])
+    return Calibration(
+        calibration_error(softmax(logits), labels),
+        calibration_error(scores, labels),
+        temperatures,
+        tuple(reliability(scores, labels)),
+    )

@@ -1,0 +1,24 @@
+"""How far work has come, shown on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many things are done; on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, count: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as shown:
+
+        def progress(done: int, count: int) -> None:
+            shown.length = count
+            shown.update(done - shown.pos)
+
+        yield progress

@@ -1,0 +1,156 @@
+"""Reading weights that others published: safely, and strictly."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mfer_edge.errors import MferError
+
+PICKLED = (".pt", ".pth", ".bin")
+GIT_LFS = b"version https://git-lfs"  # how the stand-in that git keeps for a large file begins
+NAMED = 5  # names that an error lists before it only counts
+
+
+class CheckpointError(MferError):
+    """Weights that can't be used."""
+
+
+def published_file(folder: Path, name: str, hub: str) -> Path:
+    """Give the path of a file of a published model.
+
+    Args:
+        folder: where the model's files lie.
+        name: of the file, there and on the hub.
+        hub: the model's name on the model hub.
+
+    Raises:
+        CheckpointError: the file is not there.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing: download {name} of {hub} from the model hub into {folder}"
+        )
+    return path
+
+
+def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors, and run nothing that it may hold.
+
+    Args:
+        path: a `.safetensors` file, or a pickled one: `.pt`, `.pth` or `.bin`.
+        key: where a pickled file keeps the tensors; at its top where it is None.
+
+    Raises:
+        CheckpointError: the file can't be read, is damaged, or holds something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(GIT_LFS))
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error.strerror})") from error
+    if head == GIT_LFS:
+        raise CheckpointError(
+            f"{path}: a Git LFS pointer instead of the weights: fetch the file itself"
+        )
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in PICKLED:
+        raise CheckpointError(f"{path}: neither .safetensors nor one of {', '.join(PICKLED)}")
+    state = _read_pickled(path)
+    if key is not None:
+        state = state.get(key) if isinstance(state, Mapping) else None
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        where = "it" if key is None else f"its entry {key!r}"
+        raise CheckpointError(f"{path}: not a checkpoint as expected: {where} is no set of tensors")
+    return dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: damaged, or no safetensors file ({error})") from error
+
+
+def _read_pickled(path: Path) -> object:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes make the unpickler fail in any way
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            reason = "it holds Python code, which is not run: only tensors are read"
+        else:
+            reason = f"damaged, or no PyTorch checkpoint ({type(error).__name__})"
+        raise CheckpointError(f"{path}: {reason}") from error
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Give a module its weights, of which none may be missing, unknown or not finite.
+
+    Args:
+        module: what they are for.
+        state: tensors named and shaped as the module's own.
+        what: the weights are, for the error: their path.
+
+    Raises:
+        CheckpointError: they don't fit; the module is unchanged.
+    """
+    own = module.state_dict()
+    require_fit(
+        what,
+        missing=own.keys() - state.keys(),
+        unexpected=state.keys() - own.keys(),
+        reshaped=[
+            reshaped(name, state[name].shape, own[name].shape)
+            for name in own.keys() & state.keys()
+            if state[name].shape != own[name].shape
+        ],
+    )
+    require_finite(what, state)
+    module.load_state_dict(state)
+
+
+def reshaped(name: str, given: Collection[int], wanted: Collection[int]) -> str:
+    """Say that a tensor has another shape than it should."""
+    return f"{name} is {tuple(given)} instead of {tuple(wanted)}"
+
+
+def require_fit(
+    what: str, missing: Collection[str], unexpected: Collection[str], reshaped: Collection[str]
+) -> None:
+    """Refuse weights that are not those of a model, with everything that is wrong in one error.
+
+    Raises:
+        CheckpointError: any of the three is not empty.
+    """
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names]
+    if found:
+        raise CheckpointError(f"{what}: not the weights of this model: {'; '.join(found)}")
+
+
+def require_finite(what: str, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights with NaN or infinity among them.
+
+    Raises:
+        CheckpointError: there are some; it names the tensors.
+    """
+    if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise CheckpointError(f"{what}: NaN or infinity in {len(broken)} tensors ({_some(broken)})")
+
+
+def _some(names: Collection[str]) -> str:
+    listed = sorted(names)[:NAMED]
+    rest = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join(listed + rest)
