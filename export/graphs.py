@@ -1,4 +1,4 @@
-"""The compact model's networks as ONNX graphs that take raw things and give scores."""
+"""A model's networks as ONNX graphs that take raw things and give scores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from export.gru import OnnxGru
 from export.onnx_file import OPSET, quiet_exporter, save_onnx
-from train.compact import AUDIO_WIDTH, MAX_STEPS, VISUAL_WIDTH, CompactModel
-from train.face_encoder import FACE_EMBEDDING, FACE_SIZE
+from train.arms import GruArm
+from train.backbones import MAX_STEPS
+from train.model import EmotionModel
 
 STEP = 320  # samples in a step of the speech encoder
 MAX_FACES = 1024  # in one call
@@ -43,23 +44,26 @@ class Graph:
     """For each input, its dimensions that vary: their name, least and greatest size."""
 
 
-def compact_graphs(model: CompactModel) -> dict[str, Graph]:
-    """The compact model's own networks, by the names that a bundle gives them."""
+def model_graphs(model: EmotionModel) -> dict[str, Graph]:
+    """A model's own networks, by the names that a bundle gives them."""
     model = copy.deepcopy(model)
-    model.visual.gru = OnnxGru(model.visual.gru)  # type: ignore[assignment]
-    model.audio.arm.gru = OnnxGru(model.audio.arm.gru)  # type: ignore[assignment]
+    for arm in (model.visual, model.audio):
+        if isinstance(arm, GruArm):
+            arm.gru = OnnxGru(arm.gru)  # type: ignore[assignment]
+    size = int(model.face.size)  # type: ignore[arg-type]
+    face_width = int(model.face.width)  # type: ignore[arg-type]
 
     networks = model.networks()
     return {
         "face": Graph(
             _Calls(model, networks["face"]),
-            {"faces": torch.zeros(3, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)},
+            {"faces": torch.zeros(3, 1, size, size, dtype=torch.uint8)},
             ("embedding",),
             {"faces": {0: ("faces", 1, MAX_FACES)}},
         ),
         "visual": Graph(
             _Calls(model, networks["visual"]),
-            {"embeddings": torch.zeros(1, 7, FACE_EMBEDDING)},
+            {"embeddings": torch.zeros(1, 7, face_width)},
             ("scores", "embedding"),
             {"embeddings": {1: ("frames", 1, MAX_FRAMES)}},
         ),
@@ -71,7 +75,10 @@ def compact_graphs(model: CompactModel) -> dict[str, Graph]:
         ),
         "fusion": Graph(
             _Calls(model, networks["fusion"]),
-            {"visual": torch.zeros(1, VISUAL_WIDTH), "audio": torch.zeros(1, AUDIO_WIDTH)},
+            {
+                "visual": torch.zeros(1, model.visual.width),
+                "audio": torch.zeros(1, model.audio.width),
+            },
             ("scores",),
             {},
         ),

@@ -14,7 +14,7 @@ from mfer_edge.engine import Network
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline, bundle_networks
 from mfer_edge.results import Reading
-from train.compact import CompactModel
+from train.model import EmotionModel
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Compared:
         return expected
 
 
-def measure(bundle: Bundle, model: CompactModel, clips: Sequence[Path]) -> Parity:
+def measure(bundle: Bundle, model: EmotionModel, clips: Sequence[Path]) -> Parity:
     """Run clips through a bundle and through PyTorch; tell how far apart they are.
 
     Raises:

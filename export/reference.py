@@ -7,22 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from export.assets import SILERO_VAD
 from export.mtcnn import load_mtcnn
 from mfer_edge.bundle import CARD
 from mfer_edge.engine import Engine, Network
-from mfer_edge.errors import MferError
-from train.compact import CHECKPOINT, CompactModel, load_compact
+from train.model import CHECKPOINT, EmotionModel, load_model
+from train.presets import COMPACT
+from train.published import CheckpointError
 
 
-class CheckpointError(MferError):
-    """Weights that can't be used."""
-
-
-def open_checkpoint(path: Path | None = None) -> CompactModel:
+def open_checkpoint(path: Path | None = None) -> EmotionModel:
     """Read a checkpoint of the compact model: a file, or the folder that holds it.
 
     Without a path, the one in the package.
@@ -31,10 +27,13 @@ def open_checkpoint(path: Path | None = None) -> CompactModel:
         CheckpointError: it is missing, or not the compact model's.
     """
     file = _checkpoint_file(path)
-    try:
-        return load_compact(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: no usable checkpoint ({error})") from error
+    model = load_model(file)
+    if model.preset.name != COMPACT.name:
+        raise CheckpointError(
+            f"{file}: a model of the preset {model.preset.name}; only {COMPACT.name} can be "
+            "exported yet"
+        )
+    return model
 
 
 def card_of(path: Path | None = None) -> str:
@@ -64,7 +63,7 @@ class TorchNetwork:
         return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
 
 
-def reference_networks(model: CompactModel) -> dict[str, Network]:
+def reference_networks(model: EmotionModel) -> dict[str, Network]:
     """Every network of a bundle in PyTorch, but for Silero's, which is published as ONNX."""
     model.eval()
 

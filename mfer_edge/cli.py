@@ -31,6 +31,16 @@ TEXT = click.Path(path_type=Path, readable=False, dir_okay=False, allow_dash=Tru
 class Group(click.Group):
     """Turns an error that a person can meet into one line on stderr and exit code 1 or 2."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "train"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "train":
+            from train.cli import train
+
+            return train
+        return super().get_command(ctx, cmd_name)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

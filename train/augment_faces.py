@@ -13,8 +13,8 @@ def uniform(n: int, low: float, high: float) -> Tensor:
     return torch.empty(n).uniform_(low, high)
 
 
-def vary_faces(faces: Tensor, strength: float = 1.0) -> Tensor:
-    """Turn, shift, scale, mirror, relight, blur and partly cover faces.
+def vary_faces(faces: Tensor, strength: float = 1.0, together: bool = False) -> Tensor:
+    """Turn, shift, scale, mirror, relight, stretch in contrast, blur and partly cover faces.
 
     The spread of scale and shift covers what a tracker's box does on video, which is looser and
     shakier than the registered faces of FER-2013.
@@ -22,16 +22,18 @@ def vary_faces(faces: Tensor, strength: float = 1.0) -> Tensor:
     Args:
         faces: (n, 1, size, size) float, 0 to 255.
         strength: of everything but the mirroring, 0 to 1.
+        together: change all of them alike, but for noise: they are one face over time.
 
     Returns:
         As many faces, channels last: the layout in which CPUs convolve fastest.
     """
     n, _, size, _ = faces.shape
-    angle = strength * uniform(n, -15, 15) * math.pi / 180
-    scale = torch.exp(strength * uniform(n, -0.2, 0.2))
-    mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
+    m = 1 if together else n
+    angle = strength * uniform(m, -15, 15) * math.pi / 180
+    scale = torch.exp(strength * uniform(m, -0.2, 0.2))
+    mirror = torch.where(torch.rand(m) < 0.5, -1.0, 1.0)
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    across, down = (strength * uniform(n, -0.16, 0.16) for _ in range(2))  # of half a picture
+    across, down = (strength * uniform(m, -0.16, 0.16) for _ in range(2))  # of half a picture
     affine = torch.stack(
         [
             torch.stack([cosine * mirror, -sine, across], 1),
@@ -39,26 +41,37 @@ def vary_faces(faces: Tensor, strength: float = 1.0) -> Tensor:
         ],
         1,
     )
-    grid = F.affine_grid(affine, list(faces.shape), align_corners=False)
+    grid = F.affine_grid(affine.expand(n, 2, 3), list(faces.shape), align_corners=False)
     x = F.grid_sample(faces, grid, padding_mode="border", align_corners=False)
 
-    gamma = torch.exp(strength * uniform(n, -0.4, 0.4)).view(n, 1, 1, 1)
+    extent = (0, 2, 3) if together else (2, 3)
+    low, high = x.amin(extent, keepdim=True), x.amax(extent, keepdim=True)
+    stretched = 255 * (x - low) / (high - low).clamp(min=1.0)
+    # A flat picture has no contrast to stretch: white would become black.
+    x = torch.where(chosen(m, 0.2 * strength) & (high - low > 1), stretched, x)
+    gamma = torch.exp(strength * uniform(m, -0.4, 0.4)).view(m, 1, 1, 1)
     x = 255 * (x / 255).clamp(0, 1) ** gamma
 
     coarse = F.interpolate(x, scale_factor=0.5, mode="area")
     coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-    x = torch.where((torch.rand(n) < 0.15 * strength).view(n, 1, 1, 1), coarse, x)
-    x = x + torch.randn_like(x) * strength * uniform(n, 0, 6).view(n, 1, 1, 1)
+    x = torch.where(chosen(m, 0.15 * strength), coarse, x)
+    x = x + torch.randn_like(x) * strength * uniform(m, 0, 6).view(m, 1, 1, 1)
 
-    return cover(x, 0.5 * strength).to(memory_format=torch.channels_last)
+    return cover(x, 0.5 * strength, together).to(memory_format=torch.channels_last)
 
 
-def cover(faces: Tensor, share: float = 0.5) -> Tensor:
+def chosen(n: int, share: float) -> Tensor:
+    """Choose a share of n pictures: (n, 1, 1, 1) bool."""
+    return (torch.rand(n) < share).view(n, 1, 1, 1)
+
+
+def cover(faces: Tensor, share: float = 0.5, together: bool = False) -> Tensor:
     """Grey out one random rectangle in a share of the faces (random erasing, Zhong et al. 2017)."""
     n, _, size, _ = faces.shape
-    height, width = uniform(n, 0.1, 0.4) * size, uniform(n, 0.1, 0.4) * size
-    top, left = torch.rand(n) * (size - height), torch.rand(n) * (size - width)
-    height = torch.where(torch.rand(n) < share, height, torch.zeros(n))
+    m = 1 if together else n
+    height, width = uniform(m, 0.1, 0.4) * size, uniform(m, 0.1, 0.4) * size
+    top, left = torch.rand(m) * (size - height), torch.rand(m) * (size - width)
+    height = torch.where(torch.rand(m) < share, height, torch.zeros(m))
     line = torch.arange(size, dtype=torch.float32)
     rows = (line >= top[:, None]) & (line < (top + height)[:, None])
     columns = (line >= left[:, None]) & (line < (left + width)[:, None])

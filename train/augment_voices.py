@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 SHORTEST = 8_000  # samples, half a second: what a cut leaves at least
 
 
-def vary_voice(speech: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Change speed, tone colour, extent and noise of a stretch of speech.
+@dataclass(frozen=True)
+class VoiceChanges:
+    """How far a recording may be changed.
 
-    Its level needs no change: the speech encoder brings every recording to one level.
+    There is no gain: both speech encoders bring every recording to one level, so that its level
+    changes nothing.
+    """
+
+    speed: float  # highest change, as a share
+    keep: float  # least share of the recording that a cut leaves
+    colour_db: float  # highest gain or loss anywhere in the spectrum: another microphone
+    noise_db: tuple[float, float]  # signal to noise ratio, lowest and highest
+    noisy: float  # share of the recordings that get noise
+    masks: int = 0  # stretches silenced
+    longest_mask_s: float = 0.1
+
+
+STRONG = VoiceChanges(speed=0.08, keep=0.75, colour_db=8.0, noise_db=(10.0, 35.0), noisy=0.7)
+"""For a model that is to meet other rooms and microphones."""
+
+PAPER = VoiceChanges(speed=0.05, keep=1.0, colour_db=0.0, noise_db=(20.0, 30.0), noisy=0.5, masks=2)
+"""After the research code of the paper: mild noise, short masks, speed."""
+
+
+def vary_voice(
+    speech: np.ndarray, random: np.random.Generator, changes: VoiceChanges = STRONG
+) -> np.ndarray:
+    """Change speed, extent, tone colour and noise of a stretch of speech.
 
     Args:
         speech: (n,) float32, 16 kHz.
@@ -18,25 +44,30 @@ def vary_voice(speech: np.ndarray, random: np.random.Generator) -> np.ndarray:
     Returns:
         (m,) float32.
     """
-    speed = random.uniform(0.92, 1.08)
+    speed = random.uniform(1 - changes.speed, 1 + changes.speed)
     at = np.arange(0, len(speech) - 1, speed)
     voice = np.interp(at, np.arange(len(speech)), speech)
 
-    keep = max(SHORTEST, int(len(voice) * random.uniform(0.75, 1.0)))
+    keep = max(SHORTEST, int(len(voice) * random.uniform(changes.keep, 1.0)))
     if keep < len(voice):
         start = random.integers(0, len(voice) - keep + 1)
         voice = voice[start : start + keep]
 
-    # A microphone's colour: one smooth random curve of up to 8 dB over the spectrum.
-    spectrum = np.fft.rfft(voice)
-    curve_db = random.uniform(-8, 8, 6)
-    gain_db = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 6), curve_db)
-    voice = np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(voice))
+    if changes.colour_db:
+        # A microphone's colour: one smooth random curve over the spectrum.
+        spectrum = np.fft.rfft(voice)
+        curve_db = random.uniform(-changes.colour_db, changes.colour_db, 6)
+        gain_db = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 6), curve_db)
+        voice = np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(voice))
 
-    if random.random() < 0.7:
-        voice = voice + noise(len(voice), random) * voice.std() * 10 ** (
-            -random.uniform(10, 35) / 20
-        )
+    for _ in range(changes.masks):
+        length = int(random.uniform(0, changes.longest_mask_s) * 16_000)
+        start = random.integers(0, max(1, len(voice) - length))
+        voice[start : start + length] = 0
+
+    if random.random() < changes.noisy:
+        level = voice.std() * 10 ** (-random.uniform(*changes.noise_db) / 20)
+        voice = voice + noise(len(voice), random) * level
     return voice.astype(np.float32)
 
 

@@ -1,113 +1,225 @@
-"""The recordings and pictures that the compact model learns from, as published."""
+"""The datasets that training knows: what they are called, how they are laid out and labelled."""
 
 from __future__ import annotations
 
-import re
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-"""The eight RAVDESS labels, in the order of the codes 01 to 08 in its file names."""
-
-FACE_EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The seven FER-2013 labels, in the order of the codes 0 to 6 in its csv."""
-
-FACE_OF_EMOTION = {
-    "neutral": "neutral",
-    "calm": "neutral",  # FER-2013 has no calm faces; neutral is the nearest
-    "happy": "happy",
-    "sad": "sad",
-    "angry": "angry",
-    "fearful": "fear",
-    "disgust": "disgust",
-    "surprised": "surprise",
-}
-
-LUNA_JIMENEZ_FOLDS = (
-    (2, 5, 14, 15, 16),
-    (3, 6, 7, 13, 18),
-    (10, 11, 12, 19, 20),
-    (8, 17, 21, 23, 24),
-    (1, 4, 9, 22),
-)
-"""Test actors of the five subject-wise RAVDESS folds in Luna-Jimenez et al. 2022."""
-
-RAVDESS_SPEECH = re.compile(
-    r"0[13]-01-(0[1-8])-0[12]-0[12]-0[12]-(0[1-9]|1\d|2[0-4])\.(wav|flac|mp4)"
-)
-"""File names of speech with sound: modality 02 is silent video, channel 02 is song."""
+from train import layouts
+from train.index import DatasetError, Entry
+from train.labels import EMOTIONS, FACE_EMOTIONS, FOUR_EMOTIONS
+from train.layouts import PICTURES, SOUNDS, SPELLINGS, URDU_LETTERS, VIDEOS, Layout, Misfit, Place
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One labelled RAVDESS file."""
+class Rejected:
+    """A file, or a row of one, that is not used."""
 
     path: Path
-    emotion: int  # index into EMOTIONS
-    actor: int  # 1 to 24
+    reason: str  # the same words for every file with the same trouble
+    detail: str = ""  # what is special about this one
+    row: int = -1  # of a csv that holds many pictures
 
-
-def ravdess_speech(root: Path) -> list[Recording]:
-    """List the speech recordings below `root`, by name.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    recordings = []
-    for path in sorted(root.rglob("*.*")):
-        match = RAVDESS_SPEECH.fullmatch(path.name)
-        if match and path.is_file():
-            recordings.append(Recording(path, int(match[1]) - 1, int(match[2])))
-    if not recordings:
-        raise FileNotFoundError(f"{root}: no RAVDESS speech recordings (03-01-NN-NN-NN-NN-NN.wav)")
-    return recordings
+    def __str__(self) -> str:
+        row = f", row {self.row}" if self.row >= 0 else ""
+        text = f"{self.path}{row}" + (f" ({self.detail})" if self.detail else "")
+        return text.encode(errors="backslashreplace").decode()  # a path need not be printable
 
 
 @dataclass(frozen=True)
-class Faces:
-    """Labelled face pictures."""
+class Dataset:
+    """A published dataset."""
 
-    images: np.ndarray  # (n, 48, 48) uint8
-    labels: np.ndarray  # (n,) int64, index into FACE_EMOTIONS
+    name: str  # in the index and on the command line
+    title: str
+    source: str  # licence and citation
+    example: str  # a path in its layout
+    labels: Mapping[str, str | None]  # published code -> one of EMOTIONS; None: none of the eight
+    layout: Layout
+    suffixes: tuple[str, ...]  # of the files to look at, lower case
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def scan(self, root: Path) -> Iterator[Entry | Rejected]:
+        """Go through the files below `root`, or through the one file that it is, by name.
 
-    def unique(self) -> Faces:
-        """Leave out repeated pictures, by their exact pixels."""
-        return self.without(Faces(self.images[:0], self.labels[:0]))
+        Nothing but names (and a csv's labels) is read yet: `content` is empty, and a file with
+        pictures counts as having sound too unless its name denies it. `train.gather` sees to both.
 
-    def without(self, other: Faces) -> Faces:
-        """Leave out repeated pictures and those that `other` holds, by their exact pixels."""
-        seen = {image.tobytes() for image in other.images}
-        kept = []
-        for index, image in enumerate(self.images):
-            pixels = image.tobytes()
-            if pixels not in seen:
-                seen.add(pixels)
-                kept.append(index)
-        return Faces(self.images[kept], self.labels[kept])
+        Raises:
+            DatasetError: there is no such folder, nothing in it fits the layout, or it holds the
+                dataset twice.
+        """
+        root = Path(os.path.abspath(root))
+        sources: set[Path] = set()  # each csv is one, and all other files together
+        misfit = ""
+        for path in self._files(root):
+            try:
+                entries = [self._entry(path, root, place) for place in self.layout(path)]
+            except (Misfit, DatasetError) as error:
+                entries = [Rejected(path, reason_of(error, path))]
+            for entry in entries:
+                if isinstance(entry, Entry):
+                    sources.add(root if entry.row < 0 else path)
+                elif not misfit:
+                    misfit = f"; {entry}: {entry.reason}"
+                yield entry
+        if not sources:
+            raise DatasetError(
+                f"{root}: nothing here fits the layout of {self.title}, {self.example}{misfit}"
+            )
+        if len(sources) > 1:
+            names = " and ".join(sorted(map(str, sources)))
+            raise DatasetError(f"{root}: holds {self.title} more than once; name one of {names}")
+
+    def _files(self, root: Path) -> Iterator[Path]:
+        def fail(error: OSError) -> None:
+            raise DatasetError(f"{error.filename}: {error.strerror}") from error
+
+        if root.is_file():
+            yield root
+            return
+        seen = set()  # links are followed, and may lead round in circles
+        for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                if path.suffix.lower() in self.suffixes:
+                    yield path
+
+    def _entry(self, path: Path, root: Path, place: Place) -> Entry | Rejected:
+        label = self.labels.get(place.code)
+        if label is None:
+            known = place.code in self.labels
+            trouble = "is none of the eight emotions" if known else "is no label of this dataset"
+            return Rejected(path, f"'{place.code}' {trouble}", row=place.row)
+        relative = path.relative_to(root if path != root else root.parent).with_suffix("")
+        return Entry(
+            path=path,
+            row=place.row,
+            dataset=self.name,
+            kind=place.kind or _kind(path),
+            label=label,
+            actor=place.actor and f"{self.name}/{place.actor}",
+            sentence=place.sentence,
+            split=place.split,
+            take=f"{self.name}/{place.take or relative.as_posix()}",
+            content="",
+        )
 
 
-def fer2013(folder: Path) -> Faces:
-    """Read FER-2013 pictures kept as one folder per emotion.
+def reason_of(error: Exception, path: Path) -> str:
+    """Give an error's message without the path that it starts with."""
+    return str(error).removeprefix(f"{path}: ")
 
-    Raises:
-        FileNotFoundError: a folder is missing or empty.
-        ValueError: a file is not a 48x48 picture.
-    """
-    images, labels = [], []
-    for label, emotion in enumerate(FACE_EMOTIONS):
-        paths = sorted((folder / emotion).glob("*.png"))
-        if not paths:
-            raise FileNotFoundError(f"{folder / emotion}: no pictures")
-        for path in paths:
-            image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            if image is None or image.shape != (48, 48):
-                raise ValueError(f"{path}: not a 48x48 picture")
-            images.append(image)
-            labels.append(label)
-    return Faces(np.stack(images), np.array(labels))
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return "audio" if suffix in SOUNDS else "av" if suffix in VIDEOS else "image"
+
+
+def _spelt(*emotions: str) -> dict[str, str | None]:
+    """The folder names that stand for some of the emotions."""
+    return {name: emotion for name, emotion in SPELLINGS.items() if emotion in emotions}
+
+
+_FER2013_CODES = {str(code): SPELLINGS[name] for code, name in enumerate(FACE_EMOTIONS)}
+_NOT_CALM = _spelt(*(emotion for emotion in EMOTIONS if emotion != "calm"))
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            "ravdess",
+            "RAVDESS",
+            "CC BY-NC-SA 4.0; Livingstone & Russo 2018, PLoS ONE 13(5)",
+            "Actor_01/03-01-05-01-02-01-01.wav",
+            {f"{code:02}": emotion for code, emotion in enumerate(EMOTIONS, 1)},
+            layouts.ravdess,
+            (".wav", ".flac", ".mp4"),
+        ),
+        Dataset(
+            "crema-d",
+            "CREMA-D",
+            "ODbL 1.0; Cao et al. 2014, IEEE Trans. Affective Computing 5(4)",
+            "AudioWAV/1001_DFA_ANG_XX.wav",
+            {
+                "ANG": "angry",
+                "DIS": "disgust",
+                "FEA": "fearful",
+                "HAP": "happy",
+                "NEU": "neutral",
+                "SAD": "sad",
+            },
+            layouts.crema_d,
+            (".wav", ".flac", ".flv", ".mp4"),  # its mp3 files repeat the wav files
+        ),
+        Dataset(
+            "shemo",
+            "ShEMO",
+            "academic use; Mohamad Nezami et al. 2019, Language Resources and Evaluation 53",
+            "male/M01A01.wav",
+            {
+                "A": "angry",
+                "F": "fearful",
+                "H": "happy",
+                "N": "neutral",
+                "S": "sad",
+                "W": "surprised",
+            },
+            layouts.shemo,
+            (".wav", ".flac"),
+        ),
+        Dataset(
+            "urdu",
+            "URDU",
+            "research use only; Latif et al. 2018, FIT",
+            "Angry/SM1_F10_A010.wav",
+            URDU_LETTERS,
+            layouts.urdu,
+            (".wav", ".flac"),
+        ),
+        Dataset(
+            "saudi",
+            "Saudi Dialect Corpus",
+            "no licence published; Aljuhani et al. 2021, IEEE Access 9",
+            "Angry/any-name.wav",
+            _spelt(*FOUR_EMOTIONS),
+            layouts.saudi,
+            SOUNDS,
+        ),
+        Dataset(
+            "fer2013",
+            "FER-2013",
+            "Kaggle challenge data, research use; Goodfellow et al. 2013",
+            "fer2013.csv or train/angry/any-name.png",
+            _FER2013_CODES | _NOT_CALM,
+            layouts.fer2013,
+            (".csv", *PICTURES),
+        ),
+        Dataset(
+            "ckplus",
+            "CK+48",
+            "research use only; Lucey et al. 2010, CVPR workshops",
+            "anger/S010_004_00000017.png",
+            _NOT_CALM | {"contempt": None},
+            layouts.ckplus,
+            PICTURES,
+        ),
+        Dataset(
+            "own",
+            "your own clips",
+            "yours",
+            "happy/actor_clip.mp4",
+            _spelt(*EMOTIONS),
+            layouts.own,
+            (*SOUNDS, *VIDEOS, *PICTURES),
+        ),
+    )
+}
+"""Every dataset by its name."""

@@ -37,7 +37,8 @@ class ResidualBlock(nn.Module):
 class FaceEncoder(nn.Module):
     """A small residual network over 48x48 grey faces: 1.6 M parameters."""
 
-    embedding = FACE_EMBEDDING
+    size = FACE_SIZE
+    width = FACE_EMBEDDING
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +57,9 @@ class FaceEncoder(nn.Module):
 
         Args:
             faces: (n, 1, 48, 48) grey, 0 to 255, any type. Each is brought to zero mean and unit
-                variance first, so that lighting and contrast don't matter.
+                variance first, so that lighting and contrast don't matter. In use, a face's
+                embedding is the mean of its own and that of its mirror image: 0.7 to 1.0 more per
+                cent of FER-2013's test pictures are recognised.
 
         Returns:
             (n, 192) float.
@@ -64,4 +67,20 @@ class FaceEncoder(nn.Module):
         x = faces.float()
         x = x - x.mean((2, 3), keepdim=True)
         x = x / ((x * x).mean((2, 3), keepdim=True) + 1.0).sqrt()
+        if self.training:
+            return self._embed(x)
+        return (self._embed(x) + self._embed(x.flip(3))) / 2
+
+    def _embed(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x)).mean((2, 3))
+
+    def trainable(self, last: int) -> list[nn.Module]:
+        """Give the last so many of the stem and the residual blocks.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        blocks = [self.stem, *self.blocks]
+        if not 0 <= last <= len(blocks):
+            raise ValueError(f"{last} of {len(blocks)} blocks")
+        return blocks[len(blocks) - last :]

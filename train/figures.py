@@ -25,7 +25,7 @@ COMPARED = {"ravdess": 8, "saudi": 4}  # dataset -> classes that the published f
 
 _PAPER = (DEPENDENT, "random folds", "the paper, Table IV")
 _LUNA = (INDEPENDENT, "5 subject-wise folds", "Luna-Jimenez et al. 2022, doi 10.3390/app12010327")
-_IBRAHIM = "Ibrahim et al., synapsesocial.com/papers/W7165812165"
+_IBRAHIM = "Ibrahim et al., abstract"
 
 PUBLISHED = (
     Published("ravdess", "MFER", "visual", 88.70, *_PAPER),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from train.published import load_strict
 
 SAMPLE_RATE = 16_000  # Hz
 N_FFT = 400  # samples, 25 ms
@@ -18,6 +20,9 @@ WIDTH = 384  # numbers per step in tiny.en
 HEADS = 6
 FEED_FORWARD = 1536
 LEVEL = 0.07  # root mean square that every recording is brought to
+POOL = 2  # encoder steps averaged into one: 40 ms
+MASKED_MELS = 8  # at most, of each of two bands hidden in fine-tuning
+MASKED_SHARE = 1 / 16  # of the time at most, of each of two stretches hidden in fine-tuning
 QUIETEST = 1e-4  # root mean square under which a recording is not raised any further
 
 
@@ -81,13 +86,13 @@ class EncoderLayer(nn.Module):
         self.fc1 = nn.Linear(WIDTH, FEED_FORWARD)
         self.fc2 = nn.Linear(FEED_FORWARD, WIDTH)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.self_attn_layer_norm(x))
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x), real)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
 
 
 class Attention(nn.Module):
-    """Every step looks at every other."""
+    """Every step looks at every other, but not at padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,15 +101,17 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(WIDTH, WIDTH)
         self.out_proj = nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         batch, steps, _ = x.shape
 
         def heads(y: Tensor) -> Tensor:
             return y.view(batch, steps, HEADS, WIDTH // HEADS).transpose(1, 2)
 
         q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
-        weights = (q @ k.transpose(2, 3) * (WIDTH // HEADS) ** -0.5).softmax(-1)
-        return self.out_proj((weights @ v).transpose(1, 2).reshape(batch, steps, WIDTH))
+        weights = q @ k.transpose(2, 3) * (WIDTH // HEADS) ** -0.5
+        if real is not None:
+            weights = weights.masked_fill(~real[:, None, None], -torch.inf)
+        return self.out_proj((weights.softmax(-1) @ v).transpose(1, 2).reshape(batch, steps, WIDTH))
 
 
 class SpeechEncoder(nn.Module):
@@ -118,8 +125,11 @@ class SpeechEncoder(nn.Module):
         max_steps: longest input, in 20 ms steps.
     """
 
+    width = WIDTH
+
     def __init__(self, depth: int, max_steps: int) -> None:
         super().__init__()
+        self.depth = depth
         self.log_mel = LogMel()
         self.conv1 = nn.Conv1d(MELS, WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
@@ -127,39 +137,108 @@ class SpeechEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer() for _ in range(depth))
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Give what every layer makes of a recording.
+        """Give what every layer makes of a recording, for a GRU.
 
         Args:
             wave: (1, n) samples, 16 kHz, at any level.
 
         Returns:
-            (1, steps, depth, 384): one step for every 20 ms.
+            (1, steps, depth, 384): one step for every 40 ms.
         """
-        x = F.gelu(self.conv1(self.log_mel(wave)))
+        return pool_steps(self.layer_states(wave))
+
+    def layer_states(self, wave: Tensor) -> Tensor:
+        """Give what every layer makes of (1, n) samples, step by step of 20 ms."""
+        return self._layers(self.log_mel(wave))
+
+    def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Give what every layer makes of (n,) recordings of any lengths: (steps, depth, 384) each.
+
+        A recording's result is that of `forward`, whatever the others are: padding is kept out of
+        convolutions and attention.
+        """
+        mels = [self.log_mel(wave[None])[0] for wave in waves]
+        if self.training:
+            mels = [mask_spectrogram(mel) for mel in mels]
+        frames = torch.tensor([mel.shape[1] for mel in mels])
+        mel = torch.stack([F.pad(mel, (0, int(frames.max()) - mel.shape[1])) for mel in mels])
+        # In fine-tuning half precision is twice as fast, where the processor has it.
+        with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
+            states = self._layers(mel, frames).float()
+        steps = ((frames + 1) // 2) // POOL
+        return [
+            pool_steps(state[None, : POOL * n])[0] for state, n in zip(states, steps, strict=True)
+        ]
+
+    def _layers(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Run (n, 80, time) spectrograms through all layers: (n, steps, depth, 384).
+
+        Args:
+            frames: (n,) how many of each spectrogram's are real; by default all.
+        """
+        x = F.gelu(self.conv1(mel))
+        real = None
+        if frames is not None:
+            x = x * (torch.arange(x.shape[2]) < frames[:, None])[:, None]
         x = F.gelu(self.conv2(x)).transpose(1, 2)
+        if frames is not None:
+            real = torch.arange(x.shape[1]) < (frames[:, None] + 1) // 2
         x = x + self.embed_positions.weight[: x.shape[1]]
         states = []
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, real)
             states.append(x)
         return torch.stack(states, 2)
 
-    def load_whisper(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the published weights, named as in `transformers`' `WhisperEncoder`.
+    def trainable(self, last: int) -> list[nn.Module]:
+        """Give the last so many of the convolutions, which count as one, and the layers.
 
         Raises:
-            ValueError: a name or a shape does not fit.
+            ValueError: there are not so many.
         """
-        own = self.state_dict()
+        blocks = [nn.ModuleList([self.conv1, self.conv2]), *self.layers]
+        if not 0 <= last <= len(blocks):
+            raise ValueError(f"{last} of {len(blocks)} blocks")
+        return blocks[len(blocks) - last :]
+
+    def load_whisper(
+        self, weights: Mapping[str, Tensor], what: str = "Whisper tiny.en's encoder"
+    ) -> None:
+        """Take the published weights, named as in `transformers`' `WhisperEncoder`.
+
+        Args:
+            what: the weights are, for the error: their path.
+
+        Raises:
+            CheckpointError: a name or a shape does not fit, or a weight is not finite.
+        """
         dropped = ("layer_norm.", *(f"layers.{n}." for n in range(len(self.layers), 4)))
         kept = {name: value.float() for name, value in weights.items()}
         kept = {name: value for name, value in kept.items() if not name.startswith(dropped)}
         if (positions := kept.get("embed_positions.weight")) is not None:
-            kept["embed_positions.weight"] = positions[: len(own["embed_positions.weight"])]
-        if problems := sorted(
-            name
-            for name in own.keys() | kept.keys()
-            if name not in own or name not in kept or own[name].shape != kept[name].shape
-        ):
-            raise ValueError(f"not the encoder of Whisper tiny.en: {', '.join(problems[:5])}")
-        self.load_state_dict(kept)
+            kept["embed_positions.weight"] = positions[: self.embed_positions.num_embeddings]
+        load_strict(self, kept, what)
+
+
+def pool_steps(states: Tensor) -> Tensor:
+    """Average neighbouring steps of (n, steps, depth, width); a last odd one is left out."""
+    batch, steps, depth, width = states.shape
+    whole = steps // POOL
+    return states[:, : whole * POOL].view(batch, whole, POOL, depth, width).mean(2)
+
+
+def mask_spectrogram(mel: Tensor) -> Tensor:
+    """Hide two bands and two stretches of a (80, time) spectrogram (Park et al. 2019)."""
+    mel, hidden = mel.clone(), mel.mean()
+
+    def start_and_end(size: int, longest: int) -> tuple[int, int]:
+        length = int(torch.randint(0, longest + 1, ()))
+        start = int(torch.randint(0, size - length + 1, ()))
+        return start, start + length
+
+    for _ in range(2):
+        low, high = start_and_end(MELS, MASKED_MELS)
+        mel[low:high] = hidden
+        start, end = start_and_end(mel.shape[1], int(mel.shape[1] * MASKED_SHARE))
+        mel[:, start:end] = hidden
+    return mel

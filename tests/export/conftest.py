@@ -18,7 +18,7 @@ from export.reference import open_checkpoint
 from mfer_edge.bundle import Bundle
 from mfer_edge.media import SAMPLE_RATE, Clip, Picture, read_sound
 from tests.clips import write_clip
-from train.compact import CompactModel
+from train.model import EmotionModel
 
 START_S, LENGTH_S = 1.2, 1.0  # of the clip cut out of a sample
 FRAME_RATE = 5.0
@@ -86,12 +86,12 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model() -> CompactModel:
+def model() -> EmotionModel:
     return open_checkpoint()
 
 
 @pytest.fixture(scope="session")
-def exported(model: CompactModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     noise = Noise()
     with noise.heard():
         files = export_networks(model, tmp_path_factory.mktemp("networks"))
@@ -99,7 +99,7 @@ def exported(model: CompactModel, tmp_path_factory: pytest.TempPathFactory) -> E
 
 
 def built(
-    model: CompactModel, exported: Exported, precision: str, samples: list[Path], folder: Path
+    model: EmotionModel, exported: Exported, precision: str, samples: list[Path], folder: Path
 ) -> Built:
     noise = Noise()
     with noise.heard():
@@ -111,7 +111,7 @@ def built(
 
 @pytest.fixture(scope="session")
 def fp32(
-    model: CompactModel,
+    model: EmotionModel,
     exported: Exported,
     samples: list[Path],
     tmp_path_factory: pytest.TempPathFactory,
@@ -121,7 +121,7 @@ def fp32(
 
 @pytest.fixture(scope="session")
 def int8(
-    model: CompactModel,
+    model: EmotionModel,
     exported: Exported,
     samples: list[Path],
     tmp_path_factory: pytest.TempPathFactory,

@@ -11,6 +11,7 @@ import click.testing
 import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from export import build, reference
@@ -24,9 +25,12 @@ from mfer_edge.pipeline import Pipeline
 from tests.clips import sine, write_clip
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import changed, weight
-from train.compact import CHECKPOINT, DEPTH, CompactModel, save_compact
-from train.datasets import EMOTIONS
+from tests.train.made import small_presets
+from train.backbones import DEPTH
 from train.face_encoder import FACE_SIZE
+from train.labels import EMOTIONS
+from train.model import CHECKPOINT, EmotionModel, save_model
+from train.presets import COMPACT, PRESETS
 from train.speech_encoder import WIDTH
 
 
@@ -34,7 +38,7 @@ from train.speech_encoder import WIDTH
 def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the export take the networks that were exported before."""
 
-    def copied(model: CompactModel, folder: Path) -> dict[str, Path]:
+    def copied(model: EmotionModel, folder: Path) -> dict[str, Path]:
         return {
             name: Path(shutil.copyfile(path, folder / path.name))
             for name, path in exported.files.items()
@@ -141,7 +145,7 @@ def test_the_bundle_reads_a_clip(int8: Built, clip: Path) -> None:
 
 
 def test_untrained_weights_are_told(
-    model: CompactModel, exported: Exported, clip: Path, tmp_path: Path
+    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     bundle, _ = save_proven(model, exported.files, "fp32", [clip], tmp_path / "out", trained=False)
     assert bundle.manifest.trained is False
@@ -150,7 +154,7 @@ def test_untrained_weights_are_told(
 
 @pytest.mark.usefixtures("quick")
 def test_the_same_checkpoint_gives_the_same_bundle_in_the_place_of_the_old(
-    model: CompactModel, int8: Built, samples: list[Path], tmp_path: Path
+    model: EmotionModel, int8: Built, samples: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "a" / "bundle"
     shutil.copytree(int8.bundle.folder, out)
@@ -164,7 +168,7 @@ def test_the_same_checkpoint_gives_the_same_bundle_in_the_place_of_the_old(
 
 
 def test_what_is_no_bundle_is_never_replaced(
-    model: CompactModel, exported: Exported, clip: Path, tmp_path: Path
+    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "thesis"
     out.mkdir()
@@ -175,7 +179,7 @@ def test_what_is_no_bundle_is_never_replaced(
 
 
 def test_a_weight_beyond_half_precision_stops_the_export(
-    model: CompactModel, exported: Exported, clip: Path, tmp_path: Path
+    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     graph = onnx.load(exported.files["visual"])
     changed(weight(graph), lambda values: values + 1e6)
@@ -224,14 +228,14 @@ def test_a_checkpoint_may_be_a_file_or_its_folder(
 ) -> None:
     taken: list[Any] = []
 
-    def networks(model: CompactModel, folder: Path) -> Any:
+    def networks(model: EmotionModel, folder: Path) -> Any:
         taken.append(float(model.temperature[0]))
         return stop()
 
     monkeypatch.setattr(build, "export_networks", networks)
-    model = CompactModel()
+    model = EmotionModel(COMPACT)
     model.temperature.fill_(1.75)
-    save_compact(model, tmp_path / CHECKPOINT.name)
+    save_model(model, tmp_path / CHECKPOINT.name)
     path = tmp_path if form == "folder" else tmp_path / CHECKPOINT.name
     assert_one_line(export("--checkpoint", path), "stopped here")
     assert taken == [1.75]
@@ -239,9 +243,19 @@ def test_a_checkpoint_may_be_a_file_or_its_folder(
     assert reference.card_of(path) == "# Mine\n"
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty folder", "no safetensors", "another model"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "no usable checkpoint"),
+        ("empty folder", "no usable checkpoint"),
+        ("no safetensors", "no usable checkpoint"),
+        ("tensors of something", "not a model of compact or paper"),
+        ("another shape", "fusion.bias is (7,) instead of (8,)"),
+        ("the other preset", "a model of the preset paper; only compact can be exported yet"),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights"
@@ -249,11 +263,16 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
         path.mkdir()
     elif kind == "no safetensors":
         path.write_bytes(b"\xff" * 1000)
-    elif kind == "another model":
-        state = dict(CompactModel().state_dict())
+    elif kind == "tensors of something":
+        save_file({"weight": torch.zeros(8)}, path)
+    elif kind == "another shape":
+        state = dict(EmotionModel(COMPACT).state_dict())
         state["fusion.bias"] = state["fusion.bias"][:7].contiguous()
-        save_file(state, path)
-    assert_one_line(export("--checkpoint", path), path, "no usable checkpoint")
+        save_file(state, path, {"model": "mfer-edge compact"})
+    with small_presets():
+        if kind == "the other preset":
+            save_model(EmotionModel(PRESETS["paper"]), path)
+        assert_one_line(export("--checkpoint", path), path, said)
     assert not list(tmp_path.glob("compact-*"))
 
 

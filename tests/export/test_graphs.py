@@ -1,27 +1,32 @@
-"""Every exported network of the compact model, against PyTorch and as a file."""
+"""Every exported network, against PyTorch and as a file."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.graphs import compact_graphs, to_onnx
+from export.graphs import model_graphs, to_onnx
 from export.reference import reference_networks
 from mfer_edge.engine import Engine, Network
 from mfer_edge.errors import EngineError
 from mfer_edge.media import read_sound
 from tests.export.conftest import Exported
 from tests.paths import ROOT, shared_data
-from tests.train.made import face_picture, voice
-from train.compact import AUDIO_WIDTH, MAX_STEPS, VISUAL_WIDTH, CompactModel
-from train.datasets import EMOTIONS, fer2013
+from tests.train.made import face_picture, small_presets, voice
+from train.backbones import MAX_STEPS
 from train.face_encoder import FACE_EMBEDDING
+from train.labels import EMOTIONS
+from train.model import EmotionModel
+from train.presets import COMPACT, PRESETS
 
 OWN = ("face", "visual", "audio", "fusion")
 WRITTEN = (*OWN, "pnet", "rnet", "onet")  # all but Silero's, which is published as ONNX
@@ -35,7 +40,7 @@ def engines(exported: Exported) -> dict[str, Engine]:
 
 
 @pytest.fixture(scope="module")
-def torch_networks(model: CompactModel) -> dict[str, Network]:
+def torch_networks(model: EmotionModel) -> dict[str, Network]:
     return reference_networks(model)
 
 
@@ -65,7 +70,8 @@ def test_faces(n: int, engines: dict[str, Engine], torch_networks: dict[str, Net
 
 
 def test_real_faces(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
-    faces = fer2013(shared_data("FER2013", "valid")).images[::40, None]
+    files = sorted(shared_data("FER2013", "valid").rglob("*.png"))[::40]
+    faces = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[None] for file in files])
     result = assert_same(engines["face"], torch_networks["face"], faces=faces)
     alone = np.concatenate([engines["face"](faces=face[None])["embedding"] for face in faces[:9]])
     np.testing.assert_allclose(alone, result["embedding"][:9], atol=1e-5)
@@ -97,7 +103,7 @@ def test_a_face_over_time(
     result = assert_same(engines["visual"], torch_networks["visual"], embeddings=sequence)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
-    assert result["embedding"].shape == (1, VISUAL_WIDTH)
+    assert result["embedding"].shape == (1, COMPACT.visual_width)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -110,7 +116,7 @@ def test_a_voice(
     result = assert_same(engines["audio"], torch_networks["audio"], wave=wave)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
-    assert result["embedding"].shape == (1, AUDIO_WIDTH)
+    assert result["embedding"].shape == (1, COMPACT.audio_width)
 
 
 @settings(deadline=None, max_examples=25)
@@ -129,8 +135,8 @@ def test_silence(engines: dict[str, Engine], torch_networks: dict[str, Network])
 def test_both_together(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
     random = np.random.default_rng(0)
     for _ in range(20):
-        visual = random.uniform(-1, 1, (1, VISUAL_WIDTH)).astype(np.float32)
-        audio = random.uniform(-1, 1, (1, AUDIO_WIDTH)).astype(np.float32)
+        visual = random.uniform(-1, 1, (1, COMPACT.visual_width)).astype(np.float32)
+        audio = random.uniform(-1, 1, (1, COMPACT.audio_width)).astype(np.float32)
         result = assert_same(
             engines["fusion"], torch_networks["fusion"], visual=visual, audio=audio
         )
@@ -138,8 +144,7 @@ def test_both_together(engines: dict[str, Engine], torch_networks: dict[str, Net
 
 
 def test_a_recurrent_layer_is_one_operator(graphs: dict[str, onnx.ModelProto]) -> None:
-    for name in ("visual", "audio"):
-        assert [node.op_type for node in graphs[name].graph.node].count("GRU") == 2
+    assert [node.op_type for node in graphs["visual"].graph.node].count("GRU") == 2
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -180,12 +185,12 @@ def test_sizes_that_vary_have_names(engines: dict[str, Engine]) -> None:
         "face.embedding": ("faces", FACE_EMBEDDING),
         "visual.embeddings": (1, "frames", FACE_EMBEDDING),
         "visual.scores": (1, 8),
-        "visual.embedding": (1, VISUAL_WIDTH),
+        "visual.embedding": (1, COMPACT.visual_width),
         "audio.wave": (1, "samples"),
         "audio.scores": (1, 8),
-        "audio.embedding": (1, AUDIO_WIDTH),
-        "fusion.visual": (1, VISUAL_WIDTH),
-        "fusion.audio": (1, AUDIO_WIDTH),
+        "audio.embedding": (1, COMPACT.audio_width),
+        "fusion.visual": (1, COMPACT.visual_width),
+        "fusion.audio": (1, COMPACT.audio_width),
         "fusion.scores": (1, 8),
     }
 
@@ -200,15 +205,54 @@ def test_each_graph_holds_its_own_weights_only(graphs: dict[str, onnx.ModelProto
 
 @pytest.mark.parametrize("name", OWN)
 def test_exported_twice_it_is_the_same_file(
-    name: str, model: CompactModel, exported: Exported, tmp_path: Path
+    name: str, model: EmotionModel, exported: Exported, tmp_path: Path
 ) -> None:
-    to_onnx(compact_graphs(model)[name], tmp_path / "again.onnx")
+    to_onnx(model_graphs(model)[name], tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.files[name].read_bytes()
 
 
-def test_the_exported_model_is_left_as_it_was(model: CompactModel, exported: Exported) -> None:
+def test_a_model_in_training_gives_the_file_of_one_in_use(
+    model: EmotionModel, exported: Exported, tmp_path: Path
+) -> None:
+    """Its dropout and its half precision are for training only."""
+    graph = model_graphs(copy.deepcopy(model).train())["audio"]
+    to_onnx(graph, tmp_path / "audio.onnx")
+    assert (tmp_path / "audio.onnx").read_bytes() == exported.files["audio"].read_bytes()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_nothing_is_left_to_chance(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
+    used = {node.op_type for node in graphs[name].graph.node}
+    assert not {kind for kind in used if kind.startswith(("Dropout", "Random", "Bernoulli"))}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_other_preset_exports_by_the_same_path(name: str, tmp_path: Path) -> None:
+    """Backbones of the paper's own classes, but small."""
+    with small_presets():
+        torch.manual_seed(0)
+        model = EmotionModel(PRESETS["paper"]).eval()
+    size, width = int(model.face.size), int(model.face.width)
+    random = np.random.default_rng(0)
+    preset = model.preset
+    shapes: dict[str, list[dict[str, tuple[int, ...]]]] = {
+        "face": [{"faces": (n, 1, size, size)} for n in (1, 5)],
+        "visual": [{"embeddings": (1, n, width)} for n in (1, 20)],
+        "audio": [{"wave": (1, n)} for n in (1_280, 16_123, 64_000)],
+        "fusion": [{"visual": (1, preset.visual_width), "audio": (1, preset.audio_width)}],
+    }
+    to_onnx(model_graphs(model)[name], tmp_path / "made.onnx")
+    engine = Engine(tmp_path / "made.onnx", ["CPUExecutionProvider"], 1)
+    for sizes in shapes[name]:
+        arrays = {key: random.normal(0, 1, shape).astype("f") for key, shape in sizes.items()}
+        if name == "face":
+            arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
+        assert_same(engine, reference_networks(model)[name], **arrays)
+
+
+def test_the_exported_model_is_left_as_it_was(model: EmotionModel, exported: Exported) -> None:
     """It is the oracle still: its recurrent layers are PyTorch's."""
-    assert type(model.visual.gru).__name__ == type(model.audio.arm.gru).__name__ == "GRU"
+    assert type(model.visual.gru).__name__ == "GRU"
     assert not model.training
 
 

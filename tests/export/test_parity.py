@@ -19,8 +19,8 @@ from mfer_edge.bundle import ENGINES
 from mfer_edge.errors import MferError
 from tests.export.conftest import Built, Exported
 from tests.paths import shared_data
-from train.compact import CompactModel
-from train.datasets import EMOTIONS
+from train.labels import EMOTIONS
+from train.model import EmotionModel
 
 Damage = Callable[[onnx.ModelProto], None]
 
@@ -50,7 +50,7 @@ def test_int8_gives_pytorchs_labels_on_the_samples(int8: Built, samples: list[Pa
 
 
 def test_single_precision_is_pytorch_on_real_clips(
-    fp32: Built, model: CompactModel, real_clips: list[Path]
+    fp32: Built, model: EmotionModel, real_clips: list[Path]
 ) -> None:
     parity = measure(fp32.bundle, model, real_clips)
     assert parity.readings == parity.same_label >= len(real_clips)
@@ -59,7 +59,7 @@ def test_single_precision_is_pytorch_on_real_clips(
 
 
 def test_int8_gives_pytorchs_labels_on_real_clips(
-    int8: Built, model: CompactModel, real_clips: list[Path]
+    int8: Built, model: EmotionModel, real_clips: list[Path]
 ) -> None:
     parity = measure(int8.bundle, model, real_clips)
     assert parity.readings == parity.same_label >= len(real_clips)
@@ -180,7 +180,7 @@ def attempt(
     name: str,
     damage: Damage,
     precision: str,
-    model: CompactModel,
+    model: EmotionModel,
     exported: Exported,
     clip: Path,
     out: Path,
@@ -207,7 +207,7 @@ def attempt(
         ("visual", renamed("embedding"), "fp32"),
         ("audio", one_number_flipped, "fp32"),
         ("audio", flipped, "int8"),
-        ("audio", reset_before_the_product, "fp32"),
+        ("visual", reset_before_the_product, "fp32"),
         ("audio", embedding_dropped, "int8"),
         ("fusion", labels_in_another_order, "int8"),
         ("rnet", flipped, "fp32"),
@@ -217,7 +217,7 @@ def test_a_broken_network_is_named_and_nothing_is_written(
     name: str,
     damage: Damage,
     precision: str,
-    model: CompactModel,
+    model: EmotionModel,
     exported: Exported,
     clip: Path,
     tmp_path: Path,
@@ -228,7 +228,7 @@ def test_a_broken_network_is_named_and_nothing_is_written(
 
 
 def test_a_network_without_scores_is_named_and_nothing_is_written(
-    model: CompactModel, exported: Exported, clip: Path, tmp_path: Path
+    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(MferError, match=r"\bfusion\b"):
         attempt("fusion", renamed("scores"), "fp32", model, exported, clip, tmp_path / "out")
@@ -236,7 +236,7 @@ def test_a_network_without_scores_is_named_and_nothing_is_written(
 
 
 def test_a_failed_export_leaves_the_bundle_that_is_there(
-    model: CompactModel, exported: Exported, fp32: Built, clip: Path, tmp_path: Path
+    model: EmotionModel, exported: Exported, fp32: Built, clip: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(fp32.bundle.folder, out)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.clips import write_clip
-from train.datasets import EMOTIONS, FACE_EMOTIONS
+from tests.footage import filmed, pictures
+from tests.paths import ROOT
+from train import emotion2vec, joining, vit, whole
+from train.backbones import FACES, FER_FACE, VOICES, WHISPER, Backbone
+from train.emotion2vec import Emotion2vec, Emotion2vecConfig, load_emotion2vec
+from train.face_encoder import FaceEncoder
+from train.index import Entry
+from train.labels import EMOTIONS, FACE_EMOTIONS, FOUR_EMOTIONS
+from train.presets import COMPACT, PAPER, PRESETS, Preset, Stage
 from train.speech_encoder import SpeechEncoder
+from train.vit import Vit, VitConfig, load_vit
 
 RATE = 16_000  # Hz
+CAST = (1, 2, 3, 5, 6, 8, 10, 11, 17, 22)  # two RAVDESS actors of each published fold
 
 
 def voice(seconds: float, seed: int = 0, pitch: float = 120.0) -> np.ndarray:
@@ -31,6 +49,13 @@ def voice(seconds: float, seed: int = 0, pitch: float = 120.0) -> np.ndarray:
 def write_sound(path: Path, wave: np.ndarray) -> Path:
     """Write (n,) float32 samples, 16 kHz, to a wav file."""
     return write_clip(path, video=None, sound=wave[None], rate=RATE)
+
+
+def entry(path: Path, kind: str = "audio", label: str = "neutral", **fields: Any) -> Entry:
+    """A file as an index lists it, with the sha256 of its bytes as its content."""
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    made = Entry(path, -1, "own", kind, label, "", "", "", f"own/{path.stem}", content)
+    return replace(made, **fields)
 
 
 def whisper_weights(seed: int = 0) -> dict[str, Tensor]:
@@ -84,3 +109,148 @@ def fer_tree(root: Path, each: int, seed: int = 0) -> Path:
         for index in range(each):
             cv2.imwrite(str(folder / f"{index}.png"), face_picture(label, random))
     return root
+
+
+def spoken_tree(root: Path, actors: int = 16, takes: int = 4) -> Path:
+    """Write short hums in RAVDESS's layout; two actors in a row act all emotions."""
+    for actor in range(1, actors + 1):
+        folder = root / f"Actor_{actor:02}"
+        folder.mkdir(parents=True)
+        for take in range(takes):
+            emotion = (actor * takes + take) % len(EMOTIONS)
+            name = f"03-01-{emotion + 1:02}-01-01-01-{actor:02}.wav"
+            sound = voice(0.5 + 0.005 * actor, 100 * actor + take, 90 + 30 * emotion)
+            write_sound(folder / name, sound)
+    return root
+
+
+@functools.cache
+def real_faces() -> list[np.ndarray]:
+    """Faces from a real clip, close up, in which MTCNN finds them again: (64, 64, 3) uint8 BGR."""
+    images = pictures(ROOT / "samples" / "anger.mp4")[::5]
+    return [cv2.resize(image[51:315, 201:465], (64, 64)) for image in images]
+
+
+def write_film(path: Path, sound: np.ndarray | None, seed: int) -> Path:
+    """Write 0.6 s of a real face, with or without a voice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faces = real_faces()
+    shades = [faces[(seed + n) % len(faces)] // 2 + 10 * (seed % 8) for n in range(3)]
+    return filmed(path, shades, sound)
+
+
+def film_tree(root: Path, actors: Sequence[int] = CAST, takes: int = 4) -> Path:
+    """Write short films in the layout of RAVDESS's full clips."""
+    for number, actor in enumerate(actors):
+        for take in range(takes):
+            emotion = (number * takes + take) % len(EMOTIONS)
+            name = f"01-01-{emotion + 1:02}-01-01-01-{actor:02}.mp4"
+            sound = voice(0.6, 100 * actor + take, 90 + 30 * emotion)
+            write_film(root / f"Actor_{actor:02}" / name, sound, 4 * actor + take)
+    return root
+
+
+def published_trees(root: Path) -> list[str]:
+    """Write a few files in each layout that the paper's training knows: NAME=FOLDER of each."""
+    film_tree(root / "RAVDESS")
+    for number, emotion in enumerate(EMOTIONS):
+        sound = voice(0.6, 5000 + number)
+        write_film(root / "Own" / emotion / f"ann_{number}.mp4", sound, number)
+    names: list[str] = []
+    for number, emotion in enumerate(FOUR_EMOTIONS):
+        code, letter = emotion[:3].upper(), emotion[0].upper()
+        for actor in (1, 2, 3, 4, 5):
+            names.append(f"CREMA-D/AudioWAV/100{actor}_DFA_{code}_XX.wav")
+        for actor in (1, 2):
+            names += [
+                f"ShEMO/female/F0{actor}{letter}0{number}.wav",
+                f"URDU/{emotion.title()}/SM{actor}_F{number}_{letter}01.wav",
+                f"Saudi/{emotion.title()}/clip-{actor}.wav",
+            ]
+    for seed, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_sound(path, voice(0.5, 9000 + seed, 90 + 10 * (seed % 9)))
+    return [
+        f"{name}={root / folder}"
+        for name, folder in [
+            ("ravdess", "RAVDESS"),
+            ("own", "Own"),
+            ("crema-d", "CREMA-D"),
+            ("shemo", "ShEMO"),
+            ("urdu", "URDU"),
+            ("saudi", "Saudi"),
+        ]
+    ]
+
+
+SMALL_EMOTION2VEC = Emotion2vecConfig(
+    convolutions=((16, 10, 5), *((16, 3, 2),) * 4, *((16, 2, 2),) * 2),
+    width=24,
+    heads=3,
+    feed_forward=48,
+    prenet_depth=1,
+    depth=2,
+    position_groups=4,
+)
+
+
+SMALL_VIT = VitConfig(size=32, patch=8, width=24, depth=3, heads=4, feed_forward=48)
+
+
+def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
+    """The same with two views and stages of few epochs."""
+
+    def shorter(stage: Stage) -> Stage:
+        return replace(stage, options=replace(stage.options, epochs=epochs))
+
+    tuning = preset.fine_tuning
+    return replace(
+        preset,
+        views=2,
+        face_views=2,
+        visual=shorter(preset.visual),
+        audio_one=shorter(preset.audio_one),
+        audio_two=shorter(preset.audio_two),
+        fine_tuning=replace(tuning, options=replace(tuning.options, epochs=1)),
+        combined=preset.combined and replace(preset.combined, epochs=epochs),
+        **changes,
+    )
+
+
+@contextmanager
+def small_presets() -> Iterator[None]:
+    """Both presets as they are, but short; `paper` with small backbones of its own classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        paper = small_preset(PAPER, 2, visual_width=8, audio_width=8)
+        patch.setitem(PRESETS, "compact", small_preset(COMPACT, 1, fine_tuned=1))
+        patch.setitem(PRESETS, "paper", paper)
+        face = Backbone(
+            lambda: Vit(SMALL_VIT), lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT), 32
+        )
+        speech = Backbone(
+            lambda: Emotion2vec(SMALL_EMOTION2VEC),
+            lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
+        )
+        patch.setitem(FACES, "vit", face)
+        patch.setitem(VOICES, "emotion2vec", speech)
+        patch.setattr(whole, "MADE_UP", 128)
+        patch.setattr(joining, "CALIBRATING", 80)
+        yield
+
+
+def published_weights(folder: Path) -> Path:
+    """Write random weights of all backbones, the paper's small ones, as they are published."""
+    torch.manual_seed(0)
+    voice, face = folder / emotion2vec.FOLDER, folder / vit.FOLDER
+    for path in (voice, face):
+        path.mkdir(parents=True)
+    whisper_file(folder / WHISPER)
+    encoder = {f"encoder.{n}": v.contiguous() for n, v in FaceEncoder().state_dict().items()}
+    save_file(encoder, folder / FER_FACE)
+    torch.save({"model": Emotion2vec(SMALL_EMOTION2VEC).state_dict()}, voice / "model.pt")
+    save_file(Vit(SMALL_VIT).state_dict(), face / "model.safetensors")
+    labels = dict(enumerate(vit.LABELS))
+    config = SMALL_VIT.published() | {"model_type": "vit", "id2label": labels}
+    (face / "config.json").write_text(json.dumps(config))
+    return folder

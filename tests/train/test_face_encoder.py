@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.train.made import face_picture
-from train.datasets import FACE_EMOTIONS
-from train.face_encoder import FACE_EMBEDDING, FaceEncoder
+from train.face_encoder import FACE_EMBEDDING, FACE_SIZE, FaceEncoder
+from train.labels import FACE_EMOTIONS
 
 
 @functools.cache
@@ -47,11 +47,20 @@ def test_it_is_small() -> None:
 
 def test_a_face_gives_one_embedding() -> None:
     assert embed(pictures(5)).shape == (5, FACE_EMBEDDING)
+    assert (encoder().size, encoder().width) == (FACE_SIZE, FACE_EMBEDDING)
 
 
 def test_faces_differ() -> None:
     one, other = embed(pictures(7)[:1]), embed(pictures(7)[3:4])
     assert distance(one, other) > 0.05
+
+
+def test_in_use_a_face_and_its_mirror_image_are_the_same() -> None:
+    faces = pictures(7)
+    np.testing.assert_allclose(embed(faces.flip(3)), embed(faces), atol=1e-5)
+    with torch.inference_mode():
+        learning = FaceEncoder().train()
+        assert distance(learning(faces.flip(3)).numpy(), learning(faces).numpy()) > 0.01
 
 
 @settings(deadline=None, max_examples=25)
@@ -75,3 +84,16 @@ def test_a_face_does_not_see_the_others_of_its_batch(n: int) -> None:
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_a_blank_picture_gives_finite_numbers(grey: int) -> None:
     assert np.isfinite(embed(torch.full((1, 1, 48, 48), grey, dtype=torch.uint8))).all()
+
+
+def test_the_last_blocks_are_those_nearest_the_embedding() -> None:
+    made = FaceEncoder()
+    assert made.trainable(7) == [made.stem, *made.blocks]
+    assert made.trainable(2) == list(made.blocks)[-2:]
+    assert made.trainable(0) == []
+    for number in (-1, 8):
+        with pytest.raises(ValueError, match=f"{number} of 7"):
+            made.trainable(number)
+    assert sum(p.numel() for block in made.trainable(7) for p in block.parameters()) == sum(
+        p.numel() for p in made.parameters()
+    )

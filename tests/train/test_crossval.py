@@ -1,0 +1,329 @@
+"""Cross-validation: nobody is judged by an arm that has met him, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.paths import shared_data
+from tests.train.conftest import Made
+from tests.train.made import CAST
+from train.course import Course, TrainError
+from train.crossval import Clips, Plan, cross_validate, run_fold, train_first_stage
+from train.datasets import DATASETS
+from train.features import Features
+from train.folds import LUNA_JIMENEZ_FOLDS, folds
+from train.index import Entry, read_index
+from train.labels import EMOTIONS, FOUR_EMOTIONS
+from train.predictions import Predictions, Run, read_run
+from train.prepared import Materials
+from train.presets import PRESETS
+from train.stages import Work
+
+pytestmark = pytest.mark.usefixtures("small")
+TAKES = 4
+
+
+def entry(actor: int, take: int, kind: str = "av", dataset: str = "ravdess") -> Entry:
+    label = EMOTIONS[(CAST.index(actor) * TAKES + take) % 8]
+    name = f"{dataset}/{actor:02}-{take}"
+    return Entry(
+        Path(f"/{name}"), -1, dataset, kind, label, f"{dataset}/{actor:02}", "", "", name, name
+    )
+
+
+def sequences(entries: list[Entry], width: int, has: np.ndarray, seed: int) -> list[list]:
+    """Features, two views of each, that tell a little of the label: (steps, width) float16."""
+    random = np.random.default_rng(seed)
+    made = []
+    for clip, there in zip(entries, has, strict=True):
+        views = random.normal(0, 1, (2, random.integers(2, 7), width))
+        views[:, :, EMOTIONS.index(clip.label)] += 1
+        made.append([view.astype(np.float16) if there else view[:0] for view in views])
+    return made
+
+
+def clips_of(entries: list[Entry], seed: int = 0) -> Clips:
+    heard = np.array([clip.has_sound for clip in entries])
+    seen = np.array([clip.has_pictures for clip in entries])
+    truth = np.array([EMOTIONS.index(clip.label) for clip in entries])
+    faces = Features(sequences(entries, 24, seen, seed))
+    return Clips(entries, EMOTIONS, truth, Features(sequences(entries, 24, heard, seed + 1)), faces)
+
+
+ENTRIES = [entry(actor, take) for actor in CAST for take in range(TAKES)]
+PLAN = Plan("subject")
+
+
+@pytest.fixture(scope="module")
+def paper(small: None, tmp_path_factory: pytest.TempPathFactory) -> Materials:
+    folder = tmp_path_factory.mktemp("materials")
+    return Materials(PRESETS["paper"], folder, folder / "cache", random_init=True)
+
+
+def without_choice(paper: Materials) -> Materials:
+    """The same backbones under the stages of `compact`: the last epoch, and weighted logits."""
+    preset = PRESETS["compact"]
+    return Materials(
+        replace(paper.preset, name="compact", visual=preset.visual, audio_two=preset.audio_two,
+                combined=None),
+        Path(), paper.cache.folder, random_init=True,
+    )  # fmt: skip
+
+
+def by_arm(predictions: list[Predictions]) -> dict[str, Predictions]:
+    return {part.arm: part for part in predictions}
+
+
+def test_no_actor_and_no_copy_is_on_two_sides_of_the_real_ravdess() -> None:
+    entries = []
+    for found in DATASETS["ravdess"].scan(shared_data("RAVDESS")):
+        assert isinstance(found, Entry)
+        entries.append(replace(found, content=hashlib.sha256(found.path.read_bytes()).hexdigest()))
+    assert len(entries) == 1439
+    tested: list[int] = []
+    for fold, published in zip(folds(entries, "subject"), LUNA_JIMENEZ_FOLDS, strict=True):
+        sides = [fold.train, fold.valid, fold.test]
+        for what in ("actor", "content", "take"):
+            kinds = [{getattr(entries[index], what) for index in side} for side in sides]
+            assert len(set.union(*kinds)) == sum(map(len, kinds))
+        assert {entries[i].actor for i in fold.test} == {f"ravdess/{a:02}" for a in published}
+        tested += fold.test.tolist()
+    assert sorted(tested) == list(range(1439))
+
+
+def learned(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights that every stage of a fold has kept."""
+    return {
+        state.parent.name: torch.load(state, weights_only=True)["kept_weights"]
+        for state in run.rglob("last.pt")
+    }
+
+
+def with_other_tests(clips: Clips, test: np.ndarray) -> Clips:
+    """The same, with something else in place of what is tested on, and other labels."""
+    faces, voices, truth = list(clips.faces.sequences), list(clips.voices.sequences), clips.truth
+    for index in test:
+        faces[index] = [np.ones_like(view) for view in faces[index]]
+        voices[index] = [np.ones_like(view) for view in voices[index]]
+    truth = truth.copy()
+    truth[test] = (truth[test] + 3) % 8
+    return replace(clips, faces=Features(faces), voices=Features(voices), truth=truth)
+
+
+def test_what_is_tested_on_teaches_and_chooses_nothing(paper: Materials, tmp_path: Path) -> None:
+    clips = clips_of(ENTRIES)
+    fold = folds(ENTRIES, "subject")[0]
+    kept = []
+    for number, given in enumerate((clips, with_other_tests(clips, fold.test))):
+        work = Work(tmp_path / str(number))
+        said = by_arm(run_fold(paper, given, None, PLAN, fold, work))
+        kept.append((learned(tmp_path / str(number)), said))
+    (one, said_one), (other, said_other) = kept
+    assert set(one) == set(other) == {"audio", "visual", "combined"}
+    for stage, weights in one.items():
+        assert all(value.equal(other[stage][name]) for name, value in weights.items()), stage
+    for arm in said_one:
+        assert not np.array_equal(said_one[arm].logits, said_other[arm].logits)
+
+
+def fusion_weights(said: dict[str, Predictions]) -> np.ndarray:
+    """Solve joint logits for the two weights and the bias that made them: (10,)."""
+    n = len(said["combined"].truth)
+    bias = np.tile(np.eye(8), (n, 1))
+    arms = np.stack([said["visual"].logits.ravel(), said["audio"].logits.ravel()], 1)
+    known = np.concatenate([arms, bias], 1)
+    return np.linalg.lstsq(known, said["combined"].logits.ravel(), rcond=None)[0]
+
+
+def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: Materials) -> None:
+    materials = without_choice(paper)
+    clips, fold = clips_of(ENTRIES), folds(ENTRIES, "subject")[0]
+    found = fusion_weights(by_arm(run_fold(materials, clips, None, PLAN, fold, Work(None))))
+    other_tests = with_other_tests(clips, fold.test)
+    said = by_arm(run_fold(materials, other_tests, None, PLAN, fold, Work(None)))
+    np.testing.assert_allclose(fusion_weights(said), found, atol=1e-2)
+    # What is held back decides them, and nothing else does: neither arm has learned from it.
+    other_valid = with_other_tests(clips, fold.valid)
+    moved = by_arm(run_fold(materials, other_valid, None, PLAN, fold, Work(None)))
+    np.testing.assert_array_equal(
+        moved["audio"].logits,
+        by_arm(run_fold(materials, clips, None, PLAN, fold, Work(None)))["audio"].logits,
+    )
+    assert np.abs(fusion_weights(moved) - found).max() > 0.05
+
+
+def test_the_first_stage_learns_from_other_datasets_alone(made: Made, paper: Materials) -> None:
+    entries = read_index(made.filmed)
+    materials = Materials(paper.preset, made.weights, made.cache)
+    arm = train_first_stage(materials, entries, Work(None))
+    others = [e for e in entries if e.dataset in ("crema-d", "shemo", "urdu", "saudi")]
+    alone = train_first_stage(materials, others, Work(None))
+    assert arm is not None and alone is not None
+    assert arm.classifier.out_features == len(FOUR_EMOTIONS)
+    for one, other in zip(arm.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert train_first_stage(materials, [e for e in entries if e not in others], Work(None)) is None
+
+
+def test_every_recording_is_judged_once_by_each_arm(paper: Materials, tmp_path: Path) -> None:
+    """Some can only be heard, some only be seen."""
+    kinds = ["av", "av", "audio", "video"]
+    entries = [replace(e, kind=kinds[(n // TAKES + n) % 4]) for n, e in enumerate(ENTRIES)]
+    clips = clips_of(entries)
+    cross_validate(paper, clips, None, replace(PLAN, baseline=True), tmp_path, Work(None))
+    _, predictions = read_run(tmp_path)
+    for arm, kind in {"visual": "video", "audio": "audio", "svm": "audio"}.items():
+        judged = sorted(p for part in predictions if part.arm == arm for p in part.paths)
+        assert judged == sorted(str(e.path) for e in entries if e.kind in ("av", kind))
+    joint = sorted(p for part in predictions if part.arm == "combined" for p in part.paths)
+    assert joint == sorted(str(e.path) for e in entries if e.kind == "av")
+    label_of = {str(e.path): e.label for e in entries}
+    for part in predictions:
+        assert [part.labels[n] for n in part.truth] == [label_of[path] for path in part.paths]
+        assert {f"{d}/" for d in part.datasets} == {"ravdess/"}
+
+
+def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: Materials, tmp_path: Path) -> None:
+    """An actor who is on silent films alone, in none of which a face is found."""
+    entries = [replace(e, kind="video") if e.actor.endswith("22") else e for e in ENTRIES]
+    clips = clips_of(entries)
+    faces = [
+        [view[:0] for view in views] if entry.kind == "video" else views
+        for entry, views in zip(entries, clips.faces.sequences, strict=True)
+    ]
+    clips = replace(clips, faces=Features(faces))
+    plan = Plan("loso", baseline=True, only=("ravdess-22", "ravdess-01"))
+    cross_validate(paper, clips, None, plan, tmp_path, Work(None))
+    assert {part.fold for part in read_run(tmp_path)[1]} == {"ravdess-01"}
+
+
+@pytest.fixture(scope="module")
+def whole(paper: Materials, tmp_path_factory: pytest.TempPathFactory) -> list[Predictions]:
+    """What an unbroken cross-validation says."""
+    out = tmp_path_factory.mktemp("whole")
+    cross_validate(paper, clips_of(ENTRIES), None, PLAN, out, Work(out))
+    return read_run(out)[1]
+
+
+def assert_same(found: list[Predictions], expected: list[Predictions]) -> None:
+    assert [(p.fold, p.arm, p.paths) for p in found] == [(p.fold, p.arm, p.paths) for p in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the process, as it were, after every ninth epoch of any stage."""
+    saved = Course.save
+    count = 0
+
+    def save(*arguments: object) -> None:
+        nonlocal count
+        saved(*arguments)  # type: ignore[arg-type]
+        count += 1
+        if count % 9 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "save", save)
+    yield
+
+
+@pytest.mark.usefixtures("killed_after")
+def test_killed_anywhere_it_goes_on_and_says_the_same(
+    paper: Materials, whole: list[Predictions], tmp_path: Path
+) -> None:
+    kills = 0
+    while True:
+        try:
+            cross_validate(paper, clips_of(ENTRIES), None, PLAN, tmp_path, Work(tmp_path))
+            break
+        except KeyboardInterrupt:
+            kills += 1
+            torch.manual_seed(kills)  # a new process has its own random numbers
+    assert kills == 5 * 6 // 9  # folds, epochs of all their stages
+    assert_same(read_run(tmp_path)[1], whole)
+
+
+def test_folds_that_are_done_are_not_redone(
+    paper: Materials, whole: list[Predictions], tmp_path: Path
+) -> None:
+    clips = clips_of(ENTRIES)
+    for only in (("2",), ("1", "3"), ()):
+        cross_validate(paper, clips, None, replace(PLAN, only=only), tmp_path, Work(tmp_path))
+        done = {path.parent.name for path in tmp_path.glob("fold-*/done")}
+        if only == ("2",):
+            assert done == {"fold-2"}
+            before = (tmp_path / "fold-2" / "audio" / "last.pt").stat().st_mtime_ns
+    assert len(done) == 5
+    assert (tmp_path / "fold-2" / "audio" / "last.pt").stat().st_mtime_ns == before
+    assert_same(read_run(tmp_path)[1], whole)
+
+
+def test_killed_before_a_fold_is_said_to_be_done_it_says_the_same(
+    paper: Materials, whole: list[Predictions], tmp_path: Path
+) -> None:
+    clips = clips_of(ENTRIES)
+    for _ in range(2):
+        cross_validate(paper, clips, None, PLAN, tmp_path, Work(tmp_path))
+        (tmp_path / "fold-4" / "done").unlink(missing_ok=True)
+        (tmp_path / "fold-4" / "combined.npz").unlink(missing_ok=True)
+    cross_validate(paper, clips, None, PLAN, tmp_path, Work(tmp_path))
+    assert_same(read_run(tmp_path)[1], whole)
+
+
+@pytest.fixture
+def begun(paper: Materials, tmp_path: Path) -> Path:
+    cross_validate(
+        paper, clips_of(ENTRIES), None, replace(PLAN, only=("1",)), tmp_path, Work(tmp_path)
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (Plan("paper"), r"another protocol \(subject\)"),
+        (Plan("subject", seed=1), r"another seed \(0\)"),
+        (Plan("subject", fine_tuned_voice=1), r"another plan"),
+        (Plan("subject", baseline=True), r"another plan"),
+    ],
+)
+def test_another_cross_validation_is_kept_out_of_the_folder(
+    plan: Plan, says: str, paper: Materials, begun: Path
+) -> None:
+    with pytest.raises(TrainError, match=says) as error:
+        cross_validate(paper, clips_of(ENTRIES), None, plan, begun, Work(begun))
+    assert "\n" not in str(error.value) and str(begun) in str(error.value)
+
+
+def test_other_recordings_are_kept_out_of_the_folder(paper: Materials, begun: Path) -> None:
+    others = [replace(e, content=f"other {e.content}") for e in ENTRIES]
+    for entries in (ENTRIES[:-1], others):
+        with pytest.raises(TrainError, match="another"):
+            cross_validate(paper, clips_of(entries), None, PLAN, begun, Work(begun))
+
+
+def test_another_preset_is_kept_out_of_the_folder(paper: Materials, begun: Path) -> None:
+    with pytest.raises(TrainError, match=r"another preset \(paper\)"):
+        cross_validate(without_choice(paper), clips_of(ENTRIES), None, PLAN, begun, Work(begun))
+
+
+def test_a_fold_that_is_not_there_is_said(paper: Materials, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="no fold 7: there are 1, 2, 3, 4, 5"):
+        cross_validate(
+            paper, clips_of(ENTRIES), None, replace(PLAN, only=("7",)), tmp_path, Work(None)
+        )
+
+
+def test_the_run_says_how_it_was_made(paper: Materials, begun: Path) -> None:
+    run = Run.read(begun)
+    assert (run.protocol, run.preset, run.seed) == ("subject", "paper", 0)
+    assert run.datasets == {"ravdess": len(ENTRIES)}
+    assert run.versions["torch"] == torch.__version__

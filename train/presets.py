@@ -1,0 +1,140 @@
+"""What the two presets are made of and how they are trained: `paper` and `compact`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from train.augment_voices import PAPER as PAPER_VOICES
+from train.augment_voices import STRONG as STRONG_VOICES
+from train.augment_voices import VoiceChanges
+from train.course import TrainOptions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training an arm."""
+
+    options: TrainOptions
+    gru_rate: float = 1.0  # the GRU's learning rate, as a share of the classifier's
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Training an arm on together with the last layers of the backbone under it."""
+
+    options: TrainOptions
+    layer_rate: float  # the last layer's learning rate, as a share of the arm's
+    layer_decay: float  # of that, from a layer to the one before
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An architecture, and how each stage trains it."""
+
+    name: str
+    face: str  # key of train.backbones.FACES
+    speech: str  # key of train.backbones.VOICES
+    visual_width: int
+    audio_width: int
+    audio_arm: Literal["gru", "statistics"]
+    norm: bool  # whether the arms normalise what the backbones give
+    dropout: float  # of GRU arms
+    half: bool  # whether the checkpoint's weights are kept in half precision
+    views: int  # of each recording's voice: itself, and this many less one random changes
+    face_views: int  # the same of its faces, and of pictures
+    face_changes: float  # strength of random changes to faces, 0 to 1
+    voice_changes: VoiceChanges
+    longest_s: float  # of speech in a recording; more is cut off
+    visual: Stage
+    audio_one: Stage
+    audio_two: Stage
+    fine_tuning: FineTuning
+    fine_tuned: int  # last layers of the speech backbone fine-tuned by default
+    combined: TrainOptions | None  # None: two weights and a bias, fitted on unseen speakers
+
+
+_PAPER = TrainOptions(
+    epochs=30,
+    learning_rate=1e-3,
+    schedule="exponential",
+    batch=16,
+    optimizer="adamw",
+    label_smoothing=0.03,
+    class_weight_power=0.3,
+    weighted_sampling=True,
+    accumulate=4,
+)
+"""Section V of the paper; label smoothing, class weights, weighted sampling and accumulation are
+in its authors' code alone."""
+
+
+def _but(options: TrainOptions, **changes: object) -> TrainOptions:
+    from dataclasses import replace
+
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+PAPER = Preset(
+    name="paper",
+    face="vit",
+    speech="emotion2vec",
+    visual_width=384,
+    audio_width=384,
+    audio_arm="gru",
+    norm=False,
+    dropout=0.4,
+    half=False,
+    views=4,
+    face_views=4,
+    face_changes=0.5,
+    voice_changes=PAPER_VOICES,
+    longest_s=10.0,
+    visual=Stage(_but(_PAPER, weight_decay=5e-4)),
+    audio_one=Stage(_but(_PAPER, schedule="plateau", optimizer="adam")),
+    audio_two=Stage(_but(_PAPER, epochs=25, schedule="plateau", optimizer="adam"), gru_rate=0.1),
+    fine_tuning=FineTuning(
+        _but(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
+    ),
+    fine_tuned=0,
+    combined=_but(_PAPER, epochs=8, learning_rate=5e-4, schedule="constant"),
+)
+
+_COMPACT = TrainOptions(
+    epochs=40,
+    learning_rate=1e-3,
+    schedule="one-cycle",
+    batch=32,
+    weight_decay=1.0,
+    label_smoothing=0.1,
+    keep="last",
+)
+
+COMPACT = Preset(
+    name="compact",
+    face="fer-resnet",
+    speech="whisper-tiny-en",
+    visual_width=64,
+    audio_width=256,
+    audio_arm="statistics",
+    norm=True,
+    dropout=0.4,
+    half=True,
+    views=8,
+    face_views=3,
+    face_changes=1.0,
+    voice_changes=STRONG_VOICES,
+    longest_s=4.0,
+    visual=Stage(_but(_COMPACT, epochs=8, learning_rate=2e-3, batch=64, weight_decay=1e-2)),
+    audio_one=Stage(_COMPACT),
+    audio_two=Stage(_COMPACT),
+    fine_tuning=FineTuning(
+        _but(_COMPACT, epochs=6, learning_rate=3e-4, weight_decay=1e-2, average_decay=0.99),
+        0.33,
+        0.7,
+    ),
+    fine_tuned=0,  # on unseen speakers it gained nothing
+    combined=None,
+)
+
+PRESETS = {preset.name: preset for preset in (COMPACT, PAPER)}
