@@ -19,14 +19,11 @@ from mfer_edge.bundle import Bundle, Crop, EngineFile, Manifest, Weights, file_s
 from mfer_edge.engine import Engine
 from train.backbones import MAX_STEPS
 from train.face_encoder import FACE_SIZE
+from train.inputs import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
 from train.labels import EMOTIONS
 from train.model import EmotionModel
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-
-FACE_SCALE = 1.0
-"""MTCNN's box, made square, frames a face as FER-2013 does: over 275 of its pictures, put into
-larger ones, the picture's side was 0.96 (median) of the box's longer side."""
 
 LARGE = "audio"  # the network in which int8 products pay; the others are small or convolutions
 
@@ -147,9 +144,9 @@ def _manifest(engines: dict[str, EngineFile], trained: bool) -> Manifest:
         window_s=4.0,
         hop_s=1.0,
         max_window_s=MAX_STEPS / 50,
-        frame_rate=5.0,
-        min_speech_s=0.4,
-        crop=Crop(FACE_SIZE, FACE_SCALE),
+        frame_rate=FRAME_RATE,
+        min_speech_s=MIN_SPEECH_S,
+        crop=Crop(FACE_SIZE, CROP_SCALE),
         engines=engines,
         weights=WEIGHTS,
         parity={},

@@ -15,18 +15,13 @@ from train.backbones import FACES, VOICES, Backbone
 from train.cache import Cache
 from train.features import FeatureExtractor, Features
 from train.index import DatasetError, Entry
-from train.inputs import Preprocessor
+from train.inputs import CROP_SCALE, Preprocessor
 from train.labels import EMOTIONS, FOUR_EMOTIONS
 from train.presets import Preset
 from train.progress import progress_bar
 
 FOUR_CLASS_DATASETS = ("crema-d", "shemo", "saudi", "urdu")
 """What the paper's first audio stage learns from."""
-
-CROP_SCALE = {"fer-resnet": 1.0, "vit": 1.0}
-"""MTCNN's box, made square, frames a face as FER-2013 does, on which both were trained: over 275
-of its pictures, put into larger ones, the picture's side was 0.96 (median) of the box's longer
-side."""
 
 
 class Materials:
@@ -69,7 +64,7 @@ class Materials:
     def inputs(self) -> Preprocessor:
         """The runtime's preprocessing, for the face backbone's size of crops."""
         size = FACES[self.preset.face].size
-        return Preprocessor(size, CROP_SCALE.get(self.preset.face, 1.0), self.cache)
+        return Preprocessor(size, CROP_SCALE, self.cache)
 
     def face_features(self, entries: Sequence[Entry], label: str = "faces") -> Features:
         """Compute, or read back, the features of files' faces, showing how far it is."""
