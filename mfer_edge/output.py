@@ -41,6 +41,21 @@ def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 
 
+def make_folder(folder: Path, what: str) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Args:
+        what: it is for, for the error: "a run".
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: no folder for {what} ({error.strerror})") from error
+
+
 @contextmanager
 def replacing(out: Path | str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
     """Lend a path beside `out` to write to; what is there in the end takes the place of `out`.

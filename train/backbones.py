@@ -38,6 +38,17 @@ class SpeechBackbone(Protocol):
     def trainable(self, last: int) -> list[nn.Module]: ...
 
 
+def last_blocks(blocks: Sequence[nn.Module], last: int) -> list[nn.Module]:
+    """Give the last so many of a backbone's blocks, in their order, for fine-tuning.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if not 0 <= last <= len(blocks):
+        raise ValueError(f"{last} of {len(blocks)} blocks")
+    return list(blocks[len(blocks) - last :])
+
+
 @dataclass(frozen=True)
 class Backbone:
     """How to come by a backbone."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.errors import OutputError
-from mfer_edge.output import replacing
+from mfer_edge.output import make_folder, replacing
 from train.index import DatasetError
 
 Arrays = dict[str, np.ndarray]
@@ -54,9 +53,6 @@ class Cache:
             OutputError: the folder can't be written to.
         """
         path = self.path(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: no folder for a cache ({error.strerror})") from error
+        make_folder(path.parent, "a cache")
         with replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from torch.optim import Adam, AdamW, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mfer_edge.errors import MferError, OutputError
-from mfer_edge.output import replacing, write_text
+from mfer_edge.output import make_folder, replacing, write_text
 
 STATE, LOG, BOARD = "last.pt", "log.jsonl", "tensorboard"  # what a run folder holds
 
@@ -188,10 +188,7 @@ class Course:
             OutputError: the folder can't be made.
         """
         path = run / STATE
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{run}: no folder for a run ({error.strerror})") from error
+        make_folder(run, "a run")
         if not path.exists():
             return
         try:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.errors import OutputError
-from mfer_edge.output import write_text
+from mfer_edge.output import make_folder, write_text
 from mfer_edge.pipeline import cores
 from train.arms import SequenceArm
 from train.baseline import svm_baseline
@@ -95,10 +94,10 @@ def train_first_stage(
         return None
     voices = materials.voice_features(chosen, "voices, first stage")
     examples = FeatureExamples(voices, label_numbers(chosen, FOUR_EMOTIONS))
-    parts = split_off(chosen, "paper", work.seed)
-    options = materials.preset.audio_one.options
-    if options.keep == "last":
+    if materials.preset.audio_one.options.keep == "last":
         parts = np.arange(len(chosen)), np.zeros(0, np.int64)
+    else:
+        parts = split_off(chosen, "paper", work.seed)
     return train_audio_one(
         materials.preset,
         materials.speech,
@@ -252,17 +251,14 @@ def _predictions(
     clips: Clips, plan: Plan, fold: Fold, arm: str, present: np.ndarray, logits: np.ndarray
 ) -> Predictions:
     test = fold.test[present[fold.test]]
-    chosen = [clips.entries[index] for index in test]
-    return Predictions(
+    return Predictions.of(
+        [clips.entries[index] for index in test],
+        clips.truth[test],
+        logits,
         protocol=plan.protocol,
         fold=fold.name,
         arm=arm,
         labels=clips.labels,
-        paths=tuple(str(entry.path) for entry in chosen),
-        datasets=tuple(entry.dataset for entry in chosen),
-        actors=tuple(entry.actor for entry in chosen),
-        truth=clips.truth[test],
-        logits=logits,
     )
 
 
@@ -296,10 +292,7 @@ def _claim(out: Path, run: Run, clips: Clips, plan: Plan, first_stage: bool) -> 
         TrainError: it holds another.
         OutputError: the folder can't be made or written to.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: no folder for a run ({error.strerror})") from error
+    make_folder(out, "a run")
     digest = hashlib.sha256(" ".join(sorted(e.content for e in clips.entries)).encode())
     plan_text = json.dumps(
         {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfer_edge.errors import MferError
+from train.backbones import last_blocks
 from train.published import load_strict, published_file, read_state
 
 HUB = "emotion2vec/emotion2vec_plus_base"
@@ -259,10 +260,7 @@ class Emotion2vec(nn.Module):
         Raises:
             ValueError: there are not so many.
         """
-        blocks = self.d2v_model.all_blocks
-        if not 0 <= last <= len(blocks):
-            raise ValueError(f"{last} of {len(blocks)} blocks")
-        return blocks[len(blocks) - last :]
+        return last_blocks(self.d2v_model.all_blocks, last)
 
 
 def load_emotion2vec(folder: Path, config: Emotion2vecConfig = Emotion2vecConfig()) -> Emotion2vec:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.backbones import last_blocks
+
 FACE_SIZE = 48  # pixels on a side, as in FER-2013
 FACE_EMBEDDING = 192  # numbers per face
 
@@ -80,7 +82,4 @@ class FaceEncoder(nn.Module):
         Raises:
             ValueError: there are not so many.
         """
-        blocks = [self.stem, *self.blocks]
-        if not 0 <= last <= len(blocks):
-            raise ValueError(f"{last} of {len(blocks)} blocks")
-        return blocks[len(blocks) - last :]
+        return last_blocks([self.stem, *self.blocks], last)

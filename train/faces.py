@@ -22,8 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfer_edge.errors import OutputError
-from mfer_edge.output import replacing, write_text
+from mfer_edge.output import make_folder, replacing, write_text
 from train.augment_faces import vary_faces
 from train.backbones import FER_FACE
 from train.course import TrainError
@@ -183,10 +182,7 @@ def train_faces(
     faces, valid = (read_faces(pictures(entries, split)) for split in ("train", "test"))
     if len(faces) < BATCH:
         raise DatasetError(f"{len(faces)} training pictures do not fill one batch of {BATCH}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: no folder for a run ({error.strerror})") from error
+    make_folder(out, "a run")
 
     model = FaceClassifier()
     targets = targets_of(faces)

@@ -131,18 +131,15 @@ def _judge(model: EmotionModel, materials: Materials, clips: list[Entry]) -> lis
         ("audio", VoiceOverBackbone(model.speech, model.audio), voices, voices.lengths > 0),
     ):
         if len(there := np.flatnonzero(present)):
-            chosen = [clips[index] for index in there]
             judged.append(
-                Predictions(
-                    "subject",
-                    "held-back",
-                    arm,
-                    EMOTIONS,
-                    tuple(str(entry.path) for entry in chosen),
-                    tuple(entry.dataset for entry in chosen),
-                    tuple(entry.actor for entry in chosen),
+                Predictions.of(
+                    [clips[index] for index in there],
                     truth[there],
                     predict(judge, examples, there),
+                    protocol="subject",
+                    fold="held-back",
+                    arm=arm,
+                    labels=EMOTIONS,
                 )
             )
     return judged

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mfer_edge.errors import OutputError
-from mfer_edge.output import replacing, write_text
-from train.index import DatasetError
+from mfer_edge.output import make_folder, replacing, write_text
+from train.index import DatasetError, Entry
 
 PROTOCOLS = {
     "paper": "speaker-dependent: the same actors are in training and test",
@@ -73,6 +72,31 @@ class Predictions:
         if not np.isfinite(self.logits).all():
             raise ValueError("logits are not all finite")
 
+    @classmethod
+    def of(
+        cls,
+        entries: Sequence[Entry],
+        truth: np.ndarray,
+        logits: np.ndarray,
+        *,
+        protocol: str,
+        fold: str,
+        arm: str,
+        labels: tuple[str, ...],
+    ) -> Predictions:
+        """Put an arm's logits of an index's entries beside what the entries are."""
+        return cls(
+            protocol=protocol,
+            fold=fold,
+            arm=arm,
+            labels=labels,
+            paths=tuple(str(entry.path) for entry in entries),
+            datasets=tuple(entry.dataset for entry in entries),
+            actors=tuple(entry.actor for entry in entries),
+            truth=truth,
+            logits=logits,
+        )
+
     @property
     def predicted(self) -> np.ndarray:
         """The (n,) likeliest classes."""
@@ -103,10 +127,7 @@ class Predictions:
         Raises:
             OutputError: it can't be written.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: can't be made ({error.strerror})") from error
+        make_folder(path.parent, "predictions")
         with replacing(path, (".npz",)) as beside:
             np.savez_compressed(beside, **vars(self))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from train.augment_voices import PAPER as PAPER_VOICES
@@ -69,12 +69,6 @@ _PAPER = TrainOptions(
 in its authors' code alone."""
 
 
-def _but(options: TrainOptions, **changes: object) -> TrainOptions:
-    from dataclasses import replace
-
-    return replace(options, **changes)  # type: ignore[arg-type]
-
-
 PAPER = Preset(
     name="paper",
     face="vit",
@@ -90,14 +84,14 @@ PAPER = Preset(
     face_changes=0.5,
     voice_changes=PAPER_VOICES,
     longest_s=10.0,
-    visual=Stage(_but(_PAPER, weight_decay=5e-4)),
-    audio_one=Stage(_but(_PAPER, schedule="plateau", optimizer="adam")),
-    audio_two=Stage(_but(_PAPER, epochs=25, schedule="plateau", optimizer="adam"), gru_rate=0.1),
+    visual=Stage(replace(_PAPER, weight_decay=5e-4)),
+    audio_one=Stage(replace(_PAPER, schedule="plateau", optimizer="adam")),
+    audio_two=Stage(replace(_PAPER, epochs=25, schedule="plateau", optimizer="adam"), gru_rate=0.1),
     fine_tuning=FineTuning(
-        _but(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
+        replace(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
     ),
     fine_tuned=0,
-    combined=_but(_PAPER, epochs=8, learning_rate=5e-4, schedule="constant"),
+    combined=replace(_PAPER, epochs=8, learning_rate=5e-4, schedule="constant"),
 )
 
 _COMPACT = TrainOptions(
@@ -125,11 +119,11 @@ COMPACT = Preset(
     face_changes=1.0,
     voice_changes=STRONG_VOICES,
     longest_s=4.0,
-    visual=Stage(_but(_COMPACT, epochs=8, learning_rate=2e-3, batch=64, weight_decay=1e-2)),
+    visual=Stage(replace(_COMPACT, epochs=8, learning_rate=2e-3, batch=64, weight_decay=1e-2)),
     audio_one=Stage(_COMPACT),
     audio_two=Stage(_COMPACT),
     fine_tuning=FineTuning(
-        _but(_COMPACT, epochs=6, learning_rate=3e-4, weight_decay=1e-2, average_decay=0.99),
+        replace(_COMPACT, epochs=6, learning_rate=3e-4, weight_decay=1e-2, average_decay=0.99),
         0.33,
         0.7,
     ),

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.errors import OutputError
-from mfer_edge.output import write_text
+from mfer_edge.output import make_folder, write_text
 from train.figures import COMPARED, DEPENDENT, INDEPENDENT, PUBLISHED, UNKNOWN
 from train.metrics import (
     Calibration,
@@ -308,10 +307,7 @@ def write_report(run_folders: Sequence[Path], out: Path) -> list[Path]:
         OutputError: `out` can't be written to.
     """
     runs = [run_report(*read_run(folder)) for folder in run_folders]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: can't be made ({error.strerror})") from error
+    make_folder(out, "a report")
     pictures = [
         picture for number, run in enumerate(runs, 1) for picture in _draw(run, number, out)
     ]

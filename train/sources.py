@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfer_edge.vad import SAMPLE_RATE
 from train.augment_faces import vary_faces
 from train.augment_voices import VoiceChanges, vary_voice
 from train.examples import Examples
@@ -19,7 +20,6 @@ from train.features import Features
 from train.index import DatasetError
 from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
 
-SAMPLE_RATE = 16_000  # Hz
 Random = np.random.Generator
 
 

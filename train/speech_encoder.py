@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.backbones import last_blocks
 from train.published import load_strict
 
 SAMPLE_RATE = 16_000  # Hz
@@ -196,10 +197,7 @@ class SpeechEncoder(nn.Module):
         Raises:
             ValueError: there are not so many.
         """
-        blocks = [nn.ModuleList([self.conv1, self.conv2]), *self.layers]
-        if not 0 <= last <= len(blocks):
-            raise ValueError(f"{last} of {len(blocks)} blocks")
-        return blocks[len(blocks) - last :]
+        return last_blocks([nn.ModuleList([self.conv1, self.conv2]), *self.layers], last)
 
     def load_whisper(
         self, weights: Mapping[str, Tensor], what: str = "Whisper tiny.en's encoder"

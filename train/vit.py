@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.backbones import last_blocks
 from train.published import CheckpointError, load_strict, published_file, read_state
 
 HUB = "dima806/facial_emotions_image_detection"
@@ -146,10 +147,7 @@ class Vit(nn.Module):
         Raises:
             ValueError: there are not so many.
         """
-        blocks = list(self.vit.get_submodule("encoder.layer").children())
-        if not 0 <= last <= len(blocks):
-            raise ValueError(f"{last} of {len(blocks)} blocks")
-        return blocks[len(blocks) - last :]
+        return last_blocks(list(self.vit.get_submodule("encoder.layer").children()), last)
 
 
 def load_vit(folder: Path, config: VitConfig = VitConfig()) -> Vit:
