@@ -7,14 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from export.gru import OnnxGru
+from export.norms import fold_norms
 from export.onnx_file import OPSET, quiet_exporter, save_onnx
+from export.vit import make_lean
+from mfer_edge.bundle import MAX_GRAPH_BYTES
+from mfer_edge.errors import BundleError
 from train.arms import GruArm
 from train.backbones import MAX_STEPS
 from train.model import EmotionModel
+from train.vit import Vit
 
 STEP = 320  # samples in a step of the speech encoder
 MAX_FACES = 1024  # in one call
@@ -50,6 +56,8 @@ def model_graphs(model: EmotionModel) -> dict[str, Graph]:
     for arm in (model.visual, model.audio):
         if isinstance(arm, GruArm):
             arm.gru = OnnxGru(arm.gru)  # type: ignore[assignment]
+    if isinstance(model.face, Vit):
+        make_lean(model.face)
     size = int(model.face.size)  # type: ignore[arg-type]
     face_width = int(model.face.width)  # type: ignore[arg-type]
 
@@ -86,7 +94,22 @@ def model_graphs(model: EmotionModel) -> dict[str, Graph]:
 
 
 def to_onnx(graph: Graph, path: Path) -> None:
-    """Export a network in float32, with nothing in the file that depends on this machine."""
+    """Export a network in float32, with nothing in the file that depends on this machine.
+
+    Raises:
+        BundleError: it is too large for a file.
+    """
+    model = annotated(graph)
+    fold_norms(model)
+    save_onnx(model, path)
+
+
+def annotated(graph: Graph) -> onnx.ModelProto:
+    """Export a network in float32, with the exporter's notes about where each operator is from.
+
+    Raises:
+        BundleError: it is too large for a file.
+    """
     shapes = {
         name: {
             dimension: torch.export.Dim(label, min=least, max=most)
@@ -106,4 +129,12 @@ def to_onnx(graph: Graph, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    save_onnx(program.model_proto, path)
+    weights = (weight.const_value for weight in program.model.graph.initializers.values())
+    size = sum(weight.nbytes for weight in weights if weight is not None)
+    if size > MAX_GRAPH_BYTES:
+        outputs = ", ".join(graph.outputs)
+        raise BundleError(
+            f"the network of {outputs} has weights of {size / 1e9:.1f} GB, and an ONNX file holds "
+            f"{MAX_GRAPH_BYTES / 1e9:.1f} GB: it can't be exported"
+        )
+    return program.model_proto

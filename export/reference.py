@@ -1,9 +1,8 @@
-"""The compact model in PyTorch behind the runtime's own chain: what an export is measured by."""
+"""A model in PyTorch behind the runtime's own chain: what an export is measured by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,41 +10,8 @@ from torch import Tensor
 
 from export.assets import SILERO_VAD
 from export.mtcnn import load_mtcnn
-from mfer_edge.bundle import CARD
 from mfer_edge.engine import Engine, Network
-from train.model import CHECKPOINT, EmotionModel, load_model
-from train.presets import COMPACT
-from train.published import CheckpointError
-
-
-def open_checkpoint(path: Path | None = None) -> EmotionModel:
-    """Read a checkpoint of the compact model: a file, or the folder that holds it.
-
-    Without a path, the one in the package.
-
-    Raises:
-        CheckpointError: it is missing, or not the compact model's.
-    """
-    file = _checkpoint_file(path)
-    model = load_model(file)
-    if model.preset.name != COMPACT.name:
-        raise CheckpointError(
-            f"{file}: a model of the preset {model.preset.name}; only {COMPACT.name} can be "
-            "exported yet"
-        )
-    return model
-
-
-def card_of(path: Path | None = None) -> str:
-    """Read the model card that lies beside a checkpoint; empty where there is none."""
-    card = _checkpoint_file(path).with_name(CARD)
-    return card.read_text(encoding="utf-8") if card.is_file() else ""
-
-
-def _checkpoint_file(path: Path | None) -> Path:
-    if path is None:
-        return CHECKPOINT
-    return path / CHECKPOINT.name if path.is_dir() else path
+from train.model import EmotionModel
 
 
 class TorchNetwork:

@@ -8,22 +8,31 @@ import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
 
 from mfer_edge.engine import Tensor
 from mfer_edge.errors import BundleError
+from mfer_edge.schema import expect, read_as
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 CARD = "README.md"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_GRAPH_BYTES = (1 << 31) - 1  # what ONNX's format, protobuf, can hold in one file
+MAX_PLAN_BYTES = 1 << 33  # of a TensorRT engine
+APPROXIMATE = "Approximate:"  # how a note begins that every result must show
+SUBSTANTIAL = 0.1  # share of the work from which on a type is named in a model's precision
+TYPES = ("int8", "fp16", "fp32")  # of products, the narrowest first
 COMPACT = Path(__file__).parent / "models" / "compact"
 
 ENGINES = ("vad", "pnet", "rnet", "onet", "face", "visual", "audio", "fusion")
 """The networks of every bundle, in the order in which a clip meets them."""
+
+OWN = ("face", "visual", "audio", "fusion")
+"""Those that make a bundle's model what it is; the others are the same in all."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,35 @@ class EngineFile:
     sha256: str
     bytes: int
     parameters: int
-    precision: str  # the type of most of its multiplications, as read from the graph
+    opset: int  # version of ONNX's operators
+    work: Mapping[str, int]
+    """Multiply-accumulates of a call on a window's worth, by the type of its factors, as read from
+    the graph."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The shapes of one input that a TensorRT engine takes."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]  # what it is fastest at
+    most: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A TensorRT engine that was built from one of a bundle's networks, on one machine for it."""
+
+    file: str  # name within the bundle
+    sha256: str
+    bytes: int
+    graph_sha256: str  # of the network that it was built from
+    tensorrt: str  # version that built it, the only one that runs it
+    gpu: str  # name, for people
+    compute_capability: str  # such as 8.7
+    profiles: tuple[Mapping[str, Span], ...]  # each: by input; disjoint, the smallest first
 
 
 @dataclass(frozen=True)
@@ -62,7 +97,6 @@ class Manifest:
 
     name: str
     labels: tuple[str, ...]
-    precision: str  # of most of the work, as read from the graphs
     trained: bool  # False: the weights are random, for benchmarks only
     window_s: float
     hop_s: float
@@ -71,9 +105,32 @@ class Manifest:
     min_speech_s: float  # with less speech in a window, the voice counts as missing
     crop: Crop
     engines: Mapping[str, EngineFile]
+    plans: Mapping[str, Plan]  # TensorRT engines, by the network that each is built from
     weights: tuple[Weights, ...]
     parity: Mapping[str, float]  # largest differences from PyTorch, measured at export
     notes: tuple[str, ...]  # what a user should know; shown with every result if untrained
+
+    @property
+    def files(self) -> tuple[EngineFile | Plan, ...]:
+        """Everything that the bundle holds beside the manifest and the card."""
+        return *self.engines.values(), *self.plans.values()
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the work done at each type, the narrowest first.
+
+        Of the model's own networks: finding faces and speech is in single precision always.
+        """
+        work: Counter[str] = Counter()
+        for name in OWN:
+            work.update(self.engines[name].work)
+        total = work.total() or 1
+        return {kind: work[kind] / total for kind in TYPES if work[kind]}
+
+    @property
+    def precision(self) -> str:
+        """The types that do a substantial share of the work, the narrowest first: `int8+fp32`."""
+        return "+".join(kind for kind, share in self.shares.items() if share >= SUBSTANTIAL)
 
 
 @dataclass(frozen=True)
@@ -102,8 +159,8 @@ class Bundle:
                 raise BundleError(f"{path}: too large for a manifest")
             text = path.read_bytes()
             manifest = _read_manifest(text, path)
-            for engine in manifest.engines.values():
-                _verify(folder, engine)
+            for file in manifest.files:
+                _verify(folder, file)
         except OSError as error:
             raise BundleError(f"{error.filename}: {error.strerror}") from error
         return cls(folder, manifest, hashlib.sha256(text).hexdigest())
@@ -121,21 +178,20 @@ def save_bundle(
     Args:
         folder: where the bundle will be; a bundle that is there is replaced, anything else is
             left alone.
-        manifest: with the name and sha256 of each engine's file already filled in.
-        files: the file to copy for each engine.
+        manifest: with the name and sha256 of each file already filled in.
+        files: what to copy, by its name within the bundle.
         card: the model card, in Markdown.
 
     Raises:
         BundleError: `folder` holds something else, can't be written, or a file does not match.
     """
     try:
-        if folder.exists() and not _may_be_replaced(folder):
-            raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
+        check_place(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            for name, engine in manifest.engines.items():
-                shutil.copyfile(files[name], fresh / engine.file)
+            for file in manifest.files:
+                shutil.copyfile(files[file.file], fresh / file.file)
             text = json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1)
             (fresh / MANIFEST).write_text(text + "\n")
             if card:
@@ -150,6 +206,16 @@ def save_bundle(
     return Bundle.open(folder)
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a place where a bundle can't be put, because something else is there.
+
+    Raises:
+        BundleError: it is.
+    """
+    if folder.exists() and not _may_be_replaced(folder):
+        raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
+
+
 def _may_be_replaced(folder: Path) -> bool:
     """Whether a folder is empty, or holds a bundle, whole or damaged, and nothing else."""
     try:
@@ -157,11 +223,8 @@ def _may_be_replaced(folder: Path) -> bool:
         if not found:
             return True
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        return found <= {
-            MANIFEST,
-            CARD,
-            *(engine["file"] for engine in manifest["engines"].values()),
-        }
+        files = [*manifest["engines"].values(), *manifest.get("plans", {}).values()]
+        return found <= {MANIFEST, CARD, *(file["file"] for file in files)}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
@@ -192,13 +255,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(folder: Path, engine: EngineFile) -> None:
-    path = folder / engine.file
-    if Path(engine.file).name != engine.file:
-        raise BundleError(f"{folder}: the manifest names a file outside the bundle: {engine.file}")
+def _verify(folder: Path, file: EngineFile | Plan) -> None:
+    path = folder / file.file
+    if Path(file.file).name != file.file:
+        raise BundleError(f"{folder}: the manifest names a file outside the bundle: {file.file}")
     if not path.is_file():
         raise BundleError(f"{path}: missing from the bundle")
-    if path.stat().st_size != engine.bytes or file_sha256(path) != engine.sha256:
+    if file.bytes > (MAX_GRAPH_BYTES if isinstance(file, EngineFile) else MAX_PLAN_BYTES):
+        raise BundleError(f"{path}: of {file.bytes / 1e9:.1f} GB, too large for a network")
+    if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
         raise BundleError(f"{path}: altered or damaged (its sha256 is not the manifest's)")
 
 
@@ -212,59 +277,32 @@ def _read_manifest(text: bytes, path: Path) -> Manifest:
             raise BundleError(
                 f"{path}: schema {schema}, but this version of mfer-edge reads schema {SCHEMA}"
             )
-        manifest: Manifest = _read(Manifest, data, "")
+        manifest: Manifest = read_as(Manifest, data)
         _check(manifest)
     except (ValueError, OverflowError, RecursionError) as error:
         raise BundleError(f"{path}: not a valid manifest: {error}") from error
     return manifest
 
 
-def _read(kind: Any, value: Any, name: str) -> Any:
-    """Read what JSON gave as a type of the manifest's; the dataclasses above are its schema.
-
-    Raises:
-        ValueError: it is of another type; the message names the field.
-    """
-    if isinstance(kind, type) and is_dataclass(kind):
-        _expect(isinstance(value, dict), name, value, "an object")
-        hints = get_type_hints(kind)
-        names = [field.name for field in fields(kind)]
-        dot = f"{name}." if name else ""
-        for missing in [field for field in names if field not in value]:
-            raise ValueError(f"it has no {dot}{missing}")
-        for unknown in [field for field in value if field not in names]:
-            raise ValueError(f"{dot}{unknown} is unknown to this version of mfer-edge")
-        return kind(**{field: _read(hints[field], value[field], dot + field) for field in names})
-    of = get_args(kind)
-    if get_origin(kind) is tuple:
-        _expect(isinstance(value, list), name, value, "a list")
-        return tuple(_read(of[0], item, f"{name}[{index}]") for index, item in enumerate(value))
-    if get_origin(kind) is Mapping:
-        _expect(isinstance(value, dict), name, value, "an object")
-        return {key: _read(of[1], item, f"{name}.{key}") for key, item in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    allowed = of or (kind,)  # of a union, or the type itself
-    _expect(type(value) in allowed, name, value, " or ".join(JSON_NAMES[one] for one in allowed))
-    return value
-
-
-JSON_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _expect(fits: bool, name: str, value: Any, what: str) -> None:
-    if not fits:
-        raise ValueError(f"{name} is {json.dumps(value)[:40]}, not {what}")
-
-
 def _check(manifest: Manifest) -> None:
     for missing in [name for name in ENGINES if name not in manifest.engines]:
         raise ValueError(f"it has no engines.{missing}")
+    names = [file.file for file in manifest.files]
+    for name in {name for name in names if names.count(name) > 1} | {MANIFEST, CARD} & {*names}:
+        raise ValueError(f"it names {name} twice")
+    for name, engine in manifest.engines.items():
+        for kind, count in engine.work.items():
+            expect(kind in TYPES, f"engines.{name}.work", kind, f"one of {', '.join(TYPES)}")
+            expect(count >= 0, f"engines.{name}.work.{kind}", count, "0 or more")
+        if name in OWN and not any(engine.work.values()):
+            raise ValueError(f"engines.{name}.work is nothing")
+    for unknown in [name for name in manifest.plans if name not in manifest.engines]:
+        raise ValueError(f"plans.{unknown} is of no engine")
     for name in ("window_s", "hop_s", "max_window_s", "frame_rate"):
-        _expect(0 < getattr(manifest, name) < math.inf, name, getattr(manifest, name), "over 0")
-    _expect(manifest.min_speech_s >= 0, "min_speech_s", manifest.min_speech_s, "0 or more")
-    _expect(manifest.crop.size > 0, "crop.size", manifest.crop.size, "over 0")
-    _expect(0 < manifest.crop.scale < math.inf, "crop.scale", manifest.crop.scale, "over 0")
+        expect(0 < getattr(manifest, name) < math.inf, name, getattr(manifest, name), "over 0")
+    expect(manifest.min_speech_s >= 0, "min_speech_s", manifest.min_speech_s, "0 or more")
+    expect(manifest.crop.size > 0, "crop.size", manifest.crop.size, "over 0")
+    expect(0 < manifest.crop.scale < math.inf, "crop.scale", manifest.crop.scale, "over 0")
     if not manifest.hop_s <= manifest.window_s <= manifest.max_window_s - manifest.hop_s / 2:
         raise ValueError("its window_s, hop_s and max_window_s do not go together")
     if not manifest.labels or len(set(manifest.labels)) < len(manifest.labels):

@@ -32,9 +32,13 @@ class Group(click.Group):
     """Turns an error that a person can meet into one line on stderr and exit code 1 or 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "train"])
+        return sorted([*super().list_commands(ctx), "export", "train"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "export":
+            from export.cli import export
+
+            return export
         if cmd_name == "train":
             from train.cli import train
 
@@ -69,6 +73,9 @@ def main() -> None:
 @click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
 @click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
               help="Whose emotion to read.")  # fmt: skip
+@click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
+              help="Approximate: don't look again at a face that changed by at most so many of 255 "
+              "grey levels.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: all cores].")
 @click.option("--json", "json_path", type=TEXT, help="Write the results; - for stdout.")
 @click.option("--csv", "csv_path", type=TEXT, help="Write a line per window; - for stdout.")
@@ -83,6 +90,7 @@ def infer(
     window: float | None,
     hop: float | None,
     faces: str,
+    skip_still: float,
     threads: int | None,
     json_path: Path | None,
     csv_path: Path | None,
@@ -99,7 +107,7 @@ def infer(
 
     pipeline = Pipeline.open(bundle, device, threads or 0)
     try:
-        windows = pipeline.windows(window, hop, faces)
+        windows = pipeline.windows(window, hop, faces, skip_still)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -129,40 +137,53 @@ def infer(
 
 
 @main.command()
-@click.option("--preset", type=click.Choice(["compact"]), default="compact", show_default=True)
-@click.option("--checkpoint", type=INPUT, help="[default: the package's].")
-@click.option("--fp32", "precision", flag_value="fp32", default="fp32", help="Single precision.")
-@click.option("--int8", "precision", flag_value="int8", help="8-bit products: small, for CPUs.")
-@click.option("--verify", multiple=True, type=INPUT, metavar="CLIP",
-              help="A real clip to compare with PyTorch on; may be repeated.")  # fmt: skip
-@click.option("--out", type=INPUT, help="Folder [default: PRESET-PRECISION].")
-def export(
-    preset: str,
-    checkpoint: Path | None,
-    precision: str,
-    verify: tuple[Path, ...],
-    out: Path | None,
+@click.option("--bundle", "bundles", multiple=True, type=INPUT,
+              help="Model to measure [default: compact]; more than one with --sweep.")  # fmt: skip
+@click.option("--device", type=DEVICES, default="auto", show_default=True)
+@click.option("--clip", type=INPUT, help="What to measure on [default: a checkout's sample].")
+@click.option("--runs", type=click.IntRange(1), help="Of each kind [default: 100, or for 20 s].")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads [default: all cores].")
+@click.option("--scenario", type=click.Choice(["single", "streams", "offline"]), default="single",
+              show_default=True, help="One clip and one live session as fast as they go; how many "
+              "live sessions keep up; clips back to back.")  # fmt: skip
+@click.option("--streams", type=click.IntRange(1), help="With --scenario streams: try so many.")
+@click.option("--sweep", is_flag=True, help="Try precisions (bundles), threads and batches.")
+@click.option("--json", "json_path", type=TEXT, help="Write the result; - for stdout.")
+@click.option("--compare", "other", type=INPUT, help="An earlier --json: what differs from it.")
+def bench(
+    bundles: tuple[Path, ...],
+    device: str,
+    clip: Path | None,
+    runs: int | None,
+    threads: int | None,
+    scenario: str,
+    streams: int | None,
+    sweep: bool,
+    json_path: Path | None,
+    other: Path | None,
 ) -> None:
-    """Export a trained model to a bundle, and prove that nothing was lost."""
-    try:
-        from export.build import build_compact
-        from export.reference import card_of, open_checkpoint
-    except ImportError as error:
-        raise MferError(
-            f"{error.name} is not installed: pip install 'mfer-edge[cpu,export]'"
-        ) from error
-    out = out or Path(f"{preset}-{precision}")
-    model, card = open_checkpoint(checkpoint), card_of(checkpoint)
-    bundle, parity = build_compact(model, precision, verify, out, card=card)
-    click.echo(f"{'engine':<8} {'output':<13} {'max-abs':>9}  cosine")
-    for row in parity.differences:
-        click.echo(f"{row.engine:<8} {row.output:<13} {row.max_abs:9.2g}  {row.cosine:.7f}")
-    click.echo(
-        f"labels: {parity.same_label} of {parity.readings} readings agree; "
-        f"largest difference of a score: {parity.max_score:.2g}"
+    """Measure how long everything takes on this machine; about a minute."""
+    if len(bundles) > 1 and not sweep:
+        raise click.UsageError("more than one --bundle is for --sweep")
+    if streams and scenario != "streams":
+        raise click.UsageError("--streams is for --scenario streams")
+    if sweep and scenario != "single":
+        raise click.UsageError(f"--sweep and --scenario {scenario} don't go together")
+    sources = tuple(path for path in (clip, other) if path is not None)
+    check_outputs({"--json": json_path}, {}, sources)
+    from mfer_edge import bench_report
+    from mfer_edge.bench import bench
+
+    before = None if other is None else bench_report.read_bench(other)
+    measured = bench(
+        bundles, device, clip, "sweep" if sweep else scenario, runs, threads or 0, streams, tell
     )
-    size_mb = sum(engine.bytes for engine in bundle.manifest.engines.values()) / 1e6
-    click.echo(f"{out}: {bundle.manifest.name} {bundle.manifest.precision}, {size_mb:.1f} MB")
+    if json_path is not None:
+        write_text(json_path, json.dumps(bench_report.to_dict(measured)) + "\n")
+    if json_path != DASH:
+        click.echo(bench_report.table(measured), nl=False)
+    if before is not None:
+        click.echo(bench_report.comparison(before, measured), nl=False, err=json_path == DASH)
 
 
 @main.command()
@@ -292,6 +313,12 @@ def progress_bar(what: Path, talk: bool) -> Iterator[Any]:
         return
     with click.progressbar(length=1000, label=what.name, file=sys.stderr) as bar:
         yield lambda share: bar.update(max(0, int(share * 1000) - bar.pos))
+
+
+def tell(line: str) -> None:
+    """Say what is being done, on a terminal only."""
+    if sys.stderr.isatty():
+        click.echo(line, err=True)
 
 
 class Failures:

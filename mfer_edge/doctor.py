@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfer_edge.bundle import Bundle
 from mfer_edge.engine import import_onnxruntime, providers_for
 from mfer_edge.errors import MferError
-from mfer_edge.pipeline import cores
+from mfer_edge.pipeline import LARGE, cores
+from mfer_edge.trt_target import Gpu, Target, check_plans, this_gpu, this_target
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,16 @@ def checkup(bundle: Path | None = None) -> list[Check]:
     ]
     for package in ("numpy", "opencv-python-headless", "av", "click"):
         checks.append(_package(package))
-    try:
-        version = import_onnxruntime().__version__
-        checks.append(Check("onnxruntime", True, version, True))
-    except MferError as error:
-        return [*checks, Check("onnxruntime", False, str(error), True)]
-    for device in ("cpu", "cuda", "tensorrt"):
-        try:
-            detail = providers_for(device)[0]
-            checks.append(Check(f"device {device}", True, detail, device == "cpu"))
-        except MferError as error:
-            why = str(error).removeprefix(f"--device {device}: ")
-            checks.append(Check(f"device {device}", False, why, device == "cpu"))
-    checks.append(_bundle(bundle))
+    checks.append(_check("onnxruntime", lambda: import_onnxruntime().__version__, True))
+    if not checks[-1].ok:
+        return checks
+    checks += [
+        _check("device cpu", lambda: providers_for("cpu")[0], True),
+        _check("device cuda", lambda: providers_for("cuda")[0]),
+        _check("device tensorrt", lambda: _tensorrt(bundle)),
+        _check("gpu for tensorrt", lambda: str(this_gpu())),
+        _check("bundle", lambda: _bundle(bundle), True),
+    ]
     for extra, package in {"export": "onnx", "train": "torch"}.items():
         try:
             detail = f"{package} {importlib.metadata.version(package)}"
@@ -62,13 +61,26 @@ def _package(name: str) -> Check:
         return Check(name, False, f"not installed: pip install {name}", True)
 
 
-def _bundle(folder: Path | None) -> Check:
+def _check(what: str, look: Callable[[], str], needed: bool = False) -> Check:
+    """Take a look that gives a detail, or raises the reason why not."""
     try:
-        bundle = Bundle.open(folder)
+        return Check(what, True, look(), needed)
     except MferError as error:
-        return Check("bundle", False, str(error), True)
-    manifest = bundle.manifest
+        return Check(what, False, str(error).removeprefix(f"--{what}: "), needed)
+
+
+def _bundle(folder: Path | None) -> str:
+    manifest = Bundle.open(folder).manifest
     size_mb = sum(engine.bytes for engine in manifest.engines.values()) / 1e6
     trained = "trained" if manifest.trained else "untrained"
     detail = f"{manifest.name} {manifest.precision}, {trained}, {size_mb:.1f} MB, files intact"
-    return Check("bundle", True, detail, True)
+    for plan in list(manifest.plans.values())[:1]:  # all are built at once
+        built_for = Target(plan.tensorrt, Gpu(plan.gpu, plan.compute_capability))
+        detail += f"; with engines for {built_for}"
+    return detail
+
+
+def _tensorrt(folder: Path | None) -> str:
+    target = this_target()
+    check_plans(Bundle.open(folder), LARGE, target)
+    return f"the bundle's engines for {target}"

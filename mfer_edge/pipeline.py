@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from mfer_edge.ahead import ahead
 from mfer_edge.audio import AudioArm
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import APPROXIMATE, ENGINES, Bundle
 from mfer_edge.engine import PROVIDER_OF_DEVICE, Engine, Network, providers_for
+from mfer_edge.errors import EngineError
 from mfer_edge.fusion import Fusion
 from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceDetector
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import MAX_FILE_LAG_S, Chain, Session, Windows, check_windows
+from mfer_edge.trt_engine import TrtEngine
+from mfer_edge.trt_target import check_plans, this_target
 from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm
 
+AHEAD = 32  # pictures and pieces of sound that are decoded ahead: about 0.5 s, three pictures
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
 
-SMALL = ("vad", "pnet", "rnet", "onet", "visual", "fusion")
-"""Networks too small to gain from a second CPU thread, or from leaving the CPU."""
+LARGE = ("face", "audio")
+"""Networks that gain from a second CPU thread, and from leaving the CPU. A call of the others takes
+less than the way to a GPU and back, and pictures come to the detector's in a new size each."""
 
 
 class Pipeline:
@@ -41,11 +48,13 @@ class Pipeline:
         providers: Sequence[str] = (PROVIDER_OF_DEVICE["cpu"],),
         threads: int = 1,
         load_s: float = 0.0,
+        notes: Sequence[str] = (),
     ) -> None:
         self.bundle = bundle
         self.providers = tuple(providers)
         self.threads = threads
         self.load_s = load_s
+        self.notes = tuple(notes)  # why better devices were not taken; shown with every result
         self._chain = Chain(
             manifest=bundle.manifest,
             vad=networks["vad"],
@@ -63,7 +72,8 @@ class Pipeline:
 
         Args:
             bundle: its folder; by default the compact bundle in the package.
-            device: where the large networks run: `auto`, `cpu`, `cuda` or `tensorrt`.
+            device: where the large networks run: `cpu`, `cuda`, `tensorrt` (the bundle's own
+                engines), or `auto`, the best of them that works.
             threads: CPU threads; 0 takes all cores that this process may use.
 
         Raises:
@@ -71,21 +81,38 @@ class Pipeline:
             EngineError: the device is not to be had, or a network does not load.
         """
         start = time.perf_counter()
-        providers = providers_for(device)
         threads = threads or cores()
         opened = Bundle.open(bundle)
-        networks = bundle_networks(opened, providers, threads)
-        return cls(opened, networks, providers, threads, time.perf_counter() - start)
+        notes: list[str] = []
+        *better, last = _choices(opened, device)
+        for choice in better:
+            try:
+                networks = bundle_networks(opened, choice, threads)
+                break
+            except EngineError as error:
+                notes.append(f"--device auto could not take {choice}: {error}")
+        else:
+            choice, networks = last, bundle_networks(opened, last, threads)
+        load_s = time.perf_counter() - start
+        return cls(opened, networks, providers_for(choice), threads, load_s, notes)
 
     @property
     def device(self) -> str:
         """Where the large networks run."""
-        return self.providers[0].removesuffix("ExecutionProvider").lower()
+        return self.providers[0].split()[0].removesuffix("ExecutionProvider").lower()
 
     def windows(
-        self, window_s: float | None = None, hop_s: float | None = None, faces: str = "main"
+        self,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        faces: str = "main",
+        skip_still: float = 0.0,
     ) -> Windows:
         """Cut time as asked, or as the bundle was trained.
+
+        Args:
+            skip_still: a face whose crop changed by at most so many grey levels, on average over
+                its pixels, is not embedded again: an approximation, off with 0.
 
         Raises:
             ValueError: the networks can't take such windows.
@@ -93,7 +120,7 @@ class Pipeline:
         manifest = self.bundle.manifest
         window_s = manifest.window_s if window_s is None else window_s
         hop_s = min(manifest.hop_s, window_s) if hop_s is None else hop_s
-        windows = Windows(window_s, hop_s, faces)
+        windows = Windows(window_s, hop_s, faces, skip_still)
         check_windows(windows, manifest)
         return windows
 
@@ -125,36 +152,33 @@ class Pipeline:
         """
         start = time.perf_counter()
         readings: list[Reading] = []
+        windows = windows or self.windows()
         with Clip(path, self.bundle.manifest.frame_rate) as clip:
             session = Session(
                 self._chain,
-                windows or self.windows(),
+                windows,
                 clip.has_video,
                 clip.has_audio,
                 keep_sightings,
                 max_lag_s=MAX_FILE_LAG_S,
             )
             stopwatch = session.stopwatch
-            items = iter(clip)
             heard = 0  # samples
-            while True:
-                with stopwatch("decode"):
-                    item = next(items, None)
-                if item is None:
-                    break
-                if isinstance(item, Picture):
-                    session.push_frame(item.image, item.time_s)
-                    done_s = item.time_s
-                else:
-                    session.push_audio(item.samples)
-                    heard += len(item.samples)
-                    done_s = heard / SAMPLE_RATE
-                if progress and clip.duration_s:
-                    progress(min(1.0, done_s / clip.duration_s))
-                readings += session.readings()
+            with closing(ahead(stopwatch.timed("decode", clip), AHEAD)) as items:
+                for item in items:
+                    if isinstance(item, Picture):
+                        session.push_frame(item.image, item.time_s)
+                        done_s = item.time_s
+                    else:
+                        session.push_audio(item.samples)
+                        heard += len(item.samples)
+                        done_s = heard / SAMPLE_RATE
+                    if progress and clip.duration_s:
+                        progress(min(1.0, done_s / clip.duration_s))
+                    readings += session.readings()
             session.close(clip.duration_s)
             readings += session.readings()
-            warnings = _warnings(clip, session, self.bundle)
+            warnings = _warnings(clip, session, windows, self.bundle)
         manifest = self.bundle.manifest
         return Analysis(
             # A file's name may hold bytes that are no text, which JSON and terminals don't take.
@@ -175,12 +199,12 @@ class Pipeline:
             timing=Timing(
                 time.perf_counter() - start, self.load_s, self.threads, stopwatch.stages_s
             ),
-            warnings=warnings,
+            warnings=self.notes + warnings,
             sightings=tuple(session.sightings),
         )
 
 
-def _warnings(clip: Clip, session: Session, bundle: Bundle) -> tuple[str, ...]:
+def _warnings(clip: Clip, session: Session, windows: Windows, bundle: Bundle) -> tuple[str, ...]:
     warnings = []
     if not clip.has_video:
         warnings.append("no video track: the voice alone was read")
@@ -200,26 +224,51 @@ def _warnings(clip: Clip, session: Session, bundle: Bundle) -> tuple[str, ...]:
             warnings.append(
                 f"{late_s:.1f} s of the {kind} stand too far back in the file and were left out"
             )
+    if session.forgotten:
+        warnings.append(f"the {session.forgotten} faces that were lost first are not listed")
+    if windows.skip_still:
+        warnings.append(
+            f"faces that changed by at most {windows.skip_still:g} grey levels were not looked at "
+            "again: the scores are approximate"
+        )
+    warnings += [note for note in bundle.manifest.notes if note.startswith(APPROXIMATE)]
     if not bundle.manifest.trained:
-        warnings.append("the bundle's weights are random: its scores mean nothing")
+        notes = [note for note in bundle.manifest.notes if not note.startswith(APPROXIMATE)]
+        warnings.append(" ".join([*notes, "The scores mean nothing."]))
     return tuple(warnings)
 
 
-def bundle_networks(
-    bundle: Bundle, providers: Sequence[str] = (PROVIDER_OF_DEVICE["cpu"],), threads: int = 1
-) -> dict[str, Network]:
+def _choices(bundle: Bundle, device: str) -> list[str]:
+    """Name the devices to try, the best first."""
+    if device != "auto":
+        return [device]
+    cuda = providers_for("auto")[0] == PROVIDER_OF_DEVICE["cuda"]
+    return ["tensorrt"] * bool(bundle.manifest.plans) + ["cuda"] * cuda + ["cpu"]
+
+
+def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[str, Network]:
     """Load every network of a bundle, by name.
 
+    Args:
+        device: where the large ones run: `cpu`, `cuda` or `tensorrt`.
+        threads: CPU threads for each of them.
+
     Raises:
-        EngineError: a network does not load.
+        EngineError: the device is not to be had, or a network does not load.
     """
-    cpu = [PROVIDER_OF_DEVICE["cpu"]]
-    return {
-        name: Engine(bundle.engine_path(name), cpu, threads=1)
-        if name in SMALL
-        else Engine(bundle.engine_path(name), providers, threads)
-        for name in ENGINES
-    }
+    providers, cpu = providers_for(device), providers_for("cpu")
+    if device == "tensorrt":
+        check_plans(bundle, LARGE, this_target())
+    networks: dict[str, Network] = {}
+    for name in ENGINES:
+        if name not in LARGE:
+            networks[name] = Engine(bundle.engine_path(name), cpu, threads=1)
+        elif device == "tensorrt":
+            plan = bundle.manifest.plans[name]
+            networks[name] = TrtEngine(bundle.folder / plan.file, plan)
+        else:
+            networks[name] = Engine(bundle.engine_path(name), providers, threads)
+    return networks
 
 
 def cores() -> int:

@@ -29,6 +29,7 @@ class Reading:
     frames: int  # looked at
     faces: int  # frames in which this face was found
     speech_s: float
+    reused: int = 0  # of the faces, those that another one's embedding stands for
 
     @property
     def label(self) -> str | None:
@@ -339,6 +340,7 @@ def _reading_dict(reading: Reading) -> dict[str, Any]:
         "audio": _rounded(reading.audio),
         "frames": reading.frames,
         "faces": reading.faces,
+        "reused": reading.reused,
         "speech_s": _ms(reading.speech_s),
     }
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from mfer_edge.audio import ArmOutput, AudioArm, SpeechBuffer
 from mfer_edge.bundle import Manifest
 from mfer_edge.engine import Network
+from mfer_edge.face_finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.fusion import Fusion
 from mfer_edge.mtcnn import FaceBox, FaceDetector
 from mfer_edge.results import Reading, Scores, Sighting, Track
+from mfer_edge.still import MAX_LEVELS, Look, StillFaces
 from mfer_edge.tracker import FaceTracker
 from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import VisualArm, crop_face
+
+T = TypeVar("T")
 
 MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
 MAX_FILE_LAG_S = 60.0  # the same in a file, where nobody waits and some are badly interleaved
@@ -40,15 +45,17 @@ class Chain:
     visual: VisualArm
     audio: AudioArm
     fusion: Fusion
+    find_within_s: float = FIND_WITHIN_S  # the longest that a new face may go unseen
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How time is cut into readings, and of which faces."""
+    """How time is cut into readings, of which faces, and how closely these are looked at."""
 
     window_s: float
     hop_s: float  # from the start of one window to that of the next
     faces: str = "main"  # whose readings to give: one of FACES
+    skip_still: float = 0.0  # up to so many grey levels a changed face is not embedded again
 
 
 class Stopwatch:
@@ -65,6 +72,16 @@ class Stopwatch:
         finally:
             self.stages_s[stage] += time.perf_counter() - start
 
+    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Iterate, and count the time that it takes to come by each item."""
+        iterator, end = iter(items), object()
+        while True:
+            with self(stage):
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item  # type: ignore[misc]
+
 
 @dataclass
 class _Face:
@@ -72,8 +89,7 @@ class _Face:
 
     track: int
     box: FaceBox
-    crop: np.ndarray  # (size, size) uint8
-    embedding: np.ndarray | None = None  # (width,), made when the first window needs it
+    look: Look  # shared with the frames in which it is nearly the same
 
 
 @dataclass(frozen=True)
@@ -101,9 +117,9 @@ _SILENCE = _Heard(None, 0.0)
 class Session:
     """Pushes pictures and sound in, gives readings out.
 
-    A window's reading is ready once both video and sound have reached its end. It depends on what
-    the window holds alone, not on how the stream was cut into pushes, so a file and a live source
-    give the same readings. Memory holds one window, and what the lag allows.
+    A window's reading is ready once both video and sound have reached its end. It depends on
+    the pictures and the sound alone, not on how they were cut into pushes, so a file and a live
+    source give the same readings. Memory holds one window, and what the lag allows.
 
     Args:
         chain: what to run.
@@ -138,7 +154,9 @@ class Session:
         self._has_video, self._has_audio = has_video, has_audio
         self._keep_sightings = keep_sightings
         self._max_lag_s = max_lag_s
+        self._finder = FaceFinder(chain.detector, chain.find_within_s)
         self._tracker = FaceTracker()
+        self._still = StillFaces(windows.skip_still)
         self._frames: deque[_Frame] = deque()
         self._speech = SpeechBuffer(chain.vad)
         self._video_s: float | None = None  # time of the latest picture
@@ -173,13 +191,11 @@ class Session:
             self.late_s["video"] += 1 / self._chain.manifest.frame_rate
         self._give_windows(self._reached_s())  # those that end at or before this picture
         with self.stopwatch("detect"):
-            boxes = self._chain.detector(image)
+            boxes = self._finder(image, time_s)
             tracks = self._tracker.update(time_s, boxes)
             spec = self._chain.manifest.crop
-            faces = [
-                _Face(track, box, crop_face(image, box, spec))
-                for track, box in zip(tracks, boxes, strict=True)
-            ]
+            looks = self._still(tracks, [crop_face(image, box, spec) for box in boxes])
+            faces = [_Face(*parts) for parts in zip(tracks, boxes, looks, strict=True)]
         self._frames.append(_Frame(time_s, faces))
         if self._keep_sightings:
             self.sightings += [
@@ -209,8 +225,13 @@ class Session:
         return ready
 
     def tracks(self) -> tuple[Track, ...]:
-        """Every face so far."""
+        """Every face so far; of those that are gone, the latest 10,000."""
         return self._tracker.tracks()
+
+    @property
+    def forgotten(self) -> int:
+        """How many faces are no longer among the tracks."""
+        return self._tracker.forgotten
 
     def close(self, end_s: float | None = None) -> None:
         """End the stream; what is left of it makes a last window.
@@ -291,12 +312,12 @@ class Session:
         if not faces:
             return None
         with self.stopwatch("visual"):
-            fresh = [face for face in faces if face.embedding is None]
+            fresh = list(dict.fromkeys(f.look for f in faces if f.look.embedding is None))
             if fresh:
-                embeddings = self._chain.visual.embed(np.stack([face.crop for face in fresh]))
-                for face, embedding in zip(fresh, embeddings, strict=True):
-                    face.embedding = embedding
-            embedded = [face.embedding for face in faces if face.embedding is not None]
+                embeddings = self._chain.visual.embed(np.stack([look.crop for look in fresh]))
+                for look, embedding in zip(fresh, embeddings, strict=True):
+                    look.embedding = embedding
+            embedded = [f.look.embedding for f in faces if f.look.embedding is not None]
             return self._chain.visual(np.stack(embedded))
 
     def _read(
@@ -316,6 +337,7 @@ class Session:
             frames=window.frames,
             faces=len(faces),
             speech_s=heard.speech_s,
+            reused=len(faces) - len({face.look for face in faces}),
         )
 
     def _named(self, scores: np.ndarray | None) -> Scores | None:
@@ -345,6 +367,11 @@ def check_windows(windows: Windows, manifest: Manifest) -> None:
         )
     if windows.faces not in FACES:
         raise ValueError(f"faces is {windows.faces!r}: it must be one of {', '.join(FACES)}")
+    if not 0 <= windows.skip_still <= MAX_LEVELS:
+        raise ValueError(
+            f"still faces are to be skipped up to {windows.skip_still:g} grey levels: it must be 0 "
+            f"to {MAX_LEVELS}"
+        )
 
 
 def _faces_by_track(frames: list[_Frame]) -> dict[int, list[_Face]]:

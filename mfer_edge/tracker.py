@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from mfer_edge.results import Track
 
 MIN_OVERLAP = 0.2  # intersection over union: a turned head at 5 frames a second still has it
 FORGET_AFTER_S = 1.0  # a face that is gone for longer comes back as another
+MAX_GONE = 10_000  # lost faces whose times are kept: 2 MB; a camera may run for weeks
 
 
 @dataclass
@@ -22,18 +24,28 @@ class _Face:
 
 
 class FaceTracker:
-    """Gives every face an id that it keeps while it is in sight."""
+    """Gives every face an id that it keeps while it is in sight.
+
+    Attributes:
+        forgotten: how many of the faces that were lost first are no longer in `tracks`, because
+            more than MAX_GONE were lost after them.
+    """
 
     def __init__(self) -> None:
+        self.forgotten = 0
         self._present: list[_Face] = []
-        self._gone: list[_Face] = []
+        self._gone: deque[Track] = deque()
+        self._next_track = 0
 
     def update(self, time_s: float, boxes: Sequence[FaceBox]) -> list[int]:
         """Take the boxes of the next frame; give each one's track id.
 
         The pairs of known face and box that overlap most are joined first.
         """
-        self._gone += [f for f in self._present if time_s - f.last_s > FORGET_AFTER_S]
+        self._gone += (_track(f) for f in self._present if time_s - f.last_s > FORGET_AFTER_S)
+        while len(self._gone) > MAX_GONE:
+            self._gone.popleft()
+            self.forgotten += 1
         self._present = [f for f in self._present if time_s - f.last_s <= FORGET_AFTER_S]
         pairs = sorted(
             (
@@ -54,14 +66,19 @@ class FaceTracker:
             del known[face.track]
         for index, box in enumerate(boxes):
             if index not in ids:
-                ids[index] = len(self._gone) + len(self._present)
+                ids[index] = self._next_track
+                self._next_track += 1
                 self._present.append(_Face(ids[index], time_s, time_s, box))
         return [ids[index] for index in range(len(boxes))]
 
     def tracks(self) -> tuple[Track, ...]:
-        """Every face so far, in the order in which they came."""
-        faces = sorted(self._gone + self._present, key=lambda face: face.track)
-        return tuple(Track(f.track, f.start_s, f.last_s, f.count) for f in faces)
+        """Every face so far, in the order in which they came; but for the forgotten ones."""
+        tracks = [*self._gone, *map(_track, self._present)]
+        return tuple(sorted(tracks, key=lambda track: track.track))
+
+
+def _track(face: _Face) -> Track:
+    return Track(face.track, face.start_s, face.last_s, face.count)
 
 
 def overlap(a: FaceBox, b: FaceBox) -> float:

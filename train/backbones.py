@@ -56,6 +56,9 @@ class Backbone:
     make: Callable[[], nn.Module]  # with random weights
     load: Callable[[Path], nn.Module]
     """From a folder of published weights; CheckpointError where they are missing or don't fit."""
+    source: str  # whose weights these are
+    licence: str  # theirs
+    wanted: str  # what a folder of published weights must hold, and where that comes from
     size: int = 0  # of a face: pixels on a side
 
 
@@ -123,10 +126,38 @@ def _load_emotion2vec(weights: Path) -> nn.Module:
 
 
 FACES = {
-    "fer-resnet": Backbone(_fer_resnet, _load_fer_resnet, 48),
-    "vit": Backbone(_vit, _load_vit, 224),
+    "fer-resnet": Backbone(
+        _fer_resnet,
+        _load_fer_resnet,
+        source="trained here on FER-2013",
+        licence="non-commercial research",
+        wanted=f"{FER_FACE} (made by `mfer-edge train faces`)",
+        size=48,
+    ),
+    "vit": Backbone(
+        _vit,
+        _load_vit,
+        source="dima806/facial_emotions_image_detection (ViT-B/16)",
+        licence="Apache-2.0",
+        wanted="facial_emotions_image_detection/config.json and model.safetensors "
+        "(dima806/facial_emotions_image_detection on the model hub)",
+        size=224,
+    ),
 }
 VOICES = {
-    "whisper-tiny-en": Backbone(_whisper, _load_whisper),
-    "emotion2vec": Backbone(_emotion2vec, _load_emotion2vec),
+    "whisper-tiny-en": Backbone(
+        _whisper,
+        _load_whisper,
+        source="Whisper tiny.en (OpenAI)",
+        licence="MIT",
+        wanted=f"{WHISPER} (the encoder of openai/whisper-tiny.en, in the names of transformers)",
+    ),
+    "emotion2vec": Backbone(
+        _emotion2vec,
+        _load_emotion2vec,
+        source="emotion2vec_plus_base (Ma et al. 2024)",
+        licence="FunASR Model License: attribution, the model's name kept",
+        wanted="emotion2vec_plus_base/model.pt "
+        "(emotion2vec/emotion2vec_plus_base on the model hub)",
+    ),
 }

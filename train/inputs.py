@@ -27,7 +27,7 @@ CROP_SCALE = 1.0
 over 275 of its pictures, put into larger ones, the picture's side was 0.96 (median) of the box's
 longer side."""
 MIN_SPEECH_S = 0.4  # with less, a bundle counts the voice as missing
-VERSION = 1  # of what is made here: a change makes all that was cached anew
+VERSION = 2  # of what is made here: a change makes all that was cached anew
 
 
 @dataclass(frozen=True)

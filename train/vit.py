@@ -54,8 +54,15 @@ def named(**modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules))
 
 
+class GreyPatches(nn.Sequential):
+    """The published embedding of coloured patches, on grey ones: three equal channels."""
+
+    def forward(self, grey: Tensor) -> Tensor:
+        return super().forward(grey.expand(-1, 3, -1, -1))
+
+
 class Embeddings(nn.Module):
-    """From a picture to one token for each patch, after one for the whole: the class token."""
+    """From a grey picture to one token for each patch, after one for the whole: the class token."""
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
@@ -64,12 +71,13 @@ class Embeddings(nn.Module):
         # Small at first, for the patches to be heard.
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.position_embeddings = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
-        self.patch_embeddings = named(projection=nn.Conv2d(3, width, patch, patch))
+        projection = nn.Conv2d(3, width, patch, patch)
+        self.patch_embeddings: nn.Module = GreyPatches(OrderedDict(projection=projection))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.patch_embeddings(pixels).flatten(2).transpose(1, 2)
+    def forward(self, grey: Tensor) -> Tensor:
+        patches = self.patch_embeddings(grey).flatten(2).transpose(1, 2)
         # Not len(): it is a plain number, which an exported graph would keep.
-        whole = self.cls_token.expand(pixels.shape[0], -1, -1)
+        whole = self.cls_token.expand(grey.shape[0], -1, -1)
         return torch.cat([whole, patches], 1) + self.position_embeddings
 
 
@@ -84,10 +92,12 @@ class Attention(nn.Module):
         )
         self.output = named(dense=nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, looking: Tensor | None = None) -> Tensor:
+        """Let tokens look at those in x; by default x's own."""
+        asked = {"query": x if looking is None else looking, "key": x, "value": x}
         q, k, v = (
-            self.attention[name](x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for name in ("query", "key", "value")
+            self.attention[name](tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for name, tokens in asked.items()
         )
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1)
         return self.output((weights @ v).transpose(1, 2).flatten(2))
@@ -138,8 +148,7 @@ class Vit(nn.Module):
         Returns:
             (n, width): the class token after the last layer norm.
         """
-        pixels = ((faces.float() / 255 - 0.5) / 0.5).expand(-1, 3, -1, -1)
-        return self.vit(pixels)[:, 0]
+        return self.vit((faces.float() / 255 - 0.5) / 0.5)[:, 0]
 
     def trainable(self, last: int) -> list[nn.Module]:
         """Give the last so many of the transformer blocks, for fine-tuning.

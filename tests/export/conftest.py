@@ -7,14 +7,14 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from export.build import SAMPLES, export_networks, save_proven
+from export.checkpoint import Source, open_source
 from export.parity import Parity
-from export.reference import open_checkpoint
 from mfer_edge.bundle import Bundle
 from mfer_edge.media import SAMPLE_RATE, Clip, Picture, read_sound
 from tests.clips import write_clip
@@ -86,8 +86,13 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model() -> EmotionModel:
-    return open_checkpoint()
+def source() -> Source:
+    return replace(open_source(), card="# A card\n")
+
+
+@pytest.fixture(scope="session")
+def model(source: Source) -> EmotionModel:
+    return source.model
 
 
 @pytest.fixture(scope="session")
@@ -99,31 +104,49 @@ def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> E
 
 
 def built(
-    model: EmotionModel, exported: Exported, precision: str, samples: list[Path], folder: Path
+    source: Source, exported: Exported, precision: str, samples: list[Path], folder: Path
 ) -> Built:
     noise = Noise()
     with noise.heard():
-        bundle, parity = save_proven(
-            model, exported.files, precision, samples, folder / "bundle", card="# A card\n"
-        )
+        bundle, parity = save_proven(source, exported.files, precision, samples, folder / "bundle")
     return Built(bundle, parity, noise.getvalue())
 
 
 @pytest.fixture(scope="session")
 def fp32(
-    model: EmotionModel,
+    source: Source,
     exported: Exported,
     samples: list[Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Built:
-    return built(model, exported, "fp32", samples, tmp_path_factory.mktemp("fp32"))
+    return built(source, exported, "fp32", samples, tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="session")
+def fp16(
+    source: Source,
+    exported: Exported,
+    samples: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Built:
+    return built(source, exported, "fp16", samples, tmp_path_factory.mktemp("fp16"))
 
 
 @pytest.fixture(scope="session")
 def int8(
-    model: EmotionModel,
+    source: Source,
     exported: Exported,
     samples: list[Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Built:
-    return built(model, exported, "int8", samples, tmp_path_factory.mktemp("int8"))
+    return built(source, exported, "int8", samples, tmp_path_factory.mktemp("int8"))
+
+
+@pytest.fixture(scope="session")
+def int8_gpu(
+    source: Source,
+    exported: Exported,
+    samples: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Built:
+    return built(source, exported, "int8-gpu", samples, tmp_path_factory.mktemp("int8-gpu"))

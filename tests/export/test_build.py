@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export import build, reference
-from export.build import build_compact, save_proven
+from export import build
+from export.build import PRECISIONS, build_bundle, save_proven
+from export.checkpoint import Source, open_source
 from export.parity import ParityError
-from export.precision import PrecisionError, precision_of
+from export.precision import PrecisionError
 from mfer_edge.bundle import CARD, ENGINES, MANIFEST, Bundle
 from mfer_edge.cli import main
 from mfer_edge.errors import BundleError
@@ -66,28 +68,65 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+TYPES = {  # of the products in each network that is not in single precision
+    "fp32": {},
+    "fp16": {name: {"fp16"} for name in ("face", "visual", "fusion")} | {"audio": {"fp16", "fp32"}},
+    "int8": {"audio": {"int8", "fp32"}},
+    "int8-gpu": {"face": {"int8"}, "audio": {"int8", "fp32"}},
+}
+NAMES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp32", "int8-gpu": "int8"}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_manifest_says_what_is_in_the_bundle(
     precision: str, request: pytest.FixtureRequest, samples: list[Path]
 ) -> None:
-    built: Built = request.getfixturevalue(precision)
+    built: Built = request.getfixturevalue(precision.replace("-", "_"))
     manifest = Bundle.open(built.bundle.folder).manifest  # checks every file
     assert manifest == built.bundle.manifest
     assert manifest.name == "compact"
     assert manifest.labels == EMOTIONS
     assert manifest.trained is True
-    assert manifest.precision == precision
+    assert manifest.precision == NAMES[precision]
     assert manifest.crop.size == FACE_SIZE
     assert set(manifest.engines) == set(ENGINES)
     assert manifest.parity == built.parity.figures()
     assert manifest.parity["readings"] == len(samples)
     assert {name.split(".")[0] for name in manifest.parity} >= set(ENGINES)
     for name, engine in manifest.engines.items():
-        assert engine.precision == ("int8" if (name, precision) == ("audio", "int8") else "fp32")
-        assert engine.precision == precision_of(onnx.load(built.bundle.engine_path(name)))
+        assert set(engine.work) == TYPES[precision].get(name, {"fp32"}), name
     files = {engine.file for engine in manifest.engines.values()}
     assert {path.name for path in built.bundle.folder.iterdir()} == {MANIFEST, CARD, *files}
     assert (built.bundle.folder / CARD).read_text() == "# A card\n"
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Path]]:
+    """The paper's model with small backbones, untrained, and its exported networks."""
+    with small_presets():
+        source = open_source("paper", random_init=True)
+    return source, build.export_networks(source.model, tmp_path_factory.mktemp("paper"))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_papers_model_goes_the_same_way(
+    precision: str, paper: tuple[Source, dict[str, Path]], clip: Path, tmp_path: Path
+) -> None:
+    source, networks = paper
+    bundle, parity = save_proven(source, networks, precision, [clip], tmp_path / "bundle")
+    assert parity.readings == 1
+    assert bundle.manifest.name == "paper"
+    assert not bundle.manifest.trained
+    assert bundle.manifest.crop.size == source.model.face.size
+    kind = precision.removesuffix("-gpu")
+    for name in ("face", "audio"):
+        assert kind in bundle.manifest.engines[name].work, name
+    assert bundle.manifest.precision.startswith(kind)
+    analysis = Pipeline.open(bundle.folder, "cpu", threads=1).analyze(clip)
+    assert analysis.overall is not None
+    assert analysis.bundle.name == "paper"
+    (warning,) = analysis.warnings
+    assert "scores mean nothing" in warning
 
 
 def test_the_longest_window_fits_the_networks(fp32: Built) -> None:
@@ -137,7 +176,7 @@ def test_building_says_nothing(fp32: Built, int8: Built) -> None:
 
 def test_the_bundle_reads_a_clip(int8: Built, clip: Path) -> None:
     analysis = Pipeline.open(int8.bundle.folder, "cpu", threads=1).analyze(clip)
-    assert analysis.bundle.precision == "int8"
+    assert analysis.bundle.precision == "int8+fp32"
     assert analysis.overall is not None
     assert set(analysis.overall.scores) == set(EMOTIONS)
     assert sum(analysis.overall.scores.values()) == pytest.approx(1)
@@ -145,48 +184,49 @@ def test_the_bundle_reads_a_clip(int8: Built, clip: Path) -> None:
 
 
 def test_untrained_weights_are_told(
-    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
+    source: Source, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
-    bundle, _ = save_proven(model, exported.files, "fp32", [clip], tmp_path / "out", trained=False)
+    untrained = replace(source, trained=False, card="")
+    bundle, _ = save_proven(untrained, exported.files, "fp32", [clip], tmp_path / "out")
     assert bundle.manifest.trained is False
     assert not (bundle.folder / CARD).exists()
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_same_checkpoint_gives_the_same_bundle_in_the_place_of_the_old(
-    model: EmotionModel, int8: Built, samples: list[Path], tmp_path: Path
+    source: Source, int8: Built, samples: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "a" / "bundle"
     shutil.copytree(int8.bundle.folder, out)
     (out / MANIFEST).write_text(json.dumps({"engines": {}}) + "\n")  # damaged
     for path in out.glob("*.onnx"):
         path.unlink()
-    bundle, _ = build_compact(model, "int8", samples, out, card="# A card\n")
+    bundle, _ = build_bundle(source, "int8", samples, out)
     assert content(out) == content(int8.bundle.folder)
     assert bundle.sha256 == int8.bundle.sha256
     assert list(out.parent.iterdir()) == [out]
 
 
 def test_what_is_no_bundle_is_never_replaced(
-    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
+    source: Source, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter-1.md").write_text("once upon a time")
     with pytest.raises(BundleError, match="thesis"):
-        save_proven(model, exported.files, "fp32", [clip], out)
+        save_proven(source, exported.files, "fp32", [clip], out)
     assert content(tmp_path) == {"thesis/chapter-1.md": b"once upon a time"}
 
 
 def test_a_weight_beyond_half_precision_stops_the_export(
-    model: EmotionModel, exported: Exported, clip: Path, tmp_path: Path
+    source: Source, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     graph = onnx.load(exported.files["visual"])
     changed(weight(graph), lambda values: values + 1e6)
     onnx.save(graph, tmp_path / "visual.onnx")
     networks = {**exported.files, "visual": tmp_path / "visual.onnx"}
     with pytest.raises(PrecisionError, match=r"visual\.onnx"):
-        save_proven(model, networks, "int8", [clip], tmp_path / "out")
+        save_proven(source, networks, "int8", [clip], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -199,8 +239,8 @@ def test_the_command_tells_how_near_the_bundle_is_to_pytorch(tmp_path: Path, cli
     lines = result.stdout.splitlines()
     assert {line.split()[0] for line in lines[1:-2]} == set(ENGINES)
     assert "labels: 1 of 1 readings agree" in result.stdout
-    assert lines[-1].startswith(f"{out}: compact int8, ")
-    assert Bundle.open(out).manifest.precision == "int8"
+    assert lines[-1].startswith(f"{out}: compact int8+fp32, ")
+    assert Bundle.open(out).manifest.precision == "int8+fp32"
 
 
 @pytest.mark.usefixtures("quick")
@@ -240,7 +280,7 @@ def test_a_checkpoint_may_be_a_file_or_its_folder(
     assert_one_line(export("--checkpoint", path), "stopped here")
     assert taken == [1.75]
     (tmp_path / CARD).write_text("# Mine\n")
-    assert reference.card_of(path) == "# Mine\n"
+    assert open_source(checkpoint=path).card == "# Mine\n"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +291,7 @@ def test_a_checkpoint_may_be_a_file_or_its_folder(
         ("no safetensors", "no usable checkpoint"),
         ("tensors of something", "not a model of compact or paper"),
         ("another shape", "fusion.bias is (7,) instead of (8,)"),
-        ("the other preset", "a model of the preset paper; only compact can be exported yet"),
+        ("the other preset", "a model of the preset paper, not compact"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
@@ -272,7 +312,7 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
     with small_presets():
         if kind == "the other preset":
             save_model(EmotionModel(PRESETS["paper"]), path)
-        assert_one_line(export("--checkpoint", path), path, said)
+        assert_one_line(export("--checkpoint", path, "--preset", "compact"), path, said)
     assert not list(tmp_path.glob("compact-*"))
 
 
@@ -299,7 +339,11 @@ def test_a_clip_that_cannot_be_read_is_one_line(kind: str, tmp_path: Path) -> No
 def test_a_clip_without_face_and_speech_proves_nothing(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "tone.mp4", 1.0, sound=sine(1.0))
     result = export("--verify", clip, "--out", tmp_path / "out")
-    assert_one_line(result, *(f"{name}: never ran" for name in ("face", "audio", "fusion")))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    for name in ("face", "audio", "fusion"):
+        assert f"{name}: never ran" in line
+        assert f"FAILED {name}: never ran" in result.stdout
     assert not (tmp_path / "out").exists()
 
 

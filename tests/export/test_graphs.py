@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from export.graphs import model_graphs, to_onnx
 from export.reference import reference_networks
 from mfer_edge.engine import Engine, Network
-from mfer_edge.errors import EngineError
+from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.media import read_sound
 from tests.export.conftest import Exported
 from tests.paths import ROOT, shared_data
@@ -248,6 +248,43 @@ def test_the_other_preset_exports_by_the_same_path(name: str, tmp_path: Path) ->
         if name == "face":
             arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
         assert_same(engine, reference_networks(model)[name], **arrays)
+
+
+def test_every_parameter_of_the_full_size_model_is_accounted_for(tmp_path: Path) -> None:
+    """Left out are what the networks don't use and two of three equal colours, and no more."""
+    with small_presets():
+        model = EmotionModel(PRESETS["paper"]).eval()
+    for parameter in model.parameters():  # no two alike: equal ones are in a file but once
+        torch.nn.init.normal_(parameter, std=0.1)
+    face, speech = model.face, model.speech
+    wanted = {
+        "face": count(face) - count(face.classifier) - 2 * face.width * face.config.patch**2,
+        "visual": count(model.visual),
+        "audio": count(speech) - count(speech.proj) + count(model.audio),
+        "fusion": count(model.fusion),
+    }
+    for name, graph in model_graphs(model).items():
+        to_onnx(graph, tmp_path / f"{name}.onnx")
+        weights = onnx.load(tmp_path / f"{name}.onnx").graph.initializer
+        floats = [w for w in weights if w.data_type == onnx.TensorProto.FLOAT]
+        arrays = [onnx.numpy_helper.to_array(w) for w in floats if "slopes" not in w.name]
+        # But for what nobody learned: ALiBi's slopes, an epsilon, the ones of a norm without scale.
+        assert sum(a.size for a in arrays if np.ptp(a) > 0) == wanted[name], name
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_weights_beyond_what_a_file_holds_are_refused(
+    model: EmotionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fusion, visual = (model_graphs(model)[name] for name in ("fusion", "visual"))
+    monkeypatch.setattr("export.graphs.MAX_GRAPH_BYTES", 20_000)
+    to_onnx(fusion, tmp_path / "fusion.onnx")
+    with pytest.raises(BundleError, match=r"scores, embedding has weights of .* GB"):
+        to_onnx(visual, tmp_path / "visual.onnx")
+    assert not (tmp_path / "visual.onnx").exists()
 
 
 def test_the_exported_model_is_left_as_it_was(model: EmotionModel, exported: Exported) -> None:

@@ -20,10 +20,13 @@ from mfer_edge.bundle import (
     ENGINES,
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    TYPES,
     Bundle,
     Crop,
     EngineFile,
     Manifest,
+    Plan,
+    Span,
     Weights,
     save_bundle,
 )
@@ -32,6 +35,33 @@ from mfer_edge.errors import BundleError
 from tests.analyses import LABELS
 
 MAX_BUNDLE_BYTES = 16_000_000  # what the compact bundle may weigh, all its files together
+
+
+def made_of_work(**work: dict[str, int]) -> Manifest:
+    manifest = made_of(CONTENTS)
+    engines = {
+        name: replace(engine, work=work.get(name, {"fp32": 100}))
+        for name, engine in manifest.engines.items()
+    }
+    return replace(manifest, engines=engines)
+
+
+@pytest.mark.parametrize(
+    ("work", "precision"),
+    [
+        ({}, "fp32"),
+        ({"audio": {"int8": 900}, "face": {"fp32": 800}}, "int8+fp32"),
+        ({"audio": {"fp16": 100_000, "fp32": 9}}, "fp16"),
+        ({"audio": {"int8": 30}, "face": {"fp16": 1000}}, "fp16+fp32"),
+        ({"vad": {"fp32": 10**9}, "audio": {"int8": 10**5}, "face": {"fp16": 10**5}}, "int8+fp16"),
+    ],
+)
+def test_precision_is_what_does_a_tenth_of_the_work(
+    work: dict[str, dict[str, int]], precision: str
+) -> None:
+    manifest = made_of_work(**work)
+    assert manifest.precision == precision
+    assert sum(manifest.shares.values()) == pytest.approx(1)
 
 
 class TestShipped:
@@ -77,7 +107,15 @@ def engine_file(name: str, data: bytes) -> EngineFile:
     scores = (Tensor("scores", "float32", (1, len(LABELS))),)
     inputs = (Tensor("faces", "uint8", ("n", 1, 48, 48)),)
     sha256 = hashlib.sha256(data).hexdigest()
-    return EngineFile(f"{name}.onnx", sha256, len(data), 7, "fp32", inputs, scores)
+    return EngineFile(f"{name}.onnx", sha256, len(data), 7, 18, {"fp32": 100}, inputs, scores)
+
+
+def plan(name: str, data: bytes, graph: bytes) -> Plan:
+    profiles = ({"faces": Span((1, 1, 48, 48), (1, 1, 48, 48), (20, 1, 48, 48))},)
+    sha256, graph_sha256 = (hashlib.sha256(part).hexdigest() for part in (data, graph))
+    return Plan(
+        f"{name}-sm87.plan", sha256, len(data), graph_sha256, "10.3.0", "Orin", "8.7", profiles
+    )
 
 
 def made_of(contents: dict[str, bytes]) -> Manifest:
@@ -85,7 +123,6 @@ def made_of(contents: dict[str, bytes]) -> Manifest:
     return Manifest(
         name="small",
         labels=LABELS,
-        precision="fp32",
         trained=True,
         window_s=4.0,
         hop_s=1.0,
@@ -94,6 +131,7 @@ def made_of(contents: dict[str, bytes]) -> Manifest:
         min_speech_s=0.4,
         crop=Crop(48, 1.0),
         engines={name: engine_file(name, data) for name, data in contents.items()},
+        plans={},
         weights=(Weights("all", "made for a test", "Apache-2.0"),),
         parity={"scores.max_abs": 0.001},
         notes=("a note",),
@@ -108,7 +146,19 @@ def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():
         (folder / f"{name}.onnx").write_bytes(data)
-    return {name: folder / f"{name}.onnx" for name in contents}
+    return {f"{name}.onnx": folder / f"{name}.onnx" for name in contents}
+
+
+def write_plan(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
+    """Put a plan of the face network beside the engine files."""
+    path = folder / "face-sm87.plan"
+    path.write_bytes(contents["face"][::-1])
+    return {path.name: path}
+
+
+def with_plan(contents: dict[str, bytes]) -> Manifest:
+    face = contents["face"]
+    return replace(made_of(contents), plans={"face": plan("face", face[::-1], face)})
 
 
 @pytest.fixture
@@ -174,11 +224,11 @@ class TestRefused:
         path.write_bytes(damage(path.read_bytes()))
         assert refusal(folder).startswith(f"{path}: altered or damaged")
 
-    @pytest.mark.parametrize("schema", [2, 0, "1", None])
+    @pytest.mark.parametrize("schema", [0, 1, 3, "2", None, 2.5])
     def test_another_schema(self, folder: Path, schema: Any) -> None:
         edit(folder, lambda data: data.update(schema=schema))
         assert refusal(folder).endswith(
-            f"schema {schema}, but this version of mfer-edge reads schema 1"
+            f"schema {schema}, but this version of mfer-edge reads schema 2"
         )
 
     @pytest.mark.parametrize("name", list(asdict(made_of(CONTENTS))))
@@ -223,6 +273,23 @@ class TestRefused:
                 lambda d: d["engines"]["vad"]["inputs"][0]["shape"].append(1.5),
                 "engines.vad.inputs[0].shape[4] is 1.5, not a whole number or a text",
             ),
+            (
+                lambda d: d["engines"]["vad"].update(file="onet.onnx"),
+                "it names onet.onnx twice",
+            ),
+            (
+                lambda d: d["engines"]["vad"].update(file=MANIFEST),
+                f"it names {MANIFEST} twice",
+            ),
+            (
+                lambda d: d["engines"]["vad"].update(work={"fp8": 1}),
+                'engines.vad.work is "fp8", not one of int8, fp16, fp32',
+            ),
+            (lambda d: d["engines"]["face"].update(work={}), "engines.face.work is nothing"),
+            (
+                lambda d: d["engines"]["face"].update(work={"fp32": -1}),
+                "engines.face.work.fp32 is -1, not 0 or more",
+            ),
             (lambda d: d.update(weights=[{"part": "all"}]), "it has no weights[0].source"),
             (lambda d: d.update(parity={"scores": "good"}), 'parity.scores is "good", not'),
             (lambda d: d.update(later=1), "later is unknown to this version of mfer-edge"),
@@ -241,6 +308,31 @@ class TestRefused:
         (folder.parent / "outside.onnx").write_bytes(CONTENTS["vad"])
         edit(folder, lambda data: data["engines"]["vad"].update(file=name))
         refusal(folder)
+
+    @pytest.mark.parametrize("kind", ["engines", "plans"])
+    def test_a_network_that_is_too_large(self, tmp_path: Path, kind: str) -> None:
+        """Refused by what the manifest says: nobody reads gigabytes to find out."""
+        files = write_files(tmp_path / "files", CONTENTS) | write_plan(tmp_path / "files", CONTENTS)
+        folder = save_bundle(tmp_path / "bundle", with_plan(CONTENTS), files).folder
+        edit(folder, lambda data: data[kind]["face"].update(bytes=1 << 34))
+        assert refusal(folder).endswith("of 17.2 GB, too large for a network")
+
+    @pytest.mark.parametrize("damage", ["missing", "altered"])
+    def test_a_plan_is_checked_too(self, tmp_path: Path, damage: str) -> None:
+        files = write_files(tmp_path / "files", CONTENTS) | write_plan(tmp_path / "files", CONTENTS)
+        folder = save_bundle(tmp_path / "bundle", with_plan(CONTENTS), files).folder
+        path = folder / "face-sm87.plan"
+        path.unlink() if damage == "missing" else path.write_bytes(b"other")
+        assert refusal(folder).startswith(f"{path}: {damage}")
+        # A damaged bundle, plans and all, may be replaced.
+        save_bundle(folder, made_of(CONTENTS), files)
+        assert not path.exists()
+
+    def test_a_plan_of_no_network(self, tmp_path: Path) -> None:
+        files = write_files(tmp_path / "files", CONTENTS) | write_plan(tmp_path / "files", CONTENTS)
+        folder = save_bundle(tmp_path / "bundle", with_plan(CONTENTS), files).folder
+        edit(folder, lambda data: data["plans"].update(ear=data["plans"].pop("face")))
+        assert refusal(folder).endswith("plans.ear is of no engine")
 
     def test_absolute_path(self, folder: Path) -> None:
         outside = folder.parent / "outside.onnx"
@@ -305,9 +397,9 @@ class TestSave:
         files = write_files(folder.parent / "files", CONTENTS)
         manifest = made_of(CONTENTS)
         if bad == "other bytes":
-            files["audio"].write_bytes(b"not what the manifest tells of")
+            files["audio.onnx"].write_bytes(b"not what the manifest tells of")
         elif bad == "no file":
-            files["audio"].unlink()
+            files["audio.onnx"].unlink()
         else:
             manifest = replace(manifest, labels=())
         with pytest.raises(BundleError):
@@ -389,7 +481,8 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
         name: replace(
             engine_file(name, data),
             parameters=draw(st.integers(0, 2**60)),
-            precision=draw(words),
+            opset=draw(st.integers(1, 30)),
+            work=draw(st.dictionaries(st.sampled_from(TYPES), st.integers(1, 2**60), min_size=1)),
             inputs=draw(tensors),
             outputs=scores,
         )
@@ -398,7 +491,6 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
     manifest = Manifest(
         name=draw(words),
         labels=labels,
-        precision=draw(words),
         trained=draw(st.booleans()),
         window_s=hop_s + more_s,
         hop_s=hop_s,
@@ -407,6 +499,7 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
         min_speech_s=draw(st.floats(0, 10)),
         crop=Crop(draw(st.integers(1, 1000)), draw(numbers)),
         engines=engines,
+        plans={"face": plan("face", contents["face"][::-1], contents["face"])},
         weights=tuple(draw(st.lists(st.builds(Weights, words, words, words), max_size=3))),
         parity=draw(st.dictionaries(words, st.floats(allow_nan=False), max_size=3)),
         notes=tuple(draw(st.lists(words, max_size=3))),
@@ -423,8 +516,10 @@ def test_what_is_saved_is_what_is_opened(
 ) -> None:
     manifest, contents = made
     files = write_files(tmp_path / "files", contents)
+    files |= write_plan(tmp_path / "files", contents)
     bundle = save_bundle(tmp_path / "bundle", manifest, files)
     assert bundle.manifest == manifest
+    assert {path.name for path in bundle.folder.iterdir()} == {MANIFEST, *files}
     assert Bundle.open(tmp_path / "bundle") == bundle
     for name, data in contents.items():
         assert bundle.engine_path(name).read_bytes() == data

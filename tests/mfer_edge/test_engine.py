@@ -98,12 +98,20 @@ def test_auto_takes_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     assert providers_for("auto") == both
 
 
-@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_accelerator_that_is_not_built_in(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_that_is_not_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match=r"pip install 'mfer-edge\[gpu\]'") as error:
-        providers_for(device)
-    assert f"--device {device}" in str(error.value)
+        providers_for("cuda")
+    assert "--device cuda" in str(error.value)
+
+
+def test_tensorrt_is_not_a_provider_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle's own engines run without it; what is missing is the library."""
+    both = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineError, match=r"pip install tensorrt; on a Jetson .* JetPack"):
+        providers_for("tensorrt")
 
 
 def test_unknown_device() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -21,9 +22,9 @@ from mfer_edge.mtcnn import (
     FaceBox,
     FaceDetector,
     MtcnnOptions,
-    SummedArea,
     non_maximum_suppression,
 )
+from mfer_edge.summed_area import SummedArea
 from tests.oracles import facenet, facenet_boxes
 from tests.paths import shared_data
 
@@ -247,10 +248,103 @@ def test_noise_is_no_trouble(
 
 
 def test_smallest_face_follows_the_picture() -> None:
-    assert MtcnnOptions().smallest(720, 1280) == 48
-    assert MtcnnOptions().smallest(1280, 720) == 48
+    assert MtcnnOptions().smallest(720, 1280) == pytest.approx(20 / 0.709**3)
+    assert MtcnnOptions().smallest(1280, 720) == MtcnnOptions().smallest(720, 1280)
     assert MtcnnOptions().smallest(240, 320) == 20
     assert MtcnnOptions(min_face=35).smallest(720, 1280) == 35
+
+
+@given(side=st.integers(12, 5000), factor=st.floats(0.5, 0.9))
+def test_smallest_face_is_a_level_of_facenets_pyramid(side: int, factor: float) -> None:
+    smallest = MtcnnOptions(factor=factor).smallest(side, 2 * side)
+    levels = np.log(20 / smallest) / np.log(factor)
+    assert levels == pytest.approx(round(levels), abs=1e-6) and levels > -0.5
+    wanted = max(20.0, side / 15)
+    assert (
+        wanted * factor**0.5 <= smallest * 1.000001 and smallest * factor**0.5 <= wanted * 1.000001
+    )
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_box_is_that_of_facenets_whole_pyramid(detector: FaceDetector, name: str) -> None:
+    """Which starts at 20 pixels: the levels that are left out decide nothing about a large face."""
+    for image in frames(name)[1:3]:
+        [box], _, _ = facenet_boxes(image, MtcnnOptions(min_face=20))
+        assert overlap(corners(detector(image)[0]), box) >= 0.95
+
+
+@pytest.mark.parametrize("side", [48, 60, 100, 300])
+def test_finds_faces_from_a_fifteenth_of_the_picture(detector: FaceDetector, side: int) -> None:
+    for name in CLIPS:
+        image = frames(name)[0]
+        face = detector(image)[0]
+        scale = side / (face.bottom - face.top)
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = small[:720, :1280]
+        scene = np.full((720, 1280, 3), 90, np.uint8)
+        scene[: small.shape[0], -small.shape[1] :] = small
+        [found] = detector(scene)
+        assert found.bottom - found.top == pytest.approx(side, rel=0.2)
+
+
+class TestNear:
+    """What is found near a face of the frame before is what the whole picture gives."""
+
+    @pytest.mark.parametrize("name", CLIPS)
+    def test_in_real_frames(self, detector: FaceDetector, name: str) -> None:
+        for before, image in pairwise(frames(name)):  # a second apart
+            [near], [face] = detector(image, detector(before)), detector(image)
+            assert overlap(corners(near), corners(face)) >= 0.9
+
+    @pytest.mark.parametrize("zoom", [0.8, 1.25])
+    @pytest.mark.parametrize("across", [-0.3, 0.3])
+    def test_of_a_face_that_moves(self, detector: FaceDetector, zoom: float, across: float) -> None:
+        image = frames(CLIPS[1])[1]
+        before = detector(image)
+        shift = across * (before[0].right - before[0].left)
+        height, width = image.shape[:2]
+        move = np.array(
+            [[zoom, 0, width / 2 * (1 - zoom) + shift], [0, zoom, height / 2 * (1 - zoom)]]
+        )
+        moved = cv2.warpAffine(image, move, (width, height))
+        [near], [face] = detector(moved, before), detector(moved)
+        assert overlap(corners(near), corners(face)) >= 0.9
+        assert overlap(corners(near), corners(before[0])) < 0.85
+
+    def test_finds_all_faces_of_a_crowd(self, detector: FaceDetector) -> None:
+        image, count = group()
+        few = with_options(detector, MtcnnOptions(min_face=24.0))
+        everyone = few(image)
+        near = few(image, everyone)
+        assert len(near) == len(everyone) == count
+        for face, other in zip(near, everyone, strict=True):
+            assert overlap(corners(face), corners(other)) >= 0.9
+
+    def test_looks_nowhere_else(self, detector: FaceDetector) -> None:
+        left, right = frames(CLIPS[0])[0], frames(CLIPS[2])[0]
+        both = np.hstack([left, right])
+        largest, other = detector(both)
+        for known in (largest, other):
+            [found] = detector(both, [known])
+            assert overlap(corners(found), corners(known)) >= 0.9
+        assert detector(both, []) == []
+
+    @pytest.mark.parametrize("box", [(-900, -900, -700, -700), (4000, 0, 4100, 90), (9, 9, 9, 9)])
+    def test_a_box_that_makes_no_sense(
+        self, detector: FaceDetector, box: tuple[float, float, float, float]
+    ) -> None:
+        assert detector(frames(CLIPS[0])[0], [FaceBox(*box, 1.0)]) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), height=st.integers(30, 120), width=st.integers(30, 120))
+def test_a_part_of_a_resized_picture(data: st.DataObject, height: int, width: int) -> None:
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    left, top = data.draw(st.integers(0, 20)), data.draw(st.integers(0, 20))
+    right, bottom = data.draw(st.integers(left + 1, 29)), data.draw(st.integers(top + 1, 24))
+    picture = SummedArea(image)
+    whole, part = picture.resized(25, 30), picture.resized(25, 30, (left, top, right, bottom))
+    np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
 sides = st.integers(1, 60)

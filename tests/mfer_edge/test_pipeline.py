@@ -59,8 +59,8 @@ class TestRealClips:
         assert (made["device"], made["providers"]) == ("cpu", ["CPUExecutionProvider"])
         assert list(made["overall"]) == ["label", "scores", "modalities"]
         [window] = made["windows"]
-        keys = "start_s end_s track main label scores modalities visual audio frames faces speech_s"
-        assert list(window) == keys.split()
+        keys = "start_s end_s track main label scores modalities visual audio frames faces reused"
+        assert list(window) == [*keys.split(), "speech_s"]
         assert (window["start_s"], window["end_s"]) == (0.0, made["duration_s"])
         assert (window["track"], window["main"]) == (0, True)
         for scores in (made["overall"]["scores"], *(window[k] for k in ("scores", "visual"))):
@@ -78,7 +78,10 @@ class TestRealClips:
         timing = made["timing"]
         assert list(timing) == ["wall_s", "rtf", "load_s", "threads", "stages_s"]
         assert list(timing["stages_s"]) == list(STAGES)
-        assert 0 < sum(timing["stages_s"].values()) <= timing["wall_s"] + 0.01
+        # Decoding goes on beside the other stages, which take turns.
+        decode_s = timing["stages_s"].pop("decode")
+        for busy_s in (decode_s, sum(timing["stages_s"].values())):
+            assert 0 < busy_s <= timing["wall_s"] + 0.01
         assert timing["rtf"] == pytest.approx(timing["wall_s"] / made["duration_s"], abs=0.002)
         assert timing["threads"] == 1 and timing["load_s"] > 0
         assert made["warnings"] == []
@@ -215,10 +218,11 @@ class TestMissingParts:
     ) -> None:
         folder = shutil.copytree(pipeline.bundle.folder, tmp_path / "bundle")
         manifest = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps(manifest | {"trained": False}))
+        untrained = {"trained": False, "notes": ["The arms are untrained."]}
+        (folder / MANIFEST).write_text(json.dumps(manifest | untrained))
         analysis = Pipeline.open(folder, "cpu", 1).analyze(fear)
         assert analysis.to_dict()["bundle"]["trained"] is False
-        assert analysis.warnings == ("the bundle's weights are random: its scores mean nothing",)
+        assert analysis.warnings == ("The arms are untrained. The scores mean nothing.",)
 
 
 class TestSeveralFaces:

@@ -66,6 +66,7 @@ def test_json_is_schema_1() -> None:
                 "audio": {label: 0.93 if label == "angry" else 0.01 for label in LABELS},
                 "frames": 21,
                 "faces": 20,
+                "reused": 0,
                 "speech_s": 1.9,
             }
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,12 +34,12 @@ class OnceDetector:
 
     def __init__(self, detector: FaceDetector) -> None:
         self._detector = detector
-        self._known: dict[bytes, list[FaceBox]] = {}
+        self._known: dict[tuple[bytes, str], list[FaceBox]] = {}
 
-    def __call__(self, image: np.ndarray) -> list[FaceBox]:
-        key = image.tobytes()
+    def __call__(self, image: np.ndarray, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+        key = image.tobytes(), repr(near)
         if key not in self._known:
-            self._known[key] = self._detector(image)
+            self._known[key] = self._detector(image, near)
         return self._known[key]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -88,6 +89,15 @@ class TestTracks:
         tracker.update(0.4, [box(300)])
         tracker.update(0.6, [box(0), box(300)])
         assert tracker.tracks() == (Track(0, 0.0, 0.6, 3), Track(1, 0.2, 0.6, 3))
+
+    def test_many_lost_faces_are_forgotten_and_counted(self) -> None:
+        """A camera at a door: memory holds the latest, ids go on, nobody is lost in silence."""
+        tracker = FaceTracker()
+        with mock.patch("mfer_edge.tracker.MAX_GONE", 5):
+            for index in range(20):
+                assert tracker.update(2.0 * index, [box(0)]) == [index]
+        assert [track.track for track in tracker.tracks()] == [14, 15, 16, 17, 18, 19]
+        assert tracker.forgotten == 14
 
     @given(st.lists(faces, max_size=8))
     @settings(deadline=None)

@@ -22,7 +22,7 @@ from tests.clips import write_clip
 from tests.footage import filmed, pictures
 from tests.paths import ROOT
 from train import emotion2vec, joining, vit, whole
-from train.backbones import FACES, FER_FACE, VOICES, WHISPER, Backbone
+from train.backbones import FACES, FER_FACE, VOICES, WHISPER
 from train.emotion2vec import Emotion2vec, Emotion2vecConfig, load_emotion2vec
 from train.face_encoder import FaceEncoder
 from train.index import Entry
@@ -225,12 +225,16 @@ def small_presets() -> Iterator[None]:
         paper = small_preset(PAPER, 2, visual_width=8, audio_width=8)
         patch.setitem(PRESETS, "compact", small_preset(COMPACT, 1, fine_tuned=1))
         patch.setitem(PRESETS, "paper", paper)
-        face = Backbone(
-            lambda: Vit(SMALL_VIT), lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT), 32
+        face = replace(
+            FACES["vit"],
+            make=lambda: Vit(SMALL_VIT),
+            load=lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT),
+            size=SMALL_VIT.size,
         )
-        speech = Backbone(
-            lambda: Emotion2vec(SMALL_EMOTION2VEC),
-            lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
+        speech = replace(
+            VOICES["emotion2vec"],
+            make=lambda: Emotion2vec(SMALL_EMOTION2VEC),
+            load=lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
         )
         patch.setitem(FACES, "vit", face)
         patch.setitem(VOICES, "emotion2vec", speech)

@@ -16,8 +16,8 @@ from torch import Tensor
 from tests.paths import ROOT
 from tests.train.made import small_presets, voice
 from train.arms import StatisticsArm
-from train.backbones import FACES, MAX_STEPS, WHISPER, Backbone
-from train.face_encoder import FACE_SIZE, FaceEncoder
+from train.backbones import FACES, MAX_STEPS, WHISPER
+from train.face_encoder import FaceEncoder
 from train.labels import EMOTIONS
 from train.model import CHECKPOINT, EmotionModel, audio_arm, load_model, save_model, visual_arm
 from train.presets import COMPACT, PAPER, PRESETS
@@ -222,7 +222,8 @@ def test_a_backbone_is_known_by_its_name_alone(
         def forward(self, faces: Tensor) -> Tensor:
             return super().forward(faces)[:, :5]
 
-    monkeypatch.setitem(FACES, "narrow", Backbone(Narrow, lambda folder: Narrow(), FACE_SIZE))
+    narrow = replace(FACES["fer-resnet"], make=Narrow, load=lambda folder: Narrow())
+    monkeypatch.setitem(FACES, "narrow", narrow)
     preset = replace(COMPACT, name="mine", face="narrow")
     monkeypatch.setitem(PRESETS, "mine", preset)
     path = tmp_path / "model.safetensors"

@@ -1,0 +1,63 @@
+"""JSON read as dataclasses: they are its schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "null",
+}
+
+
+def read_as(kind: Any, value: Any, name: str = "") -> Any:
+    """Read what `json.loads` gave as a type.
+
+    Args:
+        kind: a dataclass, a tuple of one type (`tuple[T, ...]`), a `Mapping` from texts, a text, a
+            number, true or false, or a union of the last three and None. Every field must be
+            there, and no other.
+        name: of the field that holds the value, for the error.
+
+    Raises:
+        ValueError: it is of another type; the message names the field.
+    """
+    if isinstance(kind, type) and is_dataclass(kind):
+        expect(isinstance(value, dict), name, value, "an object")
+        hints = get_type_hints(kind)
+        names = [field.name for field in fields(kind)]
+        dot = f"{name}." if name else ""
+        for missing in [field for field in names if field not in value]:
+            raise ValueError(f"it has no {dot}{missing}")
+        for unknown in [field for field in value if field not in names]:
+            raise ValueError(f"{dot}{unknown} is unknown to this version of mfer-edge")
+        return kind(**{field: read_as(hints[field], value[field], dot + field) for field in names})
+    of = get_args(kind)
+    if get_origin(kind) is tuple:
+        expect(isinstance(value, list), name, value, "a list")
+        return tuple(read_as(of[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if get_origin(kind) is Mapping:
+        expect(isinstance(value, dict), name, value, "an object")
+        return {key: read_as(of[1], item, f"{name}.{key}") for key, item in value.items()}
+    allowed = of or (kind,)  # of a union, or the type itself
+    if float in allowed and type(value) is int:
+        return float(value)
+    expect(type(value) in allowed, name, value, " or ".join(NAMES[one] for one in allowed))
+    return value
+
+
+def expect(fits: bool, name: str, value: Any, what: str) -> None:
+    """Refuse a value that does not fit.
+
+    Raises:
+        ValueError: it does not; the message names the field.
+    """
+    if not fits:
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}, not {what}")

@@ -1,0 +1,102 @@
+"""Graphs small enough to be worked out by hand."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from export.graphs import model_graphs, to_onnx
+from export.onnx_file import save_onnx
+from mfer_edge.engine import Engine
+from tests.train.made import small_presets
+from train.model import EmotionModel
+from train.presets import PRESETS
+
+ROWS, WIDTH_IN, WIDTH = 6, 64, 48
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(0, 1, (ROWS, WIDTH_IN)).astype(np.float32)
+W = RANDOM.normal(0, 0.1, (WIDTH_IN, WIDTH)).astype(np.float32)
+
+
+def graph(
+    weights: Mapping[str, np.ndarray],
+    nodes: Sequence[onnx.NodeProto],
+    dtype: int = TensorProto.FLOAT,
+    dimensions: int = 2,
+    shape: Sequence[int | str] = ("rows", WIDTH_IN),
+) -> onnx.ModelProto:
+    """A graph from x, which has this type and shape, to y, which has so many dimensions."""
+    kind = dtype if dtype == TensorProto.FLOAT16 else TensorProto.FLOAT
+    made = helper.make_graph(
+        nodes,
+        "made",
+        [helper.make_tensor_value_info("x", dtype, shape)],
+        [helper.make_tensor_value_info("y", kind, [f"size_{k}" for k in range(dimensions)])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def product(weight: np.ndarray = W, name: str = "w") -> onnx.ModelProto:
+    """x times a weight."""
+    dtype = TensorProto.FLOAT16 if weight.dtype == np.float16 else TensorProto.FLOAT
+    node = helper.make_node("MatMul", ["x", name], ["y"], name="product")
+    return graph({name: weight}, [node], dtype)
+
+
+def written(model: onnx.ModelProto, folder: Path) -> Path:
+    """Write a graph."""
+    save_onnx(model, folder / "made.onnx")
+    return folder / "made.onnx"
+
+
+def run(path: Path, x: np.ndarray = X) -> np.ndarray:
+    """Give y."""
+    return Engine(path, ["CPUExecutionProvider"], 1)(x=x)["y"]
+
+
+def kinds(path: Path) -> list[str]:
+    """Give a graph's operators in their order."""
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def weight_types(path: Path) -> dict[str, int]:
+    """Give ONNX's number of each weight's type."""
+    return {w.name: w.data_type for w in onnx.load(path).graph.initializer}
+
+
+def value_types(path: Path) -> dict[str, int]:
+    """Give ONNX's number of each value's type, as inferred; an error where types don't fit."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    return {value.name: value.type.tensor_type.elem_type for value in values}
+
+
+@functools.cache
+def small_paper() -> EmotionModel:
+    """The paper's model with random weights, its backbones small."""
+    with small_presets():
+        torch.manual_seed(0)
+        return EmotionModel(PRESETS["paper"]).eval()
+
+
+@functools.cache
+def small_paper_network(name: str) -> onnx.ModelProto:
+    """One of its networks, exported. To be left as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.onnx"
+        to_onnx(model_graphs(small_paper())[name], path)
+        return onnx.load(path)
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Give the cosine of the angle between two arrays."""
+    a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
