@@ -58,7 +58,8 @@ def emotion2vec() -> ModuleType:
     if found is None or not found.submodule_search_locations:
         raise _missing("funasr")
     # These two stay: the model imports more from the package as it is built.
-    sys.modules["funasr"] = _module("funasr", __path__=list(found.submodule_search_locations))
+    folders = list(found.submodule_search_locations)
+    sys.modules["funasr"] = _module("funasr", __path__=folders, __spec__=found)
     name = "funasr.utils.load_utils"
     sys.modules[name] = _module(name, load_audio_text_image_video=None)
     # Gone with Python 3.12; asked whether PyTorch is older than 1.6.

@@ -36,6 +36,7 @@ from mfer_edge.bundle import (
     save_bundle,
 )
 from mfer_edge.engine import Engine, Network, Tensor
+from mfer_edge.errors import EngineError
 from mfer_edge.media import Clip
 from mfer_edge.pipeline import bundle_networks
 from mfer_edge.vad import CHUNK, SAMPLE_RATE
@@ -261,7 +262,10 @@ def _draft(source: Source, files: Mapping[str, Path], folder: Path) -> Bundle:
 def _engine_file(path: Path) -> EngineFile:
     model = onnx.load(path)
     engine = Engine(path, ["CPUExecutionProvider"], threads=1)
-    work = work_of(model, {tensor.name: _example(tensor) for tensor in engine.inputs})
+    try:
+        work = work_of(model, {tensor.name: _example(tensor) for tensor in engine.inputs})
+    except EngineError as error:
+        raise ParityError(f"{path.stem}: does not run: {error}") from error
     # One face is counted, not a window's: all of them at once would take gigabytes.
     calls = FACES if any("faces" in tensor.shape for tensor in engine.inputs) else 1
     return EngineFile(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from mfer_edge.bundle import Bundle, Crop
+from mfer_edge.face_finder import FaceFinder
 from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceDetector
 from mfer_edge.pipeline import bundle_networks
@@ -95,13 +96,13 @@ class Preprocessor:
     def _make(self, entry: Entry) -> dict[str, Any]:
         sound: list[np.ndarray] = []
         faces: list[tuple[int, float, np.ndarray]] = []  # track, area, crop
-        tracker = FaceTracker()
+        finder, tracker = FaceFinder(self._detector), FaceTracker()
         with Clip(entry.path, FRAME_RATE if entry.has_pictures else None) as clip:
             for item in clip:
                 if not isinstance(item, Picture):
                     sound.append(item.samples)
                 elif entry.has_pictures:
-                    boxes = self._detector(item.image)
+                    boxes = finder(item.image, item.time_s)
                     for track, box in zip(tracker.update(item.time_s, boxes), boxes, strict=True):
                         faces.append((track, box.area, crop_face(item.image, box, self._crop)))
         heard = sound if entry.has_sound else []

@@ -117,8 +117,8 @@ def test_of_two_faces_training_takes_the_one_that_the_runtime_takes(
     tmp_path: Path, networks: dict[str, Network], preprocessor: Preprocessor
 ) -> None:
     """Not the first, nor the one seen more often, but the one that takes more of the picture."""
-    large = [image[:, 160:520] for image in pictures(ANGER)[8:12]]
-    small = [cv2.resize(image[30:330, 190:490], (240, 240)) for image in pictures(FEAR)[5:9]]
+    large = [image[:, 160:520] for image in pictures(ANGER)[8:18]]
+    small = [cv2.resize(image[30:330, 190:490], (240, 240)) for image in pictures(FEAR)[5:15]]
     small = [np.pad(image, ((60, 60), (60, 60), (0, 0))) for image in small]
     both = [np.hstack(pair) for pair in zip(small, large, strict=True)]
     first = np.hstack([small[0], np.zeros_like(large[0])])
@@ -128,8 +128,8 @@ def test_of_two_faces_training_takes_the_one_that_the_runtime_takes(
     faces = preprocessor(entry(path, "av")).faces
     alone = preprocessor(entry(one, "av")).faces
     np.testing.assert_array_equal(faces, seen)
-    assert len(faces) == 4
-    assert np.abs(faces.astype(float) - alone).mean() < 25
+    assert 8 <= len(faces) <= 10  # it is found within 0.5 s
+    assert np.abs(faces.astype(float) - alone[-len(faces) :]).mean() < 25
 
 
 def test_a_recording_without_speech_is_used_whole(
