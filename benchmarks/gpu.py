@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ from export.build import SAMPLES, export_networks, save_proven
 from export.calibration import record_calls
 from export.checkpoint import Source, open_source
 from export.reference import reference_networks
+from mfer_edge.bench import checked_out_commit
 from mfer_edge.bundle import OWN, Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.machine import describe_machine
@@ -92,7 +92,7 @@ def measure(options: argparse.Namespace, work: Path) -> Report:
                     clip_rows.append(chain.time_clip(clip, options.runs))
     return Report(
         command=shlex.join(["python", "-m", "benchmarks.gpu", *options.arguments]),
-        commit=_commit(),
+        commit=checked_out_commit(),
         machine=describe_machine(),
         libraries=_libraries(),
         preset=source.model.preset.name,
@@ -174,17 +174,6 @@ def _pipelines(
 def tell(line: str) -> None:
     """Say on the standard error what is going on."""
     print(line, file=sys.stderr, flush=True)
-
-
-def _commit() -> str | None:
-    if not (ROOT / ".git").exists():
-        return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError:  # no git
-        return None
-    return done.stdout.strip() or None
 
 
 def _libraries() -> dict[str, str]:

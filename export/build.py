@@ -141,11 +141,10 @@ def save_proven(
         if precision == "fp16":
             # As a GPU would run it: ONNX Runtime widens half precision on a CPU, and hides what
             # it can't hold.
-            tested = {name: folder / f"{name}-imitated.onnx" for name in OWN}
-            for name, path in tested.items():
-                imitate_half(files[name], path)
-            tested = {**files, **tested}
-            measured = _draft(source, tested, folder / "imitated")
+            tested = {**files, **{name: folder / f"{name}-imitated.onnx" for name in OWN}}
+            for name in OWN:
+                imitate_half(files[name], tested[name])
+            measured = _with_files(bundle, tested, folder / "imitated")
         else:
             tested, measured = files, bundle
         reference = reference_networks(source.model)
@@ -256,6 +255,21 @@ def _draft(source: Source, files: Mapping[str, Path], folder: Path) -> Bundle:
         parity={},
         notes=source.notes,
     )
+    return save_bundle(folder, manifest, {path.name: path for path in files.values()})
+
+
+def _with_files(bundle: Bundle, files: Mapping[str, Path], folder: Path) -> Bundle:
+    """Make a bundle that tells of another's networks, and holds these in their place."""
+    engines = {
+        name: replace(
+            engine,
+            file=files[name].name,
+            sha256=file_sha256(files[name]),
+            bytes=files[name].stat().st_size,
+        )
+        for name, engine in bundle.manifest.engines.items()
+    }
+    manifest = replace(bundle.manifest, engines=engines)
     return save_bundle(folder, manifest, {path.name: path for path in files.values()})
 
 

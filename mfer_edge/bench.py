@@ -178,7 +178,7 @@ def bench(
         device=pipeline.device,
         providers=pipeline.providers,
         threads=threads,
-        commit=_commit(),
+        commit=checked_out_commit(),
         waits=_waits(pipeline),
         times=times,
         trials=tuple(trials),
@@ -261,7 +261,8 @@ def _gpu_memory() -> int:
     return sum(gpu.used_bytes or 0 for gpu in nvidia_gpus())
 
 
-def _commit() -> str | None:
+def checked_out_commit() -> str | None:
+    """Name the commit of the checkout that this code is in, with a + if it was changed since."""
     if not (HOME / ".git").exists():
         return None
     command = ["git", "-C", str(HOME), "describe", "--always", "--dirty=+", "--exclude=*"]

@@ -6,13 +6,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from export.build import SAMPLES, export_networks, save_proven
+from export.build import PRECISIONS, SAMPLES, export_networks, save_proven
 from export.checkpoint import Source, open_source
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
@@ -112,41 +112,19 @@ def built(
     return Built(bundle, parity, noise.getvalue())
 
 
-@pytest.fixture(scope="session")
-def fp32(
-    source: Source,
-    exported: Exported,
-    samples: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Built:
-    return built(source, exported, "fp32", samples, tmp_path_factory.mktemp("fp32"))
+def built_in(precision: str) -> Callable[..., Built]:
+    """Make the fixture of a precision's bundle, which has its name."""
+
+    @pytest.fixture(scope="session", name=precision.replace("-", "_"))
+    def fixture(
+        source: Source,
+        exported: Exported,
+        samples: list[Path],
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Built:
+        return built(source, exported, precision, samples, tmp_path_factory.mktemp(precision))
+
+    return fixture
 
 
-@pytest.fixture(scope="session")
-def fp16(
-    source: Source,
-    exported: Exported,
-    samples: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Built:
-    return built(source, exported, "fp16", samples, tmp_path_factory.mktemp("fp16"))
-
-
-@pytest.fixture(scope="session")
-def int8(
-    source: Source,
-    exported: Exported,
-    samples: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Built:
-    return built(source, exported, "int8", samples, tmp_path_factory.mktemp("int8"))
-
-
-@pytest.fixture(scope="session")
-def int8_gpu(
-    source: Source,
-    exported: Exported,
-    samples: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Built:
-    return built(source, exported, "int8-gpu", samples, tmp_path_factory.mktemp("int8-gpu"))
+fp32, fp16, int8, int8_gpu = map(built_in, PRECISIONS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import packages
 from mfer_edge.errors import MferError
 from mfer_edge.media import read_sound
 from tests.paths import shared_data
@@ -41,38 +41,12 @@ SMALL = Emotion2vecConfig(
 LENGTHS = [400, 6_400, 6_719, 6_720, 12_345, 33_333, 64_000]  # samples
 
 
-@functools.cache
 def funasr() -> ModuleType:
-    """funasr's module with the model; skip the test where it is not installed.
-
-    At its start the package imports everything it has, and the model one function that reads sound
-    with librosa and more. Stand-ins for both stay in `sys.modules`: nothing else here uses funasr,
-    and the model imports more from it as it is built.
-    """
-    found = importlib.util.find_spec("funasr")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("funasr, the oracle, is not installed")
-    lasting: dict[str, dict[str, Any]] = {
-        "funasr": {"__path__": list(found.submodule_search_locations)},
-        "funasr.utils.load_utils": {"load_audio_text_image_video": None},
-    }
-    # Gone with Python 3.12. What it compares is whether PyTorch is older than 1.6.0.
-    passing: dict[str, dict[str, Any]] = {
-        "distutils": {},
-        "distutils.version": {"LooseVersion": str},
-    }
-    before = {name: sys.modules.pop(name) for name in passing if name in sys.modules}
-    for name, contents in (lasting | passing).items():
-        sys.modules[name] = ModuleType(name)
-        vars(sys.modules[name]).update(contents)
+    """funasr's module with the model; skip the test where it is not installed."""
     try:
-        return importlib.import_module("funasr.models.emotion2vec.model")
-    except ImportError as error:
-        pytest.skip(f"funasr, the oracle, can't be imported: {error}")
-    finally:
-        for name in passing:
-            del sys.modules[name]
-        sys.modules.update(before)
+        return packages.emotion2vec()
+    except MferError as error:
+        pytest.skip(f"funasr, the oracle: {error}")
 
 
 def oracle(config: Emotion2vecConfig, decoder: bool = True) -> nn.Module:
