@@ -20,13 +20,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sampling import MAX_OVERLAP_S, Sampler, Sparing, length_s
 from mfer_edge.vad import SAMPLE_RATE
 
 MAX_DRIFT_S = 0.1  # sound that is further than this from its time stamp is moved there
-MAX_OVERLAP_S = 1.0  # a time stamp further back than this starts a new count, or is damaged
 MAX_JUMP_S = 60.0  # and so does one this far past all that was read and the header tells of
 MAX_TOLD_S = 86_400.0  # a header that tells of more is damaged
-MAX_FRAME_S = 1.0  # a frame that tells of a longer time is damaged, or the last of a slide show
 SOUND_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and FFmpeg would take GBs for them
 SILENCE_BLOCK = SAMPLE_RATE  # samples of silence given at a time
 
@@ -56,7 +55,8 @@ class Clip:
         path: any container that FFmpeg reads.
         frame_rate: pictures wanted per second of video. The first frame shown at or after each
             1/frame_rate tick is taken, so a slower video gives each of its frames once. None
-            leaves the video undecoded and gives the sound alone.
+            leaves the video undecoded and gives the sound alone. H.264's frames that are neither
+            taken nor needed for others are left undecoded too.
 
     Attributes:
         duration_s: by the container's header, 0 if that doesn't tell; once all is decoded, what
@@ -64,7 +64,8 @@ class Clip:
         has_video, has_audio: whether the clip has such a track.
         missing_s: how much less that was than by the header. A file that was cut off shows here;
             but some headers only guess.
-        damaged: packets so far that were cut off, undecodable, or had an impossible time stamp.
+        damaged: packets so far that were cut off, undecodable, or had an impossible time stamp,
+            of those that were decoded.
 
     Raises:
         MediaError: the file is missing, not readable, or holds neither video nor sound. While
@@ -96,6 +97,9 @@ class Clip:
         self.missing_s = 0.0
         if self._video is not None:
             self._video.thread_type = "AUTO"
+        unit = self._video.time_base if self._video is not None else None
+        self._sampler = Sampler(frame_rate or 0.0, float(unit or 0))
+        self._sparing = Sparing(self._video, self._sampler) if self._video is not None else None
 
     def __enter__(self) -> Clip:
         return self
@@ -108,7 +112,6 @@ class Clip:
         if self._spent:
             raise MediaError(f"{self.path}: was read already; open it again")
         self._spent = True
-        pictures = _Sampler(self._frame_rate or 0.0, self._video)
         sound = _MonoLine(self.path)
         video_s, decoded = 0.0, 0  # the end of the video so far
         for frame in self._frames():
@@ -117,8 +120,8 @@ class Clip:
             if isinstance(frame, VideoFrame):
                 time_s = self._time_s(frame, video_s, reached_s)
                 time_s = video_s if time_s is None else max(0.0, time_s)
-                video_s = max(video_s, time_s + _length_s(frame, self._video))
-                if pictures.wants(time_s):
+                video_s = max(video_s, time_s + length_s(frame, self._video))
+                if self._sampler.takes(time_s):
                     yield Picture(time_s, _upright(frame))
             else:
                 time_s = self._time_s(frame, sound.end_s, reached_s)
@@ -126,6 +129,8 @@ class Clip:
                     yield Sound(samples)
         for samples in sound.flush():
             yield Sound(samples)
+        if self._sparing is not None:
+            video_s = max(video_s, self._sparing.end_s)
         if self._tracks and decoded == 0:
             raise MediaError(f"{self.path}: nothing in this file could be decoded")
         told_s, self.duration_s = self.duration_s, max(video_s, sound.given / SAMPLE_RATE)
@@ -147,6 +152,8 @@ class Clip:
 
     def _frames(self) -> Iterator[VideoFrame | AudioFrame]:
         for packet in self._packets():
+            if self._sparing is not None and isinstance(packet.stream, VideoStream):
+                self._sparing.prepare(packet, self._start_s[VideoFrame], bool(self.damaged))
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -155,6 +162,8 @@ class Clip:
             for frame in frames:
                 usable = isinstance(frame, VideoFrame) or _can_be_mixed(frame)
                 self.damaged += frame.is_corrupt or not usable
+                if self._sparing is not None and isinstance(frame, VideoFrame):
+                    self._sparing.saw(frame)
                 if usable:
                     yield frame
 
@@ -187,24 +196,6 @@ def read_sound(path: Path | str) -> np.ndarray:
     with Clip(path, frame_rate=None) as clip:
         pieces = [item.samples for item in clip if isinstance(item, Sound)]
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-
-
-class _Sampler:
-    """Chooses the frames to keep, by presentation time."""
-
-    def __init__(self, rate: float, stream: VideoStream | None) -> None:
-        self._rate = rate
-        self._tick = 0  # the next picture is due at tick / rate
-        # Time stamps are rounded to the stream's unit: in Matroska to a millisecond.
-        unit = stream.time_base if stream is not None else None
-        self._slack_s = 1e-6 + float(unit or 0) / 2
-
-    def wants(self, time_s: float) -> bool:
-        reached = int((time_s + self._slack_s) * self._rate)
-        if reached < self._tick:
-            return False
-        self._tick = reached + 1
-        return True
 
 
 class _MonoLine:
@@ -303,12 +294,6 @@ def _open(path: Path) -> InputContainer:
         container.close()
         raise unreadable
     return container
-
-
-def _length_s(frame: VideoFrame, stream: VideoStream | None) -> float:
-    rate = stream.average_rate if stream is not None else None
-    length_s = float(frame.duration * frame.time_base) if frame.time_base else 0.0
-    return min(length_s or (float(1 / rate) if rate else 0.0), MAX_FRAME_S)
 
 
 def _can_be_mixed(frame: AudioFrame) -> bool:

@@ -71,6 +71,7 @@ def write_clip(
     video_codec: str | None = None,
     sound_codec: str | None = None,
     options: dict[str, str] | None = None,
+    encoding: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip in the container that the path's ending names.
 
@@ -85,6 +86,7 @@ def write_clip(
         sound_time_s: moves a packet of sound from its time to another.
         rotation: degrees that a player turns the picture by, counterclockwise.
         options: for FFmpeg's muxer, such as {"movflags": "faststart"}.
+        encoding: for the video's encoder, such as {"bf": "3"}.
     """
     video_codec = video_codec or CODECS[path.suffix][0]
     sound_codec = sound_codec or CODECS[path.suffix][1]
@@ -97,6 +99,7 @@ def write_clip(
             pictures = container.add_stream(video_codec, rate=fps)
             pictures.width, pictures.height = size
             pictures.pix_fmt = "yuv420p"
+            pictures.options = encoding or {}
             # A time base in whole frames keeps the rate exact where the codec needs one.
             even = video_codec == "mpeg4"
             pictures.codec_context.time_base = 1 / fps if even else MICROSECOND
