@@ -117,13 +117,18 @@ class Engine:
         path: the ONNX file.
         providers: ONNX Runtime providers, the preferred one first.
         threads: CPU threads for one call; 0 takes all cores.
+        large: whether a call needs much memory. It is then taken in large pieces, and on a CPU
+            given back after the call, so that networks take turns with it. What smaller networks
+            need, in a new size at every call, is taken tensor by tensor.
 
     Raises:
         EngineError: the file is no network that ONNX Runtime can run, or the preferred provider
             did not start.
     """
 
-    def __init__(self, path: Path, providers: Sequence[str], threads: int = 0) -> None:
+    def __init__(
+        self, path: Path, providers: Sequence[str], threads: int = 0, large: bool = True
+    ) -> None:
         ort = import_onnxruntime()
         self.path = path
         if not path.is_file():
@@ -132,6 +137,7 @@ class Engine:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = large
         # Several engines take turns on the same cores: a thread that spins while it waits for its
         # own engine's next call would take them from the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -152,6 +158,9 @@ class Engine:
         self.inputs = [_tensor(node) for node in self._session.get_inputs()]
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
         self._output_names = [tensor.name for tensor in self.outputs]
+        self._run_options = ort.RunOptions()
+        if large and providers[0] == PROVIDER_OF_DEVICE["cpu"]:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on named arrays; give every output by name.
@@ -160,7 +169,7 @@ class Engine:
             EngineError: the arrays are not the network's inputs, or the device gave up.
         """
         try:
-            outputs = self._session.run(self._output_names, arrays)
+            outputs = self._session.run(self._output_names, arrays, self._run_options)
         except Exception as error:  # as above
             raise EngineError(f"{self.path}: {_reason(error)}") from error
         return dict(zip(self._output_names, outputs, strict=True))

@@ -24,7 +24,7 @@ from mfer_edge.sampling import MAX_OVERLAP_S, Sampler, Sparing, length_s
 from mfer_edge.vad import SAMPLE_RATE
 
 MAX_DRIFT_S = 0.1  # sound that is further than this from its time stamp is moved there
-MAX_JUMP_S = 60.0  # and so does one this far past all that was read and the header tells of
+MAX_JUMP_S = 60.0  # a time stamp this far past all that was read and told of is damaged
 MAX_TOLD_S = 86_400.0  # a header that tells of more is damaged
 SOUND_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and FFmpeg would take GBs for them
 SILENCE_BLOCK = SAMPLE_RATE  # samples of silence given at a time

@@ -16,7 +16,7 @@ WINDOW = 12  # pixels on a side of what P-Net looks at
 STRIDE = 2  # pixels between its windows
 REFINE_SIZE = 24  # pixels on a side of R-Net's candidates
 VERIFY_SIZE = 48  # and of O-Net's
-BATCH = 256  # candidates in one call, which bounds the memory that a busy picture takes
+BATCH = 64  # candidates in one call, which bounds the memory that a busy picture takes
 
 # Where a face that was just seen is looked for, in shares of its box's longer side. Windows of
 # these sizes hold every candidate that decides about the box: with all others left out, it was the

@@ -15,13 +15,14 @@ from mfer_edge.engine import PROVIDER_OF_DEVICE, Engine, Network, providers_for
 from mfer_edge.errors import EngineError
 from mfer_edge.fusion import Fusion
 from mfer_edge.media import Clip, Picture
+from mfer_edge.memory import given_back
 from mfer_edge.mtcnn import FaceDetector
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import MAX_FILE_LAG_S, Chain, Session, Windows, check_windows
 from mfer_edge.trt_engine import TrtEngine
 from mfer_edge.trt_target import check_plans, this_target
 from mfer_edge.vad import SAMPLE_RATE
-from mfer_edge.visual import VisualArm
+from mfer_edge.visual import FACES_AT_ONCE, VisualArm
 
 AHEAD = 32  # pictures and pieces of sound that are decoded ahead: about 0.5 s, three pictures
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
@@ -59,7 +60,11 @@ class Pipeline:
             manifest=bundle.manifest,
             vad=networks["vad"],
             detector=FaceDetector(networks["pnet"], networks["rnet"], networks["onet"]),
-            visual=VisualArm(networks["face"], networks["visual"]),
+            visual=VisualArm(
+                networks["face"],
+                networks["visual"],
+                at_once=FACES_AT_ONCE if self.device == "cpu" else None,
+            ),
             audio=AudioArm(networks["audio"]),
             fusion=Fusion(networks["fusion"]),
         )
@@ -260,14 +265,15 @@ def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> di
     if device == "tensorrt":
         check_plans(bundle, LARGE, this_target())
     networks: dict[str, Network] = {}
-    for name in ENGINES:
-        if name not in LARGE:
-            networks[name] = Engine(bundle.engine_path(name), cpu, threads=1)
-        elif device == "tensorrt":
-            plan = bundle.manifest.plans[name]
-            networks[name] = TrtEngine(bundle.folder / plan.file, plan)
-        else:
-            networks[name] = Engine(bundle.engine_path(name), providers, threads)
+    with given_back():
+        for name in ENGINES:
+            if name not in LARGE:
+                networks[name] = Engine(bundle.engine_path(name), cpu, threads=1, large=False)
+            elif device == "tensorrt":
+                plan = bundle.manifest.plans[name]
+                networks[name] = TrtEngine(bundle.folder / plan.file, plan)
+            else:
+                networks[name] = Engine(bundle.engine_path(name), providers, threads)
     return networks
 
 

@@ -10,6 +10,8 @@ from mfer_edge.bundle import Crop
 from mfer_edge.engine import Network
 from mfer_edge.mtcnn import FaceBox
 
+FACES_AT_ONCE = 5  # in one call on a CPU: no slower than a window's 20, for a quarter of the memory
+
 
 def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
     """Cut a face out as the face network wants it.
@@ -37,15 +39,24 @@ def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
 
 
 class VisualArm:
-    """Faces in, scores out."""
+    """Faces in, scores out.
 
-    def __init__(self, face: Network, sequence: Network) -> None:
+    Args:
+        face: embeds faces.
+        sequence: scores one face over time.
+        at_once: how many faces to embed in one call; by default all of a window's.
+    """
+
+    def __init__(self, face: Network, sequence: Network, at_once: int | None = None) -> None:
         self._face = face
         self._sequence = sequence
+        self._at_once = at_once
 
     def embed(self, faces: np.ndarray) -> np.ndarray:
-        """Embed (n, size, size) uint8 faces, each on its own: (n, width) float32."""
-        return self._face(faces=faces[:, None])["embedding"]
+        """Embed (n, size, size) uint8 faces, n > 0, each on its own: (n, width) float32."""
+        step = self._at_once or len(faces)
+        calls = [faces[start : start + step, None] for start in range(0, len(faces), step)]
+        return np.concatenate([self._face(faces=call)["embedding"] for call in calls])
 
     def __call__(self, embeddings: np.ndarray) -> ArmOutput:
         """Score one face over time, (frames, width) float32 in order."""

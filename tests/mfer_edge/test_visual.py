@@ -144,6 +144,20 @@ class TestArm:
         np.testing.assert_allclose(together, alone, atol=1e-4)
         assert np.abs(together[0] - together[1]).max() > 0.01
 
+    def test_faces_are_embedded_so_many_at_once(self, arm: VisualArm, pipeline: Pipeline) -> None:
+        networks = bundle_networks(pipeline.bundle)
+        called = []
+
+        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
+            called.append(len(arrays["faces"]))
+            return networks["face"](**arrays)
+
+        size = pipeline.bundle.manifest.crop.size
+        faces = RNG.integers(0, 256, (7, size, size), np.uint8)
+        found = VisualArm(face, networks["visual"], at_once=3).embed(faces)
+        assert called == [3, 3, 1]
+        np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
+
     def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size
         embeddings = arm.embed(RNG.integers(0, 256, (30, size, size), np.uint8))
