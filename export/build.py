@@ -4,50 +4,34 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import onnx
 
 from export.assets import SILERO_VAD
 from export.bisect import bisect
 from export.calibration import record_calls
+from export.card import read_card
 from export.checkpoint import Source
 from export.graphs import model_graphs, to_onnx
 from export.half import imitate_half, store_half, to_half
 from export.int8 import quantize, quantize_fixed
+from export.manifest import manifest_of
 from export.mtcnn import export_mtcnn
 from export.parity import Parity, ParityError, measure
-from export.precision import parameters_of
 from export.reference import reference_networks
 from export.tensorrt import add_plans
-from export.work import work_of
-from mfer_edge.bundle import (
-    CARD,
-    OWN,
-    Bundle,
-    Crop,
-    EngineFile,
-    Manifest,
-    check_place,
-    file_sha256,
-    save_bundle,
-)
-from mfer_edge.engine import Engine, Network, Tensor
-from mfer_edge.errors import EngineError
+from mfer_edge.bundle import OWN, Bundle, Manifest, check_place, save_bundle
+from mfer_edge.engine import Network
+from mfer_edge.errors import OutputError
 from mfer_edge.media import Clip
 from mfer_edge.pipeline import bundle_networks
-from mfer_edge.vad import CHUNK, SAMPLE_RATE
-from train.backbones import MAX_STEPS
-from train.inputs import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
-from train.labels import EMOTIONS
+from train.inputs import FRAME_RATE
 from train.model import EmotionModel
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PRECISIONS = ("fp32", "fp16", "int8", "int8-gpu")
-WINDOW_S, HOP_S = 4.0, 1.0
 
 QUANTIZED = ("face", "audio")  # networks in which int8 products pay; the others are too small
 
@@ -82,12 +66,13 @@ def build_bundle(
         PrecisionError: a weight does not fit into the precision.
         MediaError: a clip can't be read.
         BundleError: `out` can't be written, or something else is there.
+        OutputError: there is no room for the work.
         EngineError: TensorRT is missing, or refuses a network.
     """
     check_place(out)
     clips = usable_clips(clips)
-    with tempfile.TemporaryDirectory() as work:
-        networks = export_networks(source.model, Path(work))
+    with _work_folder() as work:
+        networks = export_networks(source.model, work)
         return save_proven(source, networks, precision, clips, out, bisecting, tensorrt)
 
 
@@ -130,42 +115,44 @@ def save_proven(
 
     Arguments and errors are those of `build_bundle`; the networks' files are left alone.
     """
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
+    with _work_folder() as folder:
         files = {name: folder / path.name for name, path in networks.items()}
         for name, path in networks.items():
             shutil.copyfile(path, files[name])
         set_precision(files, source, precision, clips)
 
-        bundle = _draft(source, files, folder / "draft")
+        bundle = measured = _unsaved(files, manifest_of(source, files))
+        tested = files
         if precision == "fp16":
             # As a GPU would run it: ONNX Runtime widens half precision on a CPU, and hides what
             # it can't hold.
             tested = {**files, **{name: folder / f"{name}-imitated.onnx" for name in OWN}}
             for name in OWN:
                 imitate_half(files[name], tested[name])
-            measured = _with_files(bundle, tested, folder / "imitated")
-        else:
-            tested, measured = files, bundle
+            engines = {
+                name: replace(engine, file=tested[name].name)
+                for name, engine in bundle.manifest.engines.items()
+            }
+            measured = _unsaved(tested, replace(bundle.manifest, engines=engines))
         reference = reference_networks(source.model)
         parity = measure(measured, reference, clips)
-        if failures := parity.failures(precision, source.trained):
-            departures = [
-                bisect(source.model, name, networks[name], tested[name], call, precision)
-                for name, call in parity.witnesses(precision).items()
-                if bisecting
-            ]
-            failures += [str(departure) for departure in departures if departure]
-            table = parity.table(precision, source.trained)
-            raise ParityError(f"the {precision} export failed: {'; '.join(failures)}", table)
+        departures = [
+            bisect(source.model, name, networks[name], tested[name], call, precision)
+            for name, call in parity.witnesses(precision).items()
+            if bisecting
+        ]
+        found = [str(departure) for departure in departures if departure]
+        _require(parity, f"the {precision} export", precision, source.trained, found)
         if tensorrt:
             bundle = add_plans(bundle, folder / "planned")
-            parity = _proven(bundle, reference, clips, precision, source.trained)
-        return _save(bundle, parity, out, source.card), parity
+            parity = _proven_plans(bundle, reference, clips, precision)
+        return _save(bundle, parity.figures(), out, source.card), parity
 
 
 def add_proven_plans(bundle: Bundle, clips: Sequence[Path], out: Path) -> tuple[Bundle, Parity]:
     """Build TensorRT engines for a bundle, and measure them against its networks on the CPU.
+
+    The manifest keeps its figures, which are of the networks and from PyTorch.
 
     Args:
         clips: real clips for the parity check; none takes the project's samples.
@@ -175,14 +162,15 @@ def add_proven_plans(bundle: Bundle, clips: Sequence[Path], out: Path) -> tuple[
         ParityError: an engine is not what it was built from.
         EngineError: TensorRT is missing, or refuses a network.
         BundleError: `out` can't be written, or something else is there.
+        OutputError: there is no room for the work.
     """
     check_place(out)
     clips = usable_clips(clips)
-    with tempfile.TemporaryDirectory() as work:
-        planned = add_plans(bundle, Path(work) / "planned")
-        parity = _proven(planned, bundle_networks(bundle), clips, precision_of(bundle), True)
-        card = bundle.folder / CARD
-        return _save(planned, parity, out, card.read_text() if card.is_file() else ""), parity
+    with _work_folder() as folder:
+        planned = add_plans(bundle, folder / "planned")
+        parity = _proven_plans(planned, bundle_networks(bundle), clips, precision_of(bundle))
+        card = read_card(planned.folder)
+        return _save(planned, bundle.manifest.parity, out, card), parity
 
 
 def precision_of(bundle: Bundle) -> str:
@@ -191,12 +179,8 @@ def precision_of(bundle: Bundle) -> str:
     return {"int8": "int8-gpu"}.get(kinds[0], kinds[0])
 
 
-def _proven(
-    bundle: Bundle,
-    reference: Mapping[str, Network],
-    clips: Sequence[Path],
-    precision: str,
-    trained: bool,
+def _proven_plans(
+    bundle: Bundle, reference: Mapping[str, Network], clips: Sequence[Path], precision: str
 ) -> Parity:
     """Measure a bundle's TensorRT engines.
 
@@ -204,22 +188,55 @@ def _proven(
         ParityError: they fail.
     """
     parity = measure(bundle, reference, clips, "tensorrt")
-    if failures := parity.failures(precision, trained):
-        table = parity.table(precision, trained)
-        raise ParityError(f"the TensorRT engines failed: {'; '.join(failures)}", table)
+    _require(parity, "the TensorRT engines", precision, bundle.manifest.trained)
     return parity
 
 
-def _save(bundle: Bundle, parity: Parity, out: Path, card: str) -> Bundle:
-    """Put a draft that has passed in its place, with the figures."""
+def _require(
+    parity: Parity, what: str, precision: str, trained: bool, departures: Sequence[str] = ()
+) -> None:
+    """Let pass only what is within tolerance.
+
+    Raises:
+        ParityError: it is not.
+    """
+    if failures := parity.failures(precision, trained):
+        table = parity.table(precision, trained)
+        raise ParityError(f"{what} failed: {'; '.join([*failures, *departures])}", table)
+
+
+def _unsaved(files: Mapping[str, Path], manifest: Manifest) -> Bundle:
+    """Make networks a bundle where they lie, in one folder: to read clips with before any proof."""
+    return Bundle(files["face"].parent, manifest, sha256="")
+
+
+def _save(bundle: Bundle, figures: Mapping[str, float], out: Path, card: str) -> Bundle:
+    """Put what has passed in its place, with the figures."""
     files = {file.file: bundle.folder / file.file for file in bundle.manifest.files}
-    return save_bundle(out, replace(bundle.manifest, parity=parity.figures()), files, card)
+    return save_bundle(out, replace(bundle.manifest, parity=figures), files, card)
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """Lend a folder for networks in the making: a few times as large as their bundle.
+
+    Raises:
+        OutputError: there is no such folder, or no room in it.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise OutputError(
+            f"networks in the making can't be kept in the temporary folder ({error}); "
+            "TMPDIR names another"
+        ) from error
 
 
 def set_precision(
     files: Mapping[str, Path], source: Source, precision: str, clips: Sequence[Path]
 ) -> None:
-    """Change exported networks, in place, from single precision to another."""
+    """Change exported networks, in place and all in one folder, to a precision from single."""
     preset = source.model.preset
     spared = {"face": SPARED.get(preset.face, 0), "audio": SPARED.get(preset.speech, 0)}
     if precision == "fp16":
@@ -231,83 +248,7 @@ def set_precision(
         for name in OWN:
             store_half(files[name])
     elif precision == "int8-gpu":
-        with tempfile.TemporaryDirectory() as work:
-            calls = record_calls(_draft(source, files, Path(work) / "fp32"), clips, QUANTIZED)
+        bundle = _unsaved(files, manifest_of(source, files, counting=False))
+        calls = record_calls(bundle, clips, QUANTIZED)
         for name in QUANTIZED:
             quantize_fixed(files[name], calls[name], spared[name])
-
-
-def _draft(source: Source, files: Mapping[str, Path], folder: Path) -> Bundle:
-    engines = {name: _engine_file(path) for name, path in files.items()}
-    manifest = Manifest(
-        name=source.model.preset.name,
-        labels=EMOTIONS,
-        trained=source.trained,
-        window_s=WINDOW_S,
-        hop_s=HOP_S,
-        max_window_s=MAX_STEPS / 50,
-        frame_rate=FRAME_RATE,
-        min_speech_s=MIN_SPEECH_S,
-        crop=Crop(int(source.model.face.size), CROP_SCALE),  # type: ignore[arg-type]
-        engines=engines,
-        plans={},
-        weights=source.weights,
-        parity={},
-        notes=source.notes,
-    )
-    return save_bundle(folder, manifest, {path.name: path for path in files.values()})
-
-
-def _with_files(bundle: Bundle, files: Mapping[str, Path], folder: Path) -> Bundle:
-    """Make a bundle that tells of another's networks, and holds these in their place."""
-    engines = {
-        name: replace(
-            engine,
-            file=files[name].name,
-            sha256=file_sha256(files[name]),
-            bytes=files[name].stat().st_size,
-        )
-        for name, engine in bundle.manifest.engines.items()
-    }
-    manifest = replace(bundle.manifest, engines=engines)
-    return save_bundle(folder, manifest, {path.name: path for path in files.values()})
-
-
-def _engine_file(path: Path) -> EngineFile:
-    model = onnx.load(path)
-    engine = Engine(path, ["CPUExecutionProvider"], threads=1)
-    try:
-        work = work_of(model, {tensor.name: _example(tensor) for tensor in engine.inputs})
-    except EngineError as error:
-        raise ParityError(f"{path.stem}: does not run: {error}") from error
-    # One face is counted, not a window's: all of them at once would take gigabytes.
-    calls = FACES if any("faces" in tensor.shape for tensor in engine.inputs) else 1
-    return EngineFile(
-        file=path.name,
-        sha256=file_sha256(path),
-        bytes=path.stat().st_size,
-        parameters=parameters_of(model),
-        opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
-        work={kind: count * calls for kind, count in work.items()},
-        inputs=tuple(engine.inputs),
-        outputs=tuple(engine.outputs),
-    )
-
-
-FACES = round(FRAME_RATE * WINDOW_S)  # of a window
-
-SIZES = {
-    "faces": 1,
-    "frames": FACES,
-    "samples": round(SAMPLE_RATE * WINDOW_S),
-    "sequence_length": round(SAMPLE_RATE * WINDOW_S / CHUNK) + 1,
-    "height": 181,  # of a 720p picture's largest level
-    "width": 321,
-    "n": 1,  # candidate
-}
-"""Of a window's worth, for what varies in the networks' inputs."""
-
-
-def _example(tensor: Tensor) -> np.ndarray:
-    shape = [SIZES[size] if isinstance(size, str) else size for size in tensor.shape]
-    return np.zeros(shape, tensor.dtype)

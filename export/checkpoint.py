@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from mfer_edge.bundle import CARD, Weights
+from export.card import read_card
+from mfer_edge.bundle import Weights
 from train.backbones import FACES, VOICES
 from train.model import CHECKPOINT, EmotionModel, load_model
 from train.presets import PRESETS, Preset
@@ -43,6 +45,8 @@ COMPACT_ARMS = (
 )
 """Of the checkpoint in the package."""
 
+RANDOM = ("random numbers", "none")  # source and licence of what was not trained
+
 
 def open_source(
     preset: str | None = None,
@@ -61,10 +65,10 @@ def open_source(
 
     Raises:
         CheckpointError: it is missing, damaged, or not of this preset.
+        CardError: the model card beside it can't be read.
     """
     if random_init:
-        torch.manual_seed(SEED)
-        return _untrained(EmotionModel(PRESETS[preset or "compact"]), "random numbers", "none")
+        return _untrained(PRESETS[preset or "compact"])
     if weights is not None:
         return _over_published(PRESETS[preset or "compact"], weights)
     if checkpoint is None:
@@ -76,7 +80,8 @@ def open_source(
 
 def checkpoint_file(path: Path) -> Path:
     """Give the checkpoint's file: the path itself, or the one in that folder."""
-    return path / CHECKPOINT.name if path.is_dir() else path
+    # A place that is closed to us, of which Path.is_dir would raise, is for `load_model` to name.
+    return path / CHECKPOINT.name if os.path.isdir(path) else path
 
 
 def _packaged() -> Source:
@@ -86,7 +91,7 @@ def _packaged() -> Source:
         "see the model card."
     )
     weights = (*DETECTORS, _encoder(model), *COMPACT_ARMS)
-    return Source(model, True, weights, (note,), _card(CHECKPOINT))
+    return Source(model, True, weights, (note,), read_card(CHECKPOINT.parent))
 
 
 def _trained(file: Path, preset: str | None) -> Source:
@@ -101,7 +106,7 @@ def _trained(file: Path, preset: str | None) -> Source:
         Weights("face", face.source, face.licence),
         Weights("visual, audio (arm), fusion", "trained with mfer-edge", terms),
     )
-    return Source(model, True, weights, (), _card(file))
+    return Source(model, True, weights, (), read_card(file.parent))
 
 
 def _encoder(model: EmotionModel) -> Weights:
@@ -109,14 +114,11 @@ def _encoder(model: EmotionModel) -> Weights:
     return Weights("audio (encoder)", voice.source, voice.licence)
 
 
-def _card(checkpoint: Path) -> str:
-    card = checkpoint.with_name(CARD)
-    return card.read_text(encoding="utf-8") if card.is_file() else ""
-
-
-def _untrained(model: EmotionModel, source: str, licence: str) -> Source:
-    made = Weights("face, visual, audio, fusion", source, licence)
-    return Source(model.eval(), False, (*DETECTORS, made), ("Untrained: random weights.",))
+def _untrained(preset: Preset) -> Source:
+    torch.manual_seed(SEED)
+    model = EmotionModel(preset).eval()
+    weights = (*DETECTORS, Weights("face, visual, audio, fusion", *RANDOM))
+    return Source(model, False, weights, ("Untrained: random weights.",))
 
 
 def _over_published(preset: Preset, folder: Path) -> Source:
@@ -129,16 +131,19 @@ def _over_published(preset: Preset, folder: Path) -> Source:
             parts.append(backbone.load(folder))
         except CheckpointError as error:
             missing.append(str(error))
+        except OSError as error:
+            missing.append(f"{error.filename}: {error.strerror}")
     if missing:  # all of it, for what is missing is hundreds of megabytes away
         raise CheckpointError("; ".join(missing))
     model = EmotionModel(preset, *parts).eval()
     weights = (
+        *DETECTORS,
         Weights("face", face.source, face.licence),
         Weights("audio (encoder)", voice.source, voice.licence),
-        Weights("visual, audio (arm), fusion", "random numbers", "none"),
+        Weights("visual, audio (arm), fusion", *RANDOM),
     )
     note = "The backbones are as published; the arms and the fusion are untrained."
-    return Source(model, False, DETECTORS + weights, (note,))
+    return Source(model, False, weights, (note,))
 
 
 def _how_to_come_by(preset: Preset) -> str:

@@ -13,7 +13,8 @@ from click.core import ParameterSource
 from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
-    from mfer_edge.bundle import Bundle
+    from export.checkpoint import Source
+    from mfer_edge.bundle import Bundle, Manifest
 
 INPUT = click.Path(path_type=Path, readable=False)
 PACKAGE = "-"  # what `--list` stands for without a bundle's name
@@ -110,8 +111,7 @@ def export(
     source = open_source(preset, checkpoint, weights, random_init)
     if merge_tokens:
         source = with_merged_tokens(source, merge_tokens)
-    if not source.trained:
-        click.echo(f"warning: {source.notes[0]} The scores mean nothing.", err=True)
+    warn_untrained(source)
     out = out or Path(f"{source.model.preset.name}-{precision}")
     with shown_figures():
         made, parity = build_bundle(source, precision, verify, out, bisect, tensorrt)
@@ -133,9 +133,11 @@ def add_tensorrt(folder: Path, clips: tuple[Path, ...], out: Path) -> None:
     from mfer_edge.bundle import Bundle
 
     require_tensorrt()
+    bundle = Bundle.open(folder)
+    warn_untrained(bundle.manifest)
     with shown_figures():
-        made, parity = add_proven_plans(Bundle.open(folder), clips, out)
-    tell(made, parity.table(precision_of(made)))
+        made, parity = add_proven_plans(bundle, clips, out)
+    tell(made, parity.table(precision_of(made), made.manifest.trained))
 
 
 def require_tensorrt() -> None:
@@ -147,6 +149,13 @@ def require_tensorrt() -> None:
     from mfer_edge.trt_target import this_target
 
     this_target()
+
+
+def warn_untrained(model: Source | Manifest) -> None:
+    """Say loudly that a model's scores mean nothing, if so."""
+    if not model.trained:
+        said = " ".join([*model.notes[:1], "The scores mean nothing."])
+        click.echo(f"warning: {said}", err=True)
 
 
 def tell(bundle: Bundle, proof: list[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.gru import OnnxGru
 from export.norms import fold_norms
-from export.onnx_file import OPSET, quiet_exporter, save_onnx
+from export.onnx_file import save_onnx, traced
 from export.vit import make_lean
 from mfer_edge.bundle import MAX_GRAPH_BYTES
 from mfer_edge.errors import BundleError
@@ -117,18 +117,7 @@ def annotated(graph: Graph) -> onnx.ModelProto:
         }
         for name in graph.inputs
     }
-    with quiet_exporter():
-        program = torch.onnx.export(
-            graph.module.eval(),
-            tuple(graph.inputs.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_shapes=(tuple(shapes.values()),),
-            verbose=False,
-        )
-    assert program is not None
+    program = traced(graph.module.eval(), graph.inputs, graph.outputs, (tuple(shapes.values()),))
     weights = (weight.const_value for weight in program.model.graph.initializers.values())
     size = sum(weight.nbytes for weight in weights if weight is not None)
     if size > MAX_GRAPH_BYTES:

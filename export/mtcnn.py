@@ -18,7 +18,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from export.assets import MTCNN
-from export.onnx_file import OPSET, quiet_exporter, save_onnx
+from export.onnx_file import save_onnx, traced
 
 WINDOW = 12  # pixels on a side of what P-Net looks at
 
@@ -233,20 +233,8 @@ def export_mtcnn(folder: Path) -> dict[str, Path]:
     }
     networks, paths = load_mtcnn(), {}
     for name, (input_name, shape, dynamic, outputs) in plans.items():
-        with quiet_exporter():
-            program = torch.onnx.export(
-                networks[name],
-                (torch.zeros(shape),),
-                input_names=[input_name],
-                output_names=list(outputs),
-                opset_version=OPSET,
-                dynamic_shapes=(dynamic,),
-                dynamo=True,
-                verbose=False,
-            )
-        if program is None:
-            raise RuntimeError(f"PyTorch's exporter gave nothing for {name}")
-        model = program.model_proto
+        example = {input_name: torch.zeros(shape)}
+        model = traced(networks[name], example, outputs, (dynamic,)).model_proto
         _name_output_sizes(model)
         paths[name] = folder / f"{name}.onnx"
         save_onnx(model, paths[name])

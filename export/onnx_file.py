@@ -6,12 +6,44 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
+import torch
+from torch import Tensor, nn
 
 OPSET = 18  # the version of ONNX's operators in every exported graph
+
+
+def traced(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic: tuple[Any, ...],
+) -> torch.onnx.ONNXProgram:
+    """Let PyTorch's exporter make a graph of a module, with the exporter's notes in it.
+
+    Args:
+        inputs: by name, an example each.
+        outputs: names.
+        dynamic: which dimensions vary, in the form of `torch.export`.
+    """
+    with quiet_exporter():
+        program = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError(f"PyTorch's exporter gave no graph of {type(module).__name__}")
+    return program
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:

@@ -32,16 +32,13 @@ class TorchNetwork:
 def reference_networks(model: EmotionModel) -> dict[str, Network]:
     """Every network of a bundle in PyTorch, but for Silero's, which is published as ONNX."""
     model.eval()
-
     networks, mtcnn = model.networks(), load_mtcnn()
     judgement = ("probability", "offsets")
     return {
         "vad": Engine(SILERO_VAD, ["CPUExecutionProvider"], threads=1),
-        "pnet": TorchNetwork(judgement, lambda image: mtcnn["pnet"](image)),
-        "rnet": TorchNetwork(judgement, lambda candidates: mtcnn["rnet"](candidates)),
-        "onet": TorchNetwork(
-            (*judgement, "landmarks"), lambda candidates: mtcnn["onet"](candidates)
-        ),
+        "pnet": TorchNetwork(judgement, mtcnn["pnet"]),
+        "rnet": TorchNetwork(judgement, mtcnn["rnet"]),
+        "onet": TorchNetwork((*judgement, "landmarks"), mtcnn["onet"]),
         "face": TorchNetwork(("embedding",), networks["face"]),
         "visual": TorchNetwork(("scores", "embedding"), networks["visual"]),
         "audio": TorchNetwork(("scores", "embedding"), networks["audio"]),

@@ -12,7 +12,8 @@ from typing import Any
 
 import onnx
 
-from mfer_edge.bundle import CARD, Bundle, Manifest, Plan, Span, file_sha256, save_bundle
+from export.card import read_card
+from mfer_edge.bundle import Bundle, Manifest, Plan, Span, file_sha256, save_bundle
 from mfer_edge.engine import Tensor
 from mfer_edge.errors import EngineError
 from mfer_edge.output import check_output, make_folder, replacing
@@ -85,18 +86,14 @@ def add_plans(
     Raises:
         EngineError: an engine can't be built here.
         BundleError: `out` can't be written, or something else is there.
+        CardError: the bundle's card can't be read.
     """
-    source, card = bundle.folder, bundle.folder / CARD
+    source, card = bundle.folder, read_card(bundle.folder)
     with tempfile.TemporaryDirectory() as work:
         plans = build_plans(bundle, Path(work), workspace_mb, timing_cache)
         files = {file.file: source / file.file for file in bundle.manifest.engines.values()}
         files |= {plan.file: Path(work) / plan.file for plan in plans.values()}
-        return save_bundle(
-            out or source,
-            replace(bundle.manifest, plans=plans),
-            files,
-            card.read_text(encoding="utf-8") if card.is_file() else "",
-        )
+        return save_bundle(out or source, replace(bundle.manifest, plans=plans), files, card)
 
 
 def build_plans(
@@ -203,7 +200,10 @@ def _parser_error(parser: Any) -> str:
 
 def _take_timings(config: Any, cache: Path) -> None:
     """Start from earlier measurements, if they are of this GPU; else from none."""
-    known = cache.read_bytes() if cache.is_file() else b""
+    try:
+        known = cache.read_bytes()
+    except OSError:  # not there, or closed to us; the new one takes its place
+        known = b""
     timings = config.create_timing_cache(known)
     if timings is None or not config.set_timing_cache(timings, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)

@@ -207,13 +207,21 @@ def save_bundle(
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a place where a bundle can't be put, because something else is there.
+    """Refuse a place where a bundle could not be put in the end, before any work is done for it.
 
     Raises:
-        BundleError: it is.
+        BundleError: something else is there, or its folder can't be made or written to.
     """
-    if folder.exists() and not _may_be_replaced(folder):
-        raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
+    try:
+        if folder.exists() and not _may_be_replaced(folder):
+            raise BundleError(f"{folder}: in the way, and more than a bundle; choose another place")
+        above = next(above for above in folder.absolute().parents if above.exists())
+    except OSError as error:
+        raise BundleError(f"{folder}: can't be written ({error.strerror})") from error
+    if not above.is_dir():
+        raise BundleError(f"{folder}: can't be written: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BundleError(f"{folder}: no permission to write to the folder {above}")
 
 
 def _may_be_replaced(folder: Path) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from export import build
-from export.build import PRECISIONS, build_bundle, save_proven
+from export.build import PRECISIONS, build_bundle, save_proven, set_precision
 from export.checkpoint import Source, open_source
 from export.parity import ParityError
 from export.precision import PrecisionError
@@ -347,9 +349,58 @@ def test_a_clip_without_face_and_speech_proves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, clip: Path) -> None:
+LONG = "x" * 300  # more than a name may have
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", LONG])
+def test_a_place_that_cannot_be_written_is_one_line(
+    place: str, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "export_networks", stop)  # says so before the work
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert_one_line(export("--verify", clip, "--out", out), out)
+    assert_one_line(export("--verify", clip, "--out", tmp_path / place), tmp_path / place, ": ")
     assert content(tmp_path) == {"file": b"in the way"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_one_line(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "export_networks", stop)
+    tmp_path.chmod(0o555)
+    result = export("--verify", clip, "--out", tmp_path / "a" / "b")
+    assert_one_line(result, f"no permission to write to the folder {tmp_path}")
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--weights"])
+def test_a_model_that_cannot_be_looked_for_is_one_line(option: str, tmp_path: Path) -> None:
+    assert_one_line(export(option, tmp_path / LONG), tmp_path / LONG)
+
+
+def test_a_card_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    shutil.copyfile(CHECKPOINT, tmp_path / CHECKPOINT.name)
+    (tmp_path / CARD).write_bytes("# Müller".encode("latin-1"))
+    assert_one_line(export("--checkpoint", tmp_path), tmp_path / CARD, "UTF-8")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_for_temporary_files_that_is_gone_is_one_line(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    result = export("--verify", clip, "--out", tmp_path / "out")
+    assert_one_line(result, tmp_path / "gone", "TMPDIR")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_work_is_counted_to_fix_scales(
+    source: Source, exported: Exported, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.manifest.work_of", stop)
+    files = {
+        name: Path(shutil.copyfile(path, tmp_path / path.name))
+        for name, path in exported.files.items()
+    }
+    set_precision(files, source, "int8-gpu", [clip])
+    kinds = {node.op_type for node in onnx.load(files["face"]).graph.node}
+    assert "QuantizeLinear" in kinds
