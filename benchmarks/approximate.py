@@ -11,26 +11,33 @@ Without bundles it is the compact one that ships, which has no tokens.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare import SAMPLES, added
-from benchmarks.rounds import Pass, Series, Spread, Work, machine_line, ratio, take_turns
+from benchmarks.rounds import (
+    Series,
+    Spread,
+    Work,
+    machine_line,
+    publish,
+    ratio,
+    read_options,
+    run_script,
+    take_turns,
+    tell,
+)
+from benchmarks.systems import SAMPLES, levels
 from mfer_edge.bundle import Bundle
 from mfer_edge.engine import Network
 from mfer_edge.errors import MferError
 from mfer_edge.machine import Machine, describe_machine
-from mfer_edge.output import check_output
 from mfer_edge.pipeline import Pipeline, bundle_networks
 from mfer_edge.results import Reading
-from mfer_edge.still import MAX_LEVELS
 
-ROUNDS = 5
 LEVELS = (3.0, 5.0, 8.0)
 
 
@@ -45,7 +52,7 @@ class Way:
     def work(self, clips: Sequence[str]) -> Work:
         """Give what a process is to do."""
         arguments = (self.bundle, str(self.skip_still), *clips)
-        return Work(self.name, "benchmarks.approximate:read", arguments)
+        return Work(self.name, "benchmarks.systems:read_with_bundle", arguments)
 
 
 @dataclass(frozen=True)
@@ -93,17 +100,6 @@ class Report:
     any_two: float  # cosine of two faces' exact embeddings, on average: a scale for the others
     exact: Series
     rows: list[Row]
-
-
-def read(bundle: str, skip_still: str, *clips: str) -> Callable[[], Pass]:
-    """Open a bundle on all cores that this process may use, to read clips one way."""
-    pipeline = Pipeline.open(bundle or None, device="cpu")
-    windows = pipeline.windows(skip_still=float(skip_still))
-
-    def one_pass() -> Pass:
-        return Pass(added([pipeline.analyze(clip, windows).timing.stages_s for clip in clips]))
-
-    return one_pass
 
 
 class _Seen:
@@ -242,30 +238,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("clips", nargs="*", metavar="CLIP", default=list(map(str, SAMPLES)))
     parser.add_argument("--bundle", default="")
     parser.add_argument("--merged")
-    parser.add_argument("--skip-still", type=float, action="append", dest="levels")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    levels = options.levels or LEVELS
-    if not all(0 < level <= MAX_LEVELS for level in levels):
-        parser.error(f"--skip-still must be over 0 and at most {MAX_LEVELS}")
-    if options.json:
-        check_output(options.json)
-    report = measure(
-        ways(options.bundle, options.merged, levels),
-        options.clips,
-        options.rounds,
-        lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    print(table(report))
-    if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
+    parser.add_argument("--skip-still", type=levels, action="append", metavar="LEVELS")
+    options = read_options(parser, arguments)
+    compared = ways(options.bundle, options.merged, options.skip_still or LEVELS)
+    report = measure(compared, options.clips, options.rounds, tell)
+    publish(table(report), report, options.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MferError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -1,44 +1,49 @@
 """Compare ways to find faces in clips: facenet-pytorch, our search of every frame, our tracking.
 
-`python -m benchmarks.face_front_end [CLIP...] [--runs N] [--json PATH]` decodes each clip at five
+`python -m benchmarks.face_front_end [CLIP...] [--rounds N] [--json PATH]` decodes each clip at five
 pictures a second and lets all three look at every picture in turn, so that other work on the
-machine slows them alike. It prints milliseconds for a picture (the median of the runs' means) and
+machine slows them alike. It prints milliseconds for a picture (the median of the rounds' means) and
 how often our largest box overlaps facenet-pytorch's by at least 0.9. facenet-pytorch runs as
 `MTCNN(keep_all=True)`, all else by default. All use as many threads as the process has cores: pin
 it (`taskset -c 1 python -m ...`) where others use the machine.
+
+A front end goes from the file to the faces, cut out. Theirs is OpenCV, which decodes every frame,
+and then facenet-pytorch; ours is what `Pipeline.analyze` does: decoding in a thread, and tracking.
+"At most" is how many times faster it could be if faces were found in no time.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.footprint import cpu_name
+from benchmarks.packages import VERSIONS, facenet
+from benchmarks.rounds import machine_line, publish, read_options, run_script
+from benchmarks.systems import SAMPLES, decode_by_opencv
+from mfer_edge.ahead import ahead
 from mfer_edge.bundle import Bundle, Crop
+from mfer_edge.errors import MediaError
 from mfer_edge.face_finder import FaceFinder
+from mfer_edge.machine import Machine, describe_machine
 from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceBox, FaceDetector
-from mfer_edge.pipeline import bundle_networks, cores
+from mfer_edge.pipeline import AHEAD, bundle_networks, cores
 from mfer_edge.tracker import overlap
 from mfer_edge.visual import crop_face
 
-SAMPLES = sorted((Path(__file__).resolve().parent.parent / "samples").glob("*.mp4"))
 SAME = 0.9  # overlap from which two boxes count as the same
-NEEDED = {"torch": "torch", "facenet_pytorch": "--no-deps facenet-pytorch", "pytest": "pytest"}
 
 Find = Callable[[np.ndarray, float], Sequence[FaceBox]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,12 @@ class Row:
 
     clip: str
     pictures: int
-    decode_ms: float
+    opencv_ms: float  # decoding, every frame of it
     facenet_ms: float  # detection and crop, as are the next two
     search_ms: float
     track_ms: float
+    decode_ms: float  # as we do it, with nothing beside it
+    front_end_ms: float  # ours
     search_same: float  # share of pictures in which our box is facenet-pytorch's
     track_same: float
 
@@ -61,55 +68,82 @@ class Row:
 
     @property
     def front_end(self) -> tuple[float, float]:
-        """The same with decoding counted on both sides."""
-        theirs, decode = self.decode_ms + self.facenet_ms, self.decode_ms
-        return theirs / (decode + self.search_ms), theirs / (decode + self.track_ms)
+        """The same for the front ends, and with nothing but decoding in ours."""
+        theirs = self.opencv_ms + self.facenet_ms
+        return theirs / self.front_end_ms, theirs / self.decode_ms
 
     def line(self) -> str:
         """Give a line of the table."""
+        ms = (self.opencv_ms, self.facenet_ms, self.search_ms, self.track_ms)
+        ms += (self.decode_ms, self.front_end_ms)
         return (
-            f"| {self.clip} | {self.pictures} | {self.decode_ms:.1f} | {self.facenet_ms:.1f} "
-            f"| {self.search_ms:.1f} | {self.track_ms:.1f} "
+            f"| {self.clip} | {self.pictures} | {' | '.join(f'{value:.1f}' for value in ms)} "
             f"| {self.detection[0]:.0f}x, {self.detection[1]:.0f}x "
-            f"| {self.front_end[0]:.1f}x, {self.front_end[1]:.1f}x "
+            f"| {self.front_end[0]:.1f}x | {self.front_end[1]:.1f}x "
             f"| {self.search_same:.1%}, {self.track_same:.1%} |"
         )
 
 
-def measure(path: Path, facenet: Find, detector: FaceDetector, crop: Crop, runs: int) -> Row:
+def measure(path: Path, facenet: Find, detector: FaceDetector, crop: Crop, rounds: int) -> Row:
     """Let all three look at a clip several times.
 
     Raises:
-        MediaError: it can't be read.
+        MediaError: it can't be read, or has no pictures.
     """
-    means: list[Row] = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        with Clip(path) as clip:
-            pictures = [item for item in clip if isinstance(item, Picture)]
-        decode_s = time.perf_counter() - start
-        ways: list[Find] = [facenet, lambda image, _: detector(image), FaceFinder(detector)]
-        seconds = [0.0] * len(ways)
-        same = [0] * len(ways)
-        for picture in pictures:
-            found = []
-            for index, find in enumerate(ways):
-                start = time.perf_counter()
-                faces = find(picture.image, picture.time_s)
-                for face in faces:
-                    crop_face(picture.image, face, crop)
-                seconds[index] += time.perf_counter() - start
-                found.append(max(faces, key=lambda face: face.area, default=None))
-            same = [n + _same(found[0], box) for n, box in zip(same, found, strict=True)]
-        count = len(pictures)
-        ms = [1000 * value / count for value in (decode_s, *seconds)]
-        shares = [value / count for value in same[1:]]
-        means.append(Row(path.name, count, ms[0], ms[1], ms[2], ms[3], shares[0], shares[1]))
+    rows = [measure_once(path, facenet, detector, crop) for _ in range(rounds)]
     medians = {
-        name: statistics.median(getattr(row, name) for row in means)
-        for name in ("decode_ms", "facenet_ms", "search_ms", "track_ms")
+        name: statistics.median(getattr(row, name) for row in rows)
+        for name in asdict(rows[0])
+        if name.endswith("_ms")
     }
-    return replace(means[0], **medians)
+    return replace(rows[0], **medians)
+
+
+def measure_once(path: Path, facenet: Find, detector: FaceDetector, crop: Crop) -> Row:
+    """Let all three look at a clip, and run both front ends."""
+    pictures, decode_s = _timed(lambda: _pictures(path))
+    _, opencv_s = _timed(decode_by_opencv(str(path)))
+    _, front_end_s = _timed(lambda: _front_end(path, FaceFinder(detector), crop))
+    ways: list[Find] = [facenet, lambda image, _: detector(image), FaceFinder(detector)]
+    seconds, same = [0.0] * len(ways), [0] * len(ways)
+    for picture in pictures:
+        found = []
+        for index, find in enumerate(ways):
+            faces, taken_s = _timed(partial(_cut_out, picture, find, crop))
+            seconds[index] += taken_s
+            found.append(max(faces, key=lambda face: face.area, default=None))
+        same = [n + _same(found[0], box) for n, box in zip(same, found, strict=True)]
+    count = len(pictures)
+    ms = [1000 * value / count for value in (opencv_s, *seconds, decode_s, front_end_s)]
+    return Row(path.name, count, *ms, *(value / count for value in same[1:]))
+
+
+def _pictures(path: Path) -> list[Picture]:
+    with Clip(path) as clip:
+        pictures = [item for item in clip if isinstance(item, Picture)]
+    if not pictures:
+        raise MediaError(f"{path}: no pictures to look at")
+    return pictures
+
+
+def _front_end(path: Path, find: Find, crop: Crop) -> None:
+    with Clip(path) as clip, closing(ahead(clip, AHEAD)) as items:
+        for item in items:
+            if isinstance(item, Picture):
+                _cut_out(item, find, crop)
+
+
+def _cut_out(picture: Picture, find: Find, crop: Crop) -> Sequence[FaceBox]:
+    faces = find(picture.image, picture.time_s)
+    for face in faces:
+        crop_face(picture.image, face, crop)
+    return faces
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
 
 
 def _same(one: FaceBox | None, other: FaceBox | None) -> bool:
@@ -118,21 +152,16 @@ def _same(one: FaceBox | None, other: FaceBox | None) -> bool:
     return overlap(one, other) >= SAME
 
 
-def facenet_finder(threads: int) -> Find:
+def facenet_finder() -> Find:
     """Load facenet-pytorch's MTCNN with its default options.
 
     Raises:
-        SystemExit: it, or what it needs, is not installed.
+        MferError: it, or what it needs, is not installed.
     """
-    for module, package in NEEDED.items():
-        if importlib.util.find_spec(module) is None:
-            raise SystemExit(f"{module} is not installed: pip install {package}")
+    mtcnn = facenet().MTCNN(keep_all=True)
     import torch
 
-    from tests.oracles import facenet
-
-    torch.set_num_threads(threads)
-    mtcnn = facenet().MTCNN(keep_all=True)
+    torch.set_num_threads(cores())
 
     def find(image: np.ndarray, _: float) -> list[FaceBox]:
         boxes, probability = mtcnn.detect(image[..., ::-1])
@@ -154,39 +183,51 @@ def total(rows: Sequence[Row]) -> Row:
     return Row("all", count, **means)
 
 
-def main() -> None:
-    """Print the table, and write it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+@dataclass(frozen=True)
+class Report:
+    """All that was measured."""
+
+    machine: Machine
+    rounds: int
+    rows: list[Row]  # the last one of all clips
+
+
+def table(report: Report) -> str:
+    """Give the report in Markdown."""
+    heads = ["clip", "pictures", "OpenCV decodes", "facenet-pytorch", "our search"]
+    heads += ["our tracking", "we decode", "our front end", "detection", "front end", "at most"]
+    heads += [f"same box (IoU >= {SAME})"]
+    return "\n".join(
+        [
+            f"Milliseconds a picture, medians of {report.rounds} rounds; detection and boxes: our "
+            "search, our tracking.",
+            machine_line(report.machine, ["torch", *VERSIONS]),
+            "",
+            "| " + " | ".join(heads) + " |",
+            "|---" * len(heads) + "|",
+            *(row.line() for row in report.rows),
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, and write it as JSON where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="*", type=Path, default=SAMPLES, metavar="CLIP")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    threads = cores()
-    facenet = facenet_finder(threads)
+    options = read_options(parser, arguments)
+    find = facenet_finder()
     bundle = Bundle.open()
     networks = bundle_networks(bundle)
     detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
-    crop = bundle.manifest.crop
-    rows = [measure(path, facenet, detector, crop, options.runs) for path in options.clips]
-    rows.append(total(rows))
-    packages = ("facenet-pytorch", "torch", "onnxruntime", "opencv-python-headless", "numpy")
-    machine = (
-        f"{cpu_name()}, {threads} core{'s' if threads > 1 else ''} used; "
-        f"Python {platform.python_version()}; "
-        + ", ".join(f"{name} {version(name)}" for name in packages)
-    )
-    print(f"Machine: {machine}. {options.runs} runs; ms a picture; ours: search, tracking.\n")
-    heads = ["clip", "pictures", "decode", "facenet-pytorch", "search", "tracking"]
-    heads += ["detection", "front end", f"same box (IoU >= {SAME})"]
-    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    print("\n".join(row.line() for row in rows))
-    if options.json:
-        rows_json = [
-            {**asdict(row), "detection": row.detection, "front_end": row.front_end} for row in rows
-        ]
-        report = {"command": sys.argv, "machine": machine, "runs": options.runs, "rows": rows_json}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    rows = [
+        measure(path, find, detector, bundle.manifest.crop, options.rounds)
+        for path in options.clips
+    ]
+    report = Report(describe_machine(), options.rounds, [*rows, total(rows)])
+    publish(table(report), report, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

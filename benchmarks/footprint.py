@@ -1,25 +1,37 @@
 """Measure what a user feels: start-up, a whole `mfer-edge infer`, and its peak memory.
 
-`python -m benchmarks.footprint CLIP [--runs N] [--out FILE]` starts the program anew for every run
-and prints a Markdown table: median, fastest, slowest, and the largest resident set that the
-operating system saw. Decoding the clip alone stands beside it, as the floor.
+`python -m benchmarks.footprint CLIP [--bundle DIR]... [--rounds N] [--json PATH]` starts the
+program anew for every run and prints the median, fastest and slowest time, and the largest resident
+set that the operating system saw. A process that decodes every frame of the clip by PyAV stands
+beside it as the floor; `weights` is the size of the bundle's networks.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-DECODE = "import sys; from mfer_edge.media import Clip; [None for _ in Clip(sys.argv[1])]"
+from benchmarks.rounds import MB, machine_line, publish, read_options, run_script
+from mfer_edge.bundle import Bundle
+from mfer_edge.errors import MferError
+from mfer_edge.machine import Machine, describe_machine
+from mfer_edge.media import Clip
+
+WATCH = str(Path(__file__).with_name("watch.py"))
 MODULE = [sys.executable, "-m", "mfer_edge"]
+DECODE = """
+import sys, av
+clip = av.open(sys.argv[1])
+for video in clip.streams.video:
+    video.thread_type = "AUTO"
+for frame in clip.decode(*clip.streams.video, *clip.streams.audio):
+    pass
+"""
 
 
 @dataclass(frozen=True)
@@ -28,92 +40,91 @@ class Runs:
 
     name: str
     seconds: list[float]
-    peak_mb: float  # largest resident set of any run
+    peak_bytes: int  # largest resident set of any run
+    weights_bytes: int | None = None  # of the bundle
 
     def row(self) -> str:
         """Give a line of the table."""
-        median = statistics.median(self.seconds)
+        times = (statistics.median(self.seconds), min(self.seconds), max(self.seconds))
+        weights = f"{self.weights_bytes / MB:.0f}" if self.weights_bytes else ""
         return (
-            f"| {self.name} | {median:.2f} | {min(self.seconds):.2f} | {max(self.seconds):.2f} "
-            f"| {self.peak_mb:.0f} |"
+            f"| {self.name} | {' | '.join(f'{value:.2f}' for value in times)} "
+            f"| {self.peak_bytes / MB:.0f} | {weights} |"
         )
 
 
-def measure(name: str, command: list[str], runs: int) -> Runs:
+@dataclass(frozen=True)
+class Report:
+    """All that was measured."""
+
+    machine: Machine
+    clip: str
+    rows: list[Runs]
+
+
+def measure(
+    name: str, command: Sequence[str], rounds: int, weights_bytes: int | None = None
+) -> Runs:
     """Run a command several times, each in a process of its own.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        MferError: it failed.
     """
-    seconds, peak_kb = [], 0
-    for _ in range(runs):
+    seconds, peak_kib = [], 0
+    for _ in range(rounds):
         # A process in between: the system keeps one peak for all of a process's children.
-        watched = [sys.executable, __file__, "--watch", *command]
-        result = subprocess.run(watched, check=True, capture_output=True, text=True)
-        wall_s, kb = result.stdout.split()
+        watched = [sys.executable, WATCH, *command]
+        result = subprocess.run(watched, capture_output=True, text=True)
+        if result.returncode:
+            raise MferError(f"{name}: {result.stderr.strip().splitlines()[-1]}")
+        wall_s, kib = result.stdout.split()
         seconds.append(float(wall_s))
-        peak_kb = max(peak_kb, int(kb))
-    return Runs(name, seconds, peak_kb / 1024)
+        peak_kib = max(peak_kib, int(kib))
+    return Runs(name, seconds, peak_kib * 1024, weights_bytes)
 
 
-def watch(command: list[str]) -> None:
-    """Run one command; print its wall time in seconds and its peak resident set in KiB."""
-    start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall_s = time.perf_counter() - start
-    print(wall_s, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-
-
-def cpu_name() -> str:
-    """Name the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def main() -> None:
-    """Print the table, and write it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clip")
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    clip = options.clip
-    rows = [
-        measure("`mfer-edge --help`", [*MODULE, "--help"], options.runs),
-        measure("decode the clip alone", [sys.executable, "-c", DECODE, clip], options.runs),
-        measure("`mfer-edge infer CLIP`", [*MODULE, "infer", clip], options.runs),
-        measure(
-            "`mfer-edge infer CLIP`, one thread",
-            [*MODULE, "infer", clip, "--threads", "1"],
-            options.runs,
-        ),
-    ]
-    packages = ", ".join(f"{p} {version(p)}" for p in ("mfer-edge", "onnxruntime", "av", "numpy"))
-    from mfer_edge.pipeline import cores
-
-    text = "\n".join(
+def table(report: Report) -> str:
+    """Give the report in Markdown."""
+    return "\n".join(
         [
-            f"Clip: {Path(clip).name}; {options.runs} runs of each; seconds of wall time.",
-            f"Machine: {cpu_name()}, {cores()} cores; Python {platform.python_version()}; "
-            f"{packages}.",
+            f"Clip: {report.clip}; {len(report.rows[0].seconds)} runs of each; wall time.",
+            machine_line(report.machine, []),
             "",
-            "| whole process | median s | fastest | slowest | peak memory MB |",
-            "|---|---|---|---|---|",
-            *(row.row() for row in rows),
-            "",
+            "| whole process | median s | fastest | slowest | peak memory MB | weights MB |",
+            "|---|---|---|---|---|---|",
+            *(row.row() for row in report.rows),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, and write it as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--bundle", type=Path, action="append", default=[], dest="bundles")
+    options = read_options(parser, arguments)
+    with Clip(options.clip):
+        pass  # it opens
+    clip, rounds = str(options.clip), options.rounds
+    bundles = [Bundle.open(folder) for folder in options.bundles]
+    infer = [*MODULE, "infer", clip]
+    rows = [
+        measure("`mfer-edge --help`", [*MODULE, "--help"], rounds),
+        measure("decode every frame", [sys.executable, "-c", DECODE, clip], rounds),
+        measure("`mfer-edge infer CLIP`", infer, rounds, weights_of(Bundle.open())),
+        measure("the same, `--threads 1`", [*infer, "--threads", "1"], rounds),
+    ]
+    for bundle in bundles:
+        name, command = f"`--bundle {bundle.folder.name}`", [*infer, "--bundle", str(bundle.folder)]
+        rows.append(measure(name, command, rounds, weights_of(bundle)))
+    report = Report(describe_machine(), options.clip.name, rows)
+    publish(table(report), report, options.json)
+
+
+def weights_of(bundle: Bundle) -> int:
+    """Add up the sizes of a bundle's networks, in bytes."""
+    return sum(file.bytes for file in bundle.manifest.engines.values())
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--watch"]:
-        watch(sys.argv[2:])
-    else:
-        main()
+    run_script(main)

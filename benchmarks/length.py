@@ -1,25 +1,54 @@
 """Measure whether time and memory stay in proportion: clips of ten seconds to an hour.
 
-`python -m benchmarks.length CLIP [--seconds S]... [--out FILE]` repeats a clip, without encoding it
-anew, until it is as long as asked, runs `mfer-edge infer` on each, every time in a process of its
-own, and prints a Markdown table.
+`python -m benchmarks.length CLIP [--seconds S]... [--rounds N] [--json PATH]` repeats a clip,
+without encoding it anew, until it is as long as asked, and runs `mfer-edge infer` on each, every
+time in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import platform
+import statistics
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-from benchmarks.footprint import MODULE, cpu_name, measure
+from benchmarks.footprint import MODULE, measure
+from benchmarks.rounds import MB, machine_line, publish, read_options, run_script, tell
+from mfer_edge.machine import Machine, describe_machine
 from mfer_edge.media import Clip
-from mfer_edge.pipeline import cores
 
 SECONDS = (10, 60, 600, 3600)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a clip of some length took."""
+
+    length_s: float
+    wall_s: float
+    peak_bytes: int
+
+    def row(self) -> str:
+        """Give a line of the table."""
+        return (
+            f"| {self.length_s:.0f} | {self.wall_s:.1f} "
+            f"| {1000 * self.wall_s / self.length_s:.1f} | {self.peak_bytes / MB:.0f} |"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured."""
+
+    machine: Machine
+    clip: str
+    rounds: int
+    rows: list[Row]
 
 
 def repeat(clip: Path, length_s: float, out: Path) -> float:
@@ -49,38 +78,39 @@ def repeat(clip: Path, length_s: float, out: Path) -> float:
     return float(repeats * step_s)
 
 
-def main() -> None:
-    """Print the table, and write it where asked."""
+def table(report: Report) -> str:
+    """Give the report in Markdown."""
+    return "\n".join(
+        [
+            f"Clip: {report.clip}, repeated; median of {report.rounds} runs.",
+            machine_line(report.machine, []),
+            "",
+            "| clip, s | `mfer-edge infer`, s | ms for a second of clip | peak memory, MB |",
+            "|--:|--:|--:|--:|",
+            *(row.row() for row in report.rows),
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, and write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--seconds", type=int, action="append")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    lines = [
-        f"Clip: {options.clip.name}, repeated; one run of each. "
-        f"Machine: {cpu_name()}, {cores()} cores; Python {platform.python_version()}.",
-        "",
-        "| clip, s | `mfer-edge infer`, s | ms for a second of clip | peak memory, MB |",
-        "|--:|--:|--:|--:|",
-    ]
+    options = read_options(parser, arguments)
+    with Clip(options.clip):
+        pass  # it opens
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seconds in options.seconds or SECONDS:
             path = Path(folder) / "long.mkv"
             length_s = repeat(options.clip, seconds, path)
-            with Clip(path):
-                pass  # it opens
-            run = measure("infer", [*MODULE, "infer", str(path), "--quiet"], 1)
-            wall_s = run.seconds[0]
-            lines.append(
-                f"| {length_s:.0f} | {wall_s:.1f} | {1000 * wall_s / length_s:.1f} "
-                f"| {run.peak_mb:.0f} |"
-            )
-            print(lines[-1], flush=True)
-    text = "\n".join([*lines, ""])
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+            runs = measure("infer", [*MODULE, "infer", str(path), "--quiet"], options.rounds)
+            rows.append(Row(length_s, statistics.median(runs.seconds), runs.peak_bytes))
+            tell(rows[-1].row())
+    report = Report(describe_machine(), options.clip.name, options.rounds, rows)
+    publish(table(report), report, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,10 +8,15 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mfer_edge.errors import MferError
+
+if TYPE_CHECKING:
+    from train.emotion2vec import Emotion2vecConfig
 
 VERSIONS = {
     "facenet-pytorch": "2.6.0",
@@ -26,8 +31,9 @@ VERSIONS = {
 def facenet() -> ModuleType:
     """Import facenet-pytorch without torchvision, which has no build for every PyTorch.
 
-    It takes one function from torchvision for finding faces, `batched_nms`; OpenCV's, which is
-    compiled code too, stands in for it.
+    It takes one function from torchvision for finding faces, `batched_nms`; ours stands in for it.
+    Of boxes whose probability is equal, and it often is exactly 1, the package takes the one that
+    NumPy's unstable sort puts last, which differs between processors; here it is the first.
 
     Raises:
         MferError: it is not installed.
@@ -41,7 +47,11 @@ def facenet() -> ModuleType:
             "facenet_pytorch.models.inception_resnet_v1": {"InceptionResnetV1": None},
         }
     ):
-        return _imported("facenet_pytorch", "facenet-pytorch")
+        package = _imported("facenet_pytorch", "facenet-pytorch")
+    last_is_best = {"argsort": lambda scores: np.argsort(-scores, kind="stable")[::-1]}
+    inner: Any = importlib.import_module("facenet_pytorch.models.utils.detect_face")
+    inner.np = SimpleNamespace(**vars(np) | last_is_best)
+    return package
 
 
 @functools.cache
@@ -67,6 +77,60 @@ def emotion2vec() -> ModuleType:
         return _imported("funasr.models.emotion2vec.model", "funasr")
 
 
+def emotion2vec_conf(config: Emotion2vecConfig) -> dict[str, Any]:
+    """Give what that class takes as `model_conf` for these sizes, as the published model has it.
+
+    The published one also has dropouts, and the decoder of its pre-training, which take no part in
+    inference.
+    """
+    audio = {
+        "feature_encoder_spec": str(list(config.convolutions)),
+        "extractor_mode": "layer_norm",
+        "conv_pos_width": config.position_kernel * config.position_depth,
+        "conv_pos_depth": config.position_depth,
+        "conv_pos_groups": config.position_groups,
+        "conv_pos_pre_ln": False,
+        "prenet_depth": config.prenet_depth,
+        "model_depth": config.depth,
+        "use_alibi_encoder": True,
+        "num_alibi_heads": config.heads,
+        "alibi_scale": 1.0,
+        "learned_alibi": False,
+        "learned_alibi_scale": True,
+        "learned_alibi_scale_per_head": True,
+        "learned_alibi_scale_per_layer": False,
+        "num_extra_tokens": config.extra_tokens,
+        "init_extra_token_zero": True,
+        "decoder": None,
+        "prenet_layerdrop": 0.0,
+        "prenet_dropout": 0.0,
+        "start_drop_path_rate": 0.0,
+        "end_drop_path_rate": 0.0,
+        "local_grad_mult": 1.0,
+    }
+    return {
+        "modalities": {"audio": audio},
+        "embed_dim": config.width,
+        "num_heads": config.heads,
+        "depth": config.depth,
+        "mlp_ratio": config.feed_forward / config.width,
+        "norm_eps": 1e-5,
+        "norm_affine": True,
+        "layer_norm_first": False,
+        "normalize": True,
+        "end_of_block_targets": False,
+        # None of these has a part in inference, but each must be there.
+        "encoder_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "post_mlp_drop": 0.0,
+        "dropout_input": 0.0,
+        "start_drop_path_rate": 0.0,
+        "end_drop_path_rate": 0.0,
+        "layerdrop": 0.0,
+    }
+
+
 def silero() -> ModuleType:
     """Import silero-vad, which sets PyTorch to one thread.
 
@@ -86,24 +150,35 @@ def transformers() -> ModuleType:
 
 
 def batched_nms(boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> Any:
-    """Do what torchvision's function of that name does, by OpenCV.
+    """Do what torchvision's function of that name does, rounding as its CPU code does.
 
     Args:
-        boxes: (n, 4) tensor of left, top, right, bottom.
-        scores: (n,) tensor, above 0.
+        boxes: (n, 4) float32 tensor of left, top, right, bottom.
+        scores: (n,) tensor; of equal ones the first counts as the best.
         groups: (n,) tensor; boxes of different ones don't compete.
 
     Returns:
         (k,) int64 tensor: the kept boxes' indices, the best first.
     """
-    import cv2
     import torch
 
-    sized = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
-    kept = cv2.dnn.NMSBoxesBatched(
-        sized, scores.tolist(), groups.int().tolist(), 0.0, iou_threshold
-    )
-    return torch.as_tensor(kept, dtype=torch.int64)
+    order = np.argsort(-scores.numpy(), kind="stable")
+    corners, group = boxes.numpy()[order], groups.numpy()[order]
+    sides = np.minimum(corners[:, None, 2:], corners[:, 2:])
+    sides -= np.maximum(corners[:, None, :2], corners[:, :2])
+    common = np.maximum(sides, 0).prod(2)  # (n, n), as what follows
+    areas = (corners[:, 2:] - corners[:, :2]).prod(1)
+    with np.errstate(invalid="ignore"):  # boxes without an area: NaN, which is over nothing
+        overlap = common / (areas[:, None] + areas - common)
+    # Compared in double precision, where a single-precision 0.3 is over 0.3.
+    beats = (overlap.astype(float) > iou_threshold) & (group[:, None] == group)
+    beaten = np.zeros(len(order), bool)
+    kept: list[int] = []
+    for place, index in enumerate(order):
+        if not beaten[place]:
+            kept.append(index)
+            beaten |= beats[place]
+    return torch.tensor(kept, dtype=torch.int64)
 
 
 def _imported(module: str, package: str) -> ModuleType:

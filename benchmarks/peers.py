@@ -16,29 +16,36 @@ of their own: `python -m benchmarks.face_front_end`.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare import HOW_TO_EXPORT, SAMPLES, write_weights
 from benchmarks.packages import VERSIONS
-from benchmarks.rounds import Series, Spread, Work, machine_line, ratio, take_turns
+from benchmarks.rounds import (
+    Series,
+    Spread,
+    Work,
+    machine_line,
+    publish,
+    ratio,
+    read_options,
+    run_script,
+    take_turns,
+    tell,
+)
+from benchmarks.systems import HOW_TO_EXPORT, SAMPLES, write_weights
 from mfer_edge.bundle import Bundle
 from mfer_edge.engine import Engine, providers_for
-from mfer_edge.errors import MferError
-from mfer_edge.machine import describe_machine
+from mfer_edge.machine import Machine, describe_machine
 from mfer_edge.media import read_sound
-from mfer_edge.output import check_output
 from mfer_edge.pipeline import cores
 from mfer_edge.vad import SAMPLE_RATE, SpeechProbability, speech_segments
 
-ROUNDS = 5
 VAD_S = 30  # of sound for the VAD: the clip's, again and again
 WINDOW_S = 4
 FACES = (1, 20)  # in one call: a new picture's, and a window's
@@ -71,6 +78,16 @@ class Row:
         faster = f"{self.faster.median:.2f}" if self.faster else ""
         spread = f"{self.ms.low:.2f} to {self.ms.high:.2f}"
         return f"| {self.part} | {self.name} | {self.ms.median:.2f} | {spread} | {faster} |"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured."""
+
+    machine: Machine
+    clip: str
+    rounds: int
+    rows: list[Row]
 
 
 # What runs in processes of its own.
@@ -252,6 +269,47 @@ def rows(part: Part, series: Sequence[Series]) -> list[Row]:
     return found
 
 
+def measure(
+    clip: Path, bundles: Sequence[Path], rounds: int, tell: Callable[[str], None]
+) -> Report:
+    """Measure.
+
+    Args:
+        bundles: of the full size.
+        tell: called with a line before each part.
+
+    Raises:
+        MferError: the clip or a bundle can't be used.
+    """
+    read_sound(clip)  # it can be read
+    named = {str(path): f"mfer-edge {Bundle.open(path).manifest.precision}" for path in bundles}
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory() as work:
+        weights, exported = Path(work) / "weights", Path(work) / "funasr"
+        if bundles:
+            write_weights(str(weights))
+            export_with_funasr(weights, exported)
+        for part in parts(str(clip), named, str(weights), str(exported)):
+            tell(part.what)
+            found += rows(part, take_turns(part.works, rounds))
+    return Report(describe_machine(), clip.name, rounds, found)
+
+
+def table(report: Report) -> str:
+    """Give the report in Markdown."""
+    lines = [
+        f"Clip: {report.clip}; {report.rounds} rounds.",
+        machine_line(report.machine, ["torch", *VERSIONS]),
+        "",
+        "| part | by | median ms | fastest to slowest | times as fast as the first |",
+        "|---|---|---|---|---|",
+        *(row.line() for row in report.rows),
+        "",
+        "Faces in pictures: python -m benchmarks.face_front_end.",
+    ]
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write the JSON where asked."""
     parser = argparse.ArgumentParser(
@@ -259,48 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--clip", type=Path, default=SAMPLES[0])
     parser.add_argument("--bundle", type=Path, action="append", default=[], dest="bundles")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if options.json:
-        check_output(options.json)
-    read_sound(options.clip)  # it can be read
-    bundles = {
-        str(folder): f"mfer-edge {Bundle.open(folder).manifest.precision}"
-        for folder in options.bundles
-    }
-    found: list[Row] = []
-    with tempfile.TemporaryDirectory() as work:
-        weights, exported = Path(work) / "weights", Path(work) / "funasr"
-        if options.bundles:
-            write_weights(str(weights))
-            export_with_funasr(weights, exported)
-        for part in parts(str(options.clip), bundles, str(weights), str(exported)):
-            print(part.what, file=sys.stderr, flush=True)
-            found += rows(part, take_turns(part.works, options.rounds))
-    machine = describe_machine()
-    print(
-        f"Clip: {options.clip.name}; {options.rounds} rounds.",
-        machine_line(machine, ["torch", *VERSIONS]),
-        "",
-        "| part | by | median ms | fastest to slowest | times as fast as the first |",
-        "|---|---|---|---|---|",
-        *(row.line() for row in found),
-        "",
-        "Faces in pictures: python -m benchmarks.face_front_end.",
-        *([] if options.bundles else [HOW_TO_EXPORT]),
-        sep="\n",
-    )
-    if options.json:
-        told = {"machine": asdict(machine), "clip": options.clip.name, "rounds": options.rounds}
-        told["rows"] = [asdict(row) for row in found]
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+    options = read_options(parser, arguments)
+    report = measure(options.clip, options.bundles, options.rounds, tell)
+    text = table(report) if options.bundles else f"{table(report)}\n{HOW_TO_EXPORT}"
+    publish(text, report, options.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MferError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import packages
+from benchmarks.rounds import run_script
 from export.checkpoint import open_source
 from mfer_edge.bundle import Crop
 from mfer_edge.errors import MediaError, MferError
@@ -52,7 +52,6 @@ from mfer_edge.session import Stopwatch
 from mfer_edge.vad import SAMPLE_RATE
 from mfer_edge.visual import crop_face
 from train import emotion2vec, vit
-from train.emotion2vec import Emotion2vecConfig
 from train.inputs import CROP_SCALE, FRAME_RATE
 from train.labels import EMOTIONS
 from train.model import EmotionModel
@@ -195,7 +194,7 @@ def write_weights(model: EmotionModel, folder: Path) -> None:
     published = {**vit_config.published(), "model_type": "vit", "id2label": labels}
     (face / "config.json").write_text(json.dumps(published))
     save_file(model.face.state_dict(), face / "model.safetensors")
-    conf = _model_conf(model.speech.config)  # type: ignore[arg-type]
+    conf = packages.emotion2vec_conf(model.speech.config)  # type: ignore[arg-type]
     (voice / MODEL_CONF).write_text(json.dumps(conf))
     torch.save({"model": model.speech.state_dict()}, voice / "model.pt")
     arms = {
@@ -211,57 +210,6 @@ def _gru(state: dict[str, Tensor]) -> nn.GRU:
     gru = nn.GRU(width_in, gates // 3, num_layers=2, batch_first=True)
     gru.load_state_dict(state)
     return gru
-
-
-def _model_conf(config: Emotion2vecConfig) -> dict[str, Any]:
-    """What funasr's class takes for a model of these sizes, as the published model's does."""
-    return {
-        "embed_dim": config.width,
-        "num_heads": config.heads,
-        "depth": config.depth,
-        "mlp_ratio": config.feed_forward / config.width,
-        "norm_eps": 1e-5,
-        "norm_affine": True,
-        "layer_norm_first": False,
-        "normalize": True,
-        "end_of_block_targets": False,
-        # None of these has a part in inference, but each must be there.
-        "encoder_dropout": 0.0,
-        "attention_dropout": 0.0,
-        "activation_dropout": 0.0,
-        "post_mlp_drop": 0.0,
-        "dropout_input": 0.0,
-        "start_drop_path_rate": 0.0,
-        "end_drop_path_rate": 0.0,
-        "layerdrop": 0.0,
-        "modalities": {
-            "audio": {
-                "feature_encoder_spec": str(list(config.convolutions)),
-                "extractor_mode": "layer_norm",
-                "conv_pos_width": config.position_kernel * config.position_depth,
-                "conv_pos_depth": config.position_depth,
-                "conv_pos_groups": config.position_groups,
-                "conv_pos_pre_ln": False,
-                "prenet_depth": config.prenet_depth,
-                "model_depth": config.depth,
-                "use_alibi_encoder": True,
-                "num_alibi_heads": config.heads,
-                "alibi_scale": 1.0,
-                "learned_alibi": False,
-                "learned_alibi_scale": True,
-                "learned_alibi_scale_per_head": True,
-                "learned_alibi_scale_per_layer": False,
-                "num_extra_tokens": config.extra_tokens,
-                "init_extra_token_zero": True,
-                "decoder": None,
-                "prenet_layerdrop": 0.0,
-                "prenet_dropout": 0.0,
-                "start_drop_path_rate": 0.0,
-                "end_drop_path_rate": 0.0,
-                "local_grad_mult": 1.0,
-            }
-        },
-    }
 
 
 def show(clip: Path, result: Result) -> str:
@@ -295,7 +243,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MferError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -2,11 +2,13 @@
 
 Of a round's times each is made within seconds of the others, so that a machine that slows down, or
 that others use, slows all of them; ratios are taken within rounds. A process does its work once,
-which is its start, and then again until `PASSES_S` are over.
+which is its start, and then again until `PASSES_S` are over. The scripts that compare so begin with
+`read_options` and end with `publish`, inside `run_script`.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.metadata
 import json
@@ -16,10 +18,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from mfer_edge.errors import MferError
 from mfer_edge.machine import Machine, peak_memory
+from mfer_edge.output import check_output, write_text
 
+ROUNDS = 5
 PASSES_S = 1.0
 MB = 1e6  # bytes
 
@@ -181,6 +187,51 @@ def machine_line(machine: Machine, packages: Sequence[str]) -> str:
             continue
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"Machine: {machine.cpu}, {machine.cores} cores; {machine.system}; {listed}."
+
+
+def read_options(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Read a script's command line, with `--rounds` and `--json` besides its own options.
+
+    Raises:
+        OutputError: the JSON could not be written in the end.
+    """
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.json:
+        check_output(options.json)
+    return options
+
+
+def tell(line: str) -> None:
+    """Say on the standard error what is going on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def publish(table: str, report: Any, json_path: Path | None) -> None:
+    """Print a report's tables, and write it as JSON where asked.
+
+    Args:
+        report: a dataclass.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    print(table)
+    if json_path:
+        write_text(json_path, json.dumps(asdict(report), indent=1) + "\n")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script; what goes wrong is told in a line, and the exit code is 1."""
+    try:
+        main()
+    except MferError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -4,49 +4,23 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import packages
+from mfer_edge.errors import MferError
 from mfer_edge.mtcnn import MtcnnOptions
 
 
-@functools.cache
 def facenet() -> ModuleType:
-    """Import facenet-pytorch without torchvision; skip the test where it is not installed.
-
-    It takes two functions from torchvision, which has no build for this PyTorch here, and its face
-    recogniser wants a download library. Stand-ins are in `sys.modules` for the import only.
-    """
-    pytest.importorskip("torch", reason="facenet-pytorch, the oracle, needs PyTorch")
-    names: dict[str, dict[str, Any]] = {
-        "torchvision": {},
-        "torchvision.transforms": {"functional": None},  # would bring face crops to tensors
-        "torchvision.ops": {},
-        "torchvision.ops.boxes": {"batched_nms": _batched_nms},
-        "facenet_pytorch.models.inception_resnet_v1": {"InceptionResnetV1": None},
-    }
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    for name, contents in names.items():
-        sys.modules[name] = ModuleType(name)
-        vars(sys.modules[name]).update(contents)
+    """Import facenet-pytorch; skip the test where it is not installed."""
     try:
-        package = importlib.import_module("facenet_pytorch")
-    except ImportError as error:
-        pytest.skip(f"facenet-pytorch, the oracle, can't be imported: {error}")
-    finally:
-        for name in names:
-            del sys.modules[name]
-        sys.modules.update(before)
-    # Of boxes whose probability is equal, and it often is exactly 1, facenet-pytorch takes the one
-    # that NumPy's unstable sort puts last, which differs between processors. Here: the first.
-    last_is_best: dict[str, Any] = {"argsort": lambda s: np.argsort(-s, kind="stable")[::-1]}
-    inner: Any = importlib.import_module("facenet_pytorch.models.utils.detect_face")
-    inner.np = SimpleNamespace(**(vars(np) | last_is_best))
-    return package
+        return packages.facenet()
+    except MferError as error:
+        pytest.skip(f"facenet-pytorch, the oracle: {error}")
 
 
 @functools.cache
@@ -103,25 +77,3 @@ def facenet_boxes(
     if boxes is None:
         return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
     return boxes.astype(float), probability.astype(float), landmarks.astype(float)
-
-
-def _batched_nms(boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> Any:
-    """torchvision's, by its documentation: a plain walk through the boxes, best first."""
-    import torch
-
-    corners = boxes.numpy()
-    kept: list[int] = []
-    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    for index in torch.argsort(scores, descending=True, stable=True).tolist():
-        left, top, right, bottom = corners[index]
-        for other in kept:
-            if groups[other] != groups[index]:
-                continue
-            width = min(right, corners[other, 2]) - max(left, corners[other, 0])
-            height = min(bottom, corners[other, 3]) - max(top, corners[other, 1])
-            common = max(width, np.float32(0)) * max(height, np.float32(0))
-            if common / (areas[index] + areas[other] - common) > iou_threshold:
-                break
-        else:
-            kept.append(index)
-    return torch.tensor(kept, dtype=torch.long)

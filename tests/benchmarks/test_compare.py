@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
-from benchmarks import compare, peers
+from benchmarks import approximate, compare, peers
 from benchmarks.compare import (
     AGAINST_DECODING,
+    AGAINST_REFERENCE,
+    APPROXIMATE_AGAINST_REFERENCE,
     DECODE,
-    OPENCV,
+    DECODE_AS_WE_DO,
+    DECODE_BY_OPENCV,
     REFERENCE,
     Report,
     against_decoding,
     against_reference,
     agreement,
-    read_with_bundle,
     table,
+    target_of,
 )
 from benchmarks.rounds import Run, Series, Spread
-from mfer_edge.bundle import Bundle
+from benchmarks.systems import System
+from mfer_edge.bundle import APPROXIMATE, Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.machine import describe_machine
 from mfer_edge.session import STAGES
@@ -44,7 +46,8 @@ def series(
 def made() -> dict[str, Series]:
     return {
         DECODE: series(DECODE, 0.5),
-        OPENCV: series(OPENCV, 0.4),
+        DECODE_AS_WE_DO: series(DECODE_AS_WE_DO, 0.3),
+        DECODE_BY_OPENCV: series(DECODE_BY_OPENCV, 0.4),
         "compact": series("compact", 0.6),
         "paper int8": series("paper int8", 2.0, dict.fromkeys(STAGES, 0.25)),
         "paper fp32": series("paper fp32", 4.0, {"visual": 2.0, "detect": 0.0}),
@@ -53,21 +56,53 @@ def made() -> dict[str, Series]:
 
 
 def test_compact_stands_beside_decoding() -> None:
-    ours, opencv = against_decoding(made(), "compact")
-    assert ours.ratio.median == pytest.approx(1.2)
-    assert opencv.ratio.median == pytest.approx(1.5)
-    assert ours.row().endswith("| at most 1.6: met |")
+    systems = made()
+    found = against_decoding(systems, systems["compact"], AGAINST_DECODING)
+    assert [(one.what, round(one.ratio.median, 6)) for one in found] == [
+        ("compact over decode every frame", 1.2),
+        ("compact over decode as mfer-edge does", 2.0),
+        ("compact over decode by OpenCV", 1.5),
+    ]
+    assert found[0].row().endswith("| at most 1.6: met |")
+    assert [one.target for one in found[1:]] == [None, None]
     assert AGAINST_DECODING.verdict(1.61) == "at most 1.6: missed"
 
 
 def test_the_full_size_stands_beside_the_reference() -> None:
-    whole, *parts = against_reference(made(), "paper int8")
+    systems = made()
+    whole, *parts = against_reference(systems, systems["paper int8"], AGAINST_REFERENCE)
     assert whole.row() == "| reference over paper int8 | 5.00 | 5.00 to 5.00 | at least 3: met |"
     assert [part.what for part in parts] == [f"its {stage}" for stage in STAGES]
     assert {part.ratio.median for part in parts} == {4.0}
-    whole, *parts = against_reference(made(), "paper fp32")
-    assert whole.target is None
+    whole, *parts = against_reference(systems, systems["paper fp32"], None)
+    assert whole.row().endswith("|  |")
     assert [(part.what, part.ratio) for part in parts] == [("its visual", Spread(0.5, 0.5, 0.5))]
+
+
+def system(name: str, precision: str, skip_still: float = 0.0, *notes: str) -> System:
+    """A system as if its bundle were of that name and precision."""
+    bundle = Bundle.open()
+    engines = {
+        file: replace(engine, work={precision: 1})
+        for file, engine in bundle.manifest.engines.items()
+    }
+    manifest = replace(bundle.manifest, name=name, engines=engines, notes=notes)
+    return System(replace(bundle, manifest=manifest), "folder", skip_still)
+
+
+def test_exact_and_approximate_systems_have_targets_of_their_own() -> None:
+    merged = f"{APPROXIMATE} tokens are merged."
+    assert target_of(system("paper", "int8")) == AGAINST_REFERENCE
+    assert target_of(system("paper", "int8", 0.0, "Untrained.")) == AGAINST_REFERENCE
+    assert target_of(system("paper", "int8", 5.0)) == APPROXIMATE_AGAINST_REFERENCE
+    assert target_of(system("paper", "int8", 0.0, "x", merged)) == APPROXIMATE_AGAINST_REFERENCE
+    assert APPROXIMATE_AGAINST_REFERENCE.verdict(4.99) == "at least 5: missed"
+    # The reference's were aimed at with int8, decoding's without approximations.
+    assert target_of(system("paper", "fp32")) is None
+    assert target_of(system("paper", "fp32", 5.0)) is None
+    assert target_of(System(Bundle.open())) == AGAINST_DECODING
+    assert target_of(system("compact", "fp32")) == AGAINST_DECODING
+    assert target_of(system("compact", "int8", 5.0)) is None
 
 
 def test_scores_are_compared_where_both_have_them() -> None:
@@ -86,11 +121,14 @@ def test_the_report_is_a_table_and_json() -> None:
         describe_machine(),
         ["a.mp4 (1280x720)"],
         list(systems.values()),
-        [*against_decoding(systems, "compact"), *against_reference(systems, "paper int8")],
+        [
+            *against_decoding(systems, systems["compact"], AGAINST_DECODING),
+            *against_reference(systems, systems["paper int8"], AGAINST_REFERENCE),
+        ],
         [],
     )
     text = table(report)
-    assert "| decode alone | 0.50 | 0.50 to 0.50 | 1.50 | 200 |" in text
+    assert "| decode every frame | 0.50 | 0.50 to 0.50 | 1.50 | 200 |" in text
     assert "a.mp4 (1280x720)" in text
     assert "torch 2." in text
     assert "difference of a score" not in text
@@ -99,43 +137,40 @@ def test_the_report_is_a_table_and_json() -> None:
     assert told["comparisons"][0]["target"] == {"limit": 1.6, "at_least": False}
 
 
-def test_a_bundle_reads_a_clip_with_its_stages() -> None:
-    told = read_with_bundle("", str(FEAR))()
-    assert list(told.stages_s) == list(STAGES)
-    assert told.stages_s["detect"] > 0
-    (scores,) = told.scores
-    assert scores is not None
-    assert list(scores) == list(Bundle.open().manifest.labels)
-
-
-def test_decoding_reads_all_of_it() -> None:
-    assert compare.decode(str(FEAR))() is None
-    assert compare.picture_size(FEAR) == "640x360"
-    with pytest.raises(MferError, match=r"nowhere.mp4"):
-        compare.compare([Path("nowhere.mp4")], [], 1, print)
-
-
-def test_ours_runs_without_pytorch() -> None:
-    code = (
-        "import sys, benchmarks.compare as compare, benchmarks.peers as peers, benchmarks.rounds\n"
-        f"clip = {str(FEAR)!r}\n"
-        "compare.read_with_bundle('', clip)()\n"
-        "peers.our_vad(clip)()\n"
-        "print('torch' in sys.modules)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert ran.stdout.strip() == "False", ran.stderr
-
-
-@pytest.mark.parametrize("script", ["compare", "peers"])
-def test_wrong_use_is_told_in_a_line(script: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main = {"compare": compare.main, "peers": peers.main}[script]
+@pytest.mark.parametrize("script", [compare, peers, approximate])
+def test_wrong_use_is_told_in_a_line(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--rounds", "0"])
+        script.main(["--rounds", "0"])
     assert "--rounds must be at least 1" in capsys.readouterr().err
     for wrong in (["--bundle", "nowhere"], ["--json", "nowhere/a.json"]):
         with pytest.raises(MferError, match="nowhere"):
-            main(wrong)
+            script.main(wrong)
+
+
+def test_a_clip_that_is_not_there_is_told_before_the_work() -> None:
+    with pytest.raises(MferError, match=r"nowhere.mp4"):
+        compare.main(["nowhere.mp4"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--skip-still", "0"], "--skip-still: must be over 0 and at most 255"),
+        (["--skip-still", "nan"], "--skip-still: must be over 0"),
+        (["--skip-still", "much"], "--skip-still: invalid levels value: 'much'"),
+        (["--skip-still", "5"], "--skip-still is for bundles named with --bundle"),
+    ],
+)
+def test_what_to_skip_makes_sense(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(arguments)
+    assert reason in capsys.readouterr().err
+
+
+def test_a_clips_size_is_told() -> None:
+    assert compare.picture_size(FEAR) == "640x360"
 
 
 def test_parts_name_what_is_there() -> None:

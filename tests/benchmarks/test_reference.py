@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import packages
 from benchmarks.reference import (
     Reference,
     Result,
@@ -25,7 +22,6 @@ from benchmarks.reference import (
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.media import Clip, Picture, read_sound
 from tests.clips import sine, write_clip
-from tests.oracles import facenet
 from tests.paths import ROOT
 from tests.train.made import small_presets, voice
 from train import emotion2vec
@@ -153,28 +149,3 @@ def test_what_it_cannot_read_is_an_error_of_a_line(reference: Reference, tmp_pat
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MferError, match=r"no arms.pt: name a new folder"):
         Reference(tmp_path)
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "silero_vad", None)
-    with pytest.raises(
-        MferError, match=r"silero-vad can't be imported.*pip install --no-deps .*sil"
-    ):
-        packages.silero()
-
-
-def test_suppression_is_by_group_and_best_first() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [50, 50, 60, 60]])
-    scores = torch.tensor([0.7, 0.9, 0.6, 0.8])
-    groups = torch.tensor([0, 0, 1, 0])
-    assert packages.batched_nms(boxes, scores, groups, 0.5).tolist() == [1, 3, 2]
-    assert packages.batched_nms(boxes, scores, groups * 0, 0.5).tolist() == [1, 3]
-    empty = packages.batched_nms(boxes[:0], scores[:0], groups[:0], 0.5)
-    assert (empty.dtype, empty.shape) == (torch.int64, (0,))
-
-
-def test_the_detector_finds_what_the_tests_oracle_finds() -> None:
-    image = cv2.cvtColor(sampled_pictures(ANGER)[5], cv2.COLOR_BGR2RGB)
-    ours, _ = packages.facenet().MTCNN().detect(image)
-    theirs, _ = facenet().MTCNN().detect(image)
-    np.testing.assert_allclose(ours.astype(float), theirs.astype(float), atol=1e-3)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.rounds import Pass, Run, Series, Spread, Work, ratio, run_apart, take_turns
+from benchmarks.rounds import (
+    Pass,
+    Run,
+    Series,
+    Spread,
+    Work,
+    publish,
+    ratio,
+    read_options,
+    run_apart,
+    run_script,
+    take_turns,
+)
 from mfer_edge.errors import MferError
 
 HERE = "tests.benchmarks.test_rounds:"
@@ -89,3 +103,21 @@ def test_a_stage_that_never_ran_has_no_ratio() -> None:
     assert ratio(missing, there, "detect") is None
     assert ratio(there, there, "unheard of") is None
     assert ratio(series(), series()) is None
+
+
+def test_a_script_prints_its_table_and_writes_its_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.json"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--more")
+    options = read_options(parser, ["--more", "x", "--rounds", "2", "--json", str(out)])
+    assert (options.more, options.rounds, options.json) == ("x", 2, out)
+    publish("| a |", Spread(2.0, 1.0, 3.0), options.json)
+    assert json.loads(out.read_text()) == {"median": 2.0, "low": 1.0, "high": 3.0}
+    assert capsys.readouterr().out == "| a |\n"
+
+
+def test_a_script_ends_in_a_line_where_something_is_wrong() -> None:
+    with pytest.raises(SystemExit, match=r"^error: a package is missing: pip install it$"):
+        run_script(lambda: refusing()())

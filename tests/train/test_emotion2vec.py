@@ -51,30 +51,9 @@ def funasr() -> ModuleType:
 
 def oracle(config: Emotion2vecConfig, decoder: bool = True) -> nn.Module:
     """funasr's model with random weights: no tensor at zero or one, as they are at its start."""
-    audio = {
-        "feature_encoder_spec": str(list(config.convolutions)),
-        "extractor_mode": "layer_norm",
-        "conv_pos_width": config.position_kernel * config.position_depth,
-        "conv_pos_depth": config.position_depth,
-        "conv_pos_groups": config.position_groups,
-        "conv_pos_pre_ln": False,
-        "prenet_depth": config.prenet_depth,
-        "model_depth": config.depth,
-        "prenet_layerdrop": 0.0,
-        "prenet_dropout": 0.1,
-        "start_drop_path_rate": 0.0,
-        "end_drop_path_rate": 0.0,
-        "use_alibi_encoder": True,
-        "num_alibi_heads": config.heads,
-        "alibi_scale": 1.0,
-        "learned_alibi": False,
-        "learned_alibi_scale": True,
-        "learned_alibi_scale_per_head": True,
-        "learned_alibi_scale_per_layer": False,
-        "num_extra_tokens": config.extra_tokens,
-        "init_extra_token_zero": True,
-        "local_grad_mult": 1.0,
-        "decoder": {
+    conf = packages.emotion2vec_conf(config)
+    if decoder:
+        conf["modalities"]["audio"]["decoder"] = {
             "decoder_dim": 24,
             "decoder_groups": 4,
             "decoder_kernel": 7,
@@ -82,32 +61,7 @@ def oracle(config: Emotion2vecConfig, decoder: bool = True) -> nn.Module:
             "projection_layers": 1,
             "projection_ratio": 2.0,
         }
-        if decoder
-        else None,
-    }
-    model = funasr().Emotion2vec(
-        model_conf={
-            "modalities": {"audio": audio},
-            "embed_dim": config.width,
-            "num_heads": config.heads,
-            "depth": config.depth,
-            "mlp_ratio": config.feed_forward / config.width,
-            "norm_eps": 1e-5,
-            "norm_affine": True,
-            "layer_norm_first": False,
-            "end_of_block_targets": False,
-            "encoder_dropout": 0.1,
-            "attention_dropout": 0.1,
-            "activation_dropout": 0.0,
-            "post_mlp_drop": 0.1,
-            "dropout_input": 0.0,
-            "start_drop_path_rate": 0.0,
-            "end_drop_path_rate": 0.0,
-            "layerdrop": 0.05,
-            "normalize": True,
-        },
-        vocab_size=len(LABELS),
-    )
+    model = funasr().Emotion2vec(model_conf=conf, vocab_size=len(LABELS))
     random = torch.Generator().manual_seed(0)
     for name, value in model.named_parameters():
         offset = 1.0 if value.dim() == 1 and name.endswith("weight") else 0.0
