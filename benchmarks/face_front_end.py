@@ -127,7 +127,7 @@ def _pictures(path: Path) -> list[Picture]:
 
 
 def _front_end(path: Path, find: Find, crop: Crop) -> None:
-    with Clip(path) as clip, closing(ahead(clip, AHEAD)) as items:
+    with Clip(path, threads=max(1, cores() - 1)) as clip, closing(ahead(clip, AHEAD)) as items:
         for item in items:
             if isinstance(item, Picture):
                 _cut_out(item, find, crop)

@@ -57,6 +57,7 @@ class Clip:
             1/frame_rate tick is taken, so a slower video gives each of its frames once. None
             leaves the video undecoded and gives the sound alone. H.264's frames that are neither
             taken nor needed for others are left undecoded too.
+        threads: that decode the video; 0 takes one for each core.
 
     Attributes:
         duration_s: by the container's header, 0 if that doesn't tell; once all is decoded, what
@@ -73,7 +74,7 @@ class Clip:
             closed before.
     """
 
-    def __init__(self, path: Path | str, frame_rate: float | None = 5.0) -> None:
+    def __init__(self, path: Path | str, frame_rate: float | None = 5.0, threads: int = 0) -> None:
         self.path = Path(path)
         self.damaged = 0
         self._frame_rate = frame_rate
@@ -97,6 +98,7 @@ class Clip:
         self.missing_s = 0.0
         if self._video is not None:
             self._video.thread_type = "AUTO"
+            self._video.codec_context.thread_count = threads
         unit = self._video.time_base if self._video is not None else None
         self._sampler = Sampler(frame_rate or 0.0, float(unit or 0))
         self._sparing = Sparing(self._video, self._sampler) if self._video is not None else None

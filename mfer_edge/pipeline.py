@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -158,7 +159,9 @@ class Pipeline:
         start = time.perf_counter()
         readings: list[Reading] = []
         windows = windows or self.windows()
-        with Clip(path, self.bundle.manifest.frame_rate) as clip:
+        # A core is left to what becomes of the pictures.
+        decoding = max(1, self.threads - 1)
+        with Clip(path, self.bundle.manifest.frame_rate, decoding) as clip:
             session = Session(
                 self._chain,
                 windows,
@@ -264,17 +267,18 @@ def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> di
     providers, cpu = providers_for(device), providers_for("cpu")
     if device == "tensorrt":
         check_plans(bundle, LARGE, this_target())
-    networks: dict[str, Network] = {}
-    with given_back():
-        for name in ENGINES:
-            if name not in LARGE:
-                networks[name] = Engine(bundle.engine_path(name), cpu, threads=1, large=False)
-            elif device == "tensorrt":
-                plan = bundle.manifest.plans[name]
-                networks[name] = TrtEngine(bundle.folder / plan.file, plan)
-            else:
-                networks[name] = Engine(bundle.engine_path(name), providers, threads)
-    return networks
+
+    def load(name: str) -> Network:
+        if name not in LARGE:
+            return Engine(bundle.engine_path(name), cpu, threads=1, large=False)
+        if device == "tensorrt":
+            plan = bundle.manifest.plans[name]
+            return TrtEngine(bundle.folder / plan.file, plan)
+        return Engine(bundle.engine_path(name), providers, threads)
+
+    at_once = min(threads, len(LARGE)) if device == "cpu" else 1  # untried on GPUs
+    with given_back(), ThreadPoolExecutor(at_once) as pool:
+        return dict(zip(ENGINES, pool.map(load, ENGINES), strict=True))
 
 
 def cores() -> int:

@@ -59,11 +59,11 @@ def first_of_each_tick(
     return taken
 
 
-def assert_same_pictures(path: Path) -> None:
+def assert_same_pictures(path: Path, threads: int = 0) -> None:
     with av.open(str(path)) as container:
         slack_s = 1e-6 + float(container.streams.video[0].time_base) / 2
     expected = first_of_each_tick(every_frame(path), slack_s)
-    with Clip(path, RATE) as clip:
+    with Clip(path, RATE, threads) as clip:
         pictures = [item for item in clip if isinstance(item, Picture)]
         assert not clip.damaged
     assert len(expected) > 3
@@ -102,9 +102,10 @@ def spared(container: InputContainer, sparing: Sparing, damaged_from: float = ma
 
 
 class TestPicturesAreTheSame:
+    @pytest.mark.parametrize("threads", [0, 1, 3])
     @pytest.mark.parametrize("name", ["anger.mp4", "fear.mp4"])
-    def test_of_the_samples(self, name: str) -> None:
-        assert_same_pictures(ROOT / "samples" / name)
+    def test_of_the_samples(self, name: str, threads: int) -> None:
+        assert_same_pictures(ROOT / "samples" / name, threads)
 
     @pytest.mark.parametrize(
         "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["spared", "whole"]
