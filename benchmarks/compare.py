@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.packages import VERSIONS
@@ -82,17 +82,23 @@ def target_of(system: System) -> Target | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems' times, divided."""
+    """Two systems' times, divided: of a whole pass, and of stages that both tell of."""
 
     what: str
     ratio: Spread
     target: Target | None = None
+    stages: Mapping[str, Spread] = field(default_factory=dict)
 
     def row(self) -> str:
         """Give a line of the table."""
         verdict = self.target.verdict(self.ratio.median) if self.target else ""
         spread = f"{self.ratio.low:.2f} to {self.ratio.high:.2f}"
         return f"| {self.what} | {self.ratio.median:.2f} | {spread} | {verdict} |"
+
+    def stages_row(self) -> str:
+        """Give a line of the table of stages."""
+        medians = [f"{self.stages[s].median:.1f}" if s in self.stages else "" for s in STAGES]
+        return f"| {self.what} | {' | '.join(medians)} |"
 
 
 @dataclass(frozen=True)
@@ -194,13 +200,9 @@ def against_reference(
 ) -> list[Comparison]:
     """Divide the reference's time by a system's: the whole, and stage by stage."""
     reference = series[REFERENCE]
-    found = []
-    if whole := ratio(reference, ours):
-        found.append(Comparison(f"reference over {ours.name}", whole, target))
-    for stage in STAGES:
-        if part := ratio(reference, ours, stage):
-            found.append(Comparison(f"its {stage}", part))
-    return found
+    whole = ratio(reference, ours)
+    stages = {name: part for name in STAGES if (part := ratio(reference, ours, name))}
+    return [Comparison(f"reference over {ours.name}", whole, target, stages)] if whole else []
 
 
 def agreement(reference: Series, ours: Series, clips: Sequence[str]) -> list[Agreement]:
@@ -251,6 +253,14 @@ def table(report: Report) -> str:
         )
     lines += ["", "| ratio of times | median | of the rounds | target |", "|---|---|---|---|"]
     lines += [comparison.row() for comparison in report.comparisons]
+    staged = [comparison for comparison in report.comparisons if comparison.stages]
+    if staged:
+        lines += [
+            "",
+            f"| its stages, medians | {' | '.join(STAGES)} |",
+            "|---" * (1 + len(STAGES)) + "|",
+        ]
+        lines += [comparison.stages_row() for comparison in staged]
     if report.agreements:
         lines += [
             "",

@@ -82,7 +82,7 @@ def table(report: Report) -> str:
     """Give the report in Markdown."""
     return "\n".join(
         [
-            f"Clip: {report.clip}, repeated; median of {report.rounds} runs.",
+            f"Clip: {report.clip}, repeated; runs of each: {report.rounds}, of which the median.",
             machine_line(report.machine, []),
             "",
             "| clip, s | `mfer-edge infer`, s | ms for a second of clip | peak memory, MB |",

@@ -276,9 +276,10 @@ def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> di
             return TrtEngine(bundle.folder / plan.file, plan)
         return Engine(bundle.engine_path(name), providers, threads)
 
-    at_once = min(threads, len(LARGE)) if device == "cpu" else 1  # untried on GPUs
-    with given_back(), ThreadPoolExecutor(at_once) as pool:
-        return dict(zip(ENGINES, pool.map(load, ENGINES), strict=True))
+    with given_back(), ThreadPoolExecutor(len(LARGE)) as pool:
+        side_by_side = device == "cpu" and threads > 1  # on a GPU nobody has tried it
+        loaded = (pool.map if side_by_side else map)(load, ENGINES)
+        return dict(zip(ENGINES, loaded, strict=True))
 
 
 def cores() -> int:

@@ -70,13 +70,13 @@ def test_compact_stands_beside_decoding() -> None:
 
 def test_the_full_size_stands_beside_the_reference() -> None:
     systems = made()
-    whole, *parts = against_reference(systems, systems["paper int8"], AGAINST_REFERENCE)
-    assert whole.row() == "| reference over paper int8 | 5.00 | 5.00 to 5.00 | at least 3: met |"
-    assert [part.what for part in parts] == [f"its {stage}" for stage in STAGES]
-    assert {part.ratio.median for part in parts} == {4.0}
-    whole, *parts = against_reference(systems, systems["paper fp32"], None)
-    assert whole.row().endswith("|  |")
-    assert [(part.what, part.ratio) for part in parts] == [("its visual", Spread(0.5, 0.5, 0.5))]
+    (found,) = against_reference(systems, systems["paper int8"], AGAINST_REFERENCE)
+    assert found.row() == "| reference over paper int8 | 5.00 | 5.00 to 5.00 | at least 3: met |"
+    assert found.stages == dict.fromkeys(STAGES, Spread(4.0, 4.0, 4.0))
+    (found,) = against_reference(systems, systems["paper fp32"], None)
+    assert found.row().endswith("|  |")
+    assert found.stages == {"visual": Spread(0.5, 0.5, 0.5)}
+    assert found.stages_row() == "| reference over paper fp32 |  |  |  | 0.5 |  |  |"
 
 
 def system(name: str, precision: str, skip_still: float = 0.0, *notes: str) -> System:
@@ -131,6 +131,7 @@ def test_the_report_is_a_table_and_json() -> None:
     assert "| decode every frame | 0.50 | 0.50 to 0.50 | 1.50 | 200 |" in text
     assert "a.mp4 (1280x720)" in text
     assert "torch 2." in text
+    assert "| reference over paper int8 | 4.0 | 4.0 | 4.0 | 4.0 | 4.0 | 4.0 |" in text
     assert "difference of a score" not in text
     told = json.loads(json.dumps(asdict(report)))
     assert told["systems"][0]["runs"][0]["pass_s"] == 0.5
