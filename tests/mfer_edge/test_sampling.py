@@ -13,6 +13,7 @@ from av.container import InputContainer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfer_edge.errors import MediaError
 from mfer_edge.media import Clip, Picture
 from mfer_edge.sampling import Sampler, Sparing
 from tests.clips import write_clip
@@ -72,6 +73,11 @@ def assert_same_pictures(path: Path, threads: int = 0) -> None:
     )
     for picture, (_, image) in zip(pictures, expected, strict=True):
         assert np.array_equal(picture.image, image)
+
+
+def pictures_of(path: Path, rate: float) -> list[Picture]:
+    with Clip(path, rate) as clip:
+        return [item for item in clip if isinstance(item, Picture)]
 
 
 def decoded_frames(path: Path, rate: float = RATE) -> tuple[int, float]:
@@ -139,6 +145,28 @@ class TestPicturesAreTheSame:
         path = write_clip(tmp_path / "clip.mkv", fps=25, seconds=2, video=moving, video_codec=codec)
         assert_same_pictures(path)
         assert decoded_frames(path)[0] == 50
+
+
+class TestDamage:
+    def test_costs_no_more_pictures_than_where_all_is_decoded(self, tmp_path: Path) -> None:
+        path = write_clip(
+            tmp_path / "clip.mp4", seconds=2, fps=30, video=moving, encoding=X264["three B-frames"]
+        )
+        whole, rng = path.read_bytes(), np.random.default_rng(0)
+        read = 0
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for place in rng.integers(len(whole) // 20, len(whole), 3):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                every = pictures_of(path, 30.0)  # takes each frame, so that none is left out
+            except MediaError:
+                continue
+            read += 1
+            expected = first_of_each_tick([(p.time_s, p.image) for p in every], 1e-3)
+            assert abs(len(pictures_of(path, RATE)) - len(expected)) <= 1
+        assert read > 20
 
 
 class TestSparing:
