@@ -111,19 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [
         measure("`mfer-edge --help`", [*MODULE, "--help"], rounds),
         measure("decode every frame", [sys.executable, "-c", DECODE, clip], rounds),
-        measure("`mfer-edge infer CLIP`", infer, rounds, weights_of(Bundle.open())),
+        measure("`mfer-edge infer CLIP`", infer, rounds, Bundle.open().manifest.weights_bytes),
         measure("the same, `--threads 1`", [*infer, "--threads", "1"], rounds),
     ]
     for bundle in bundles:
         name, command = f"`--bundle {bundle.folder.name}`", [*infer, "--bundle", str(bundle.folder)]
-        rows.append(measure(name, command, rounds, weights_of(bundle)))
+        rows.append(measure(name, command, rounds, bundle.manifest.weights_bytes))
     report = Report(describe_machine(), options.clip.name, rows)
     publish(table(report), report, options.json)
-
-
-def weights_of(bundle: Bundle) -> int:
-    """Add up the sizes of a bundle's networks, in bytes."""
-    return sum(file.bytes for file in bundle.manifest.engines.values())
 
 
 if __name__ == "__main__":

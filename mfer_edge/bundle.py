@@ -132,6 +132,11 @@ class Manifest:
         """The types that do a substantial share of the work, the narrowest first: `int8+fp32`."""
         return "+".join(kind for kind, share in self.shares.items() if share >= SUBSTANTIAL)
 
+    @property
+    def weights_bytes(self) -> int:
+        """Size of all networks' files."""
+        return sum(engine.bytes for engine in self.engines.values())
+
 
 @dataclass(frozen=True)
 class Bundle:

@@ -276,7 +276,7 @@ def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> di
             return TrtEngine(bundle.folder / plan.file, plan)
         return Engine(bundle.engine_path(name), providers, threads)
 
-    with given_back(), ThreadPoolExecutor(len(LARGE)) as pool:
+    with given_back(bundle.manifest.weights_bytes), ThreadPoolExecutor(len(LARGE)) as pool:
         side_by_side = device == "cpu" and threads > 1  # on a GPU nobody has tried it
         loaded = (pool.map if side_by_side else map)(load, ENGINES)
         return dict(zip(ENGINES, loaded, strict=True))

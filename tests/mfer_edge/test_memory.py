@@ -38,7 +38,7 @@ def held(name):  # MB
 import_onnxruntime()
 path, loading, width, *rows = sys.argv[1:]
 before = held("VmRSS")
-with given_back() if loading == "given_back" else nullcontext():
+with given_back(0) if loading == "given_back" else nullcontext():
     engine = Engine(Path(path), ["CPUExecutionProvider"], 1)
 print(held("VmRSS") - before, held("VmHWM") - before)
 for count in map(int, rows):
@@ -96,3 +96,33 @@ def test_what_a_call_needed_is_given_back(tmp_path: Path) -> None:
     _, (before, _), (after, peak) = megabytes(path, "given_back", 1024, 1, 12_000)
     assert peak - before > 2 * 12_000 * 1024 * 4 / 1e6  # 49 MB in, and at least as much on the way
     assert after - before < 10
+
+
+FREE = """
+import sys
+import numpy as np
+from mfer_edge.memory import given_back
+
+def held():  # MB
+    for line in open("/proc/self/status"):
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024 / 1e6
+
+with given_back(int(sys.argv[1])):
+    pass
+blocks = [np.ones(4_000_000, np.uint8) for _ in range(40)]
+before = held()
+del blocks[::2]
+print(before - held())
+"""
+
+
+@pytest.mark.parametrize(
+    ("weights_bytes", "freed_mb"), [(15_000_000, 0), (700_000_000, 80)], ids=["few", "many"]
+)
+def test_what_is_freed_later_is_given_back_beside_many_weights(
+    weights_bytes: int, freed_mb: float
+) -> None:
+    command = [sys.executable, "-c", FREE, str(weights_bytes)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert float(run.stdout) == pytest.approx(freed_mb, abs=5)
