@@ -10,7 +10,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as glibc numbers what `mallopt` sets 
 SMALLEST = 128 * 1024  # bytes; from this size on glibc gives a freed block back, at first
 LARGEST = 32 * 1024 * 1024  # and in the end, once blocks of that size came and went
 SPARING = 1024 * 1024  # from this size on with large networks, for good
-MANY_WEIGHTS = 100_000_000  # bytes, from which on networks are large
+MANY_WEIGHTS = 500_000_000  # bytes, from which on networks are large
 
 
 @contextmanager
@@ -20,9 +20,9 @@ def given_back(weights_bytes: int) -> Iterator[None]:
     glibc soon keeps freed blocks of up to 32 MB for later. While a network loads, these are its
     weights as they stood in the file, and the process would hold half of them twice from then on.
     Afterwards glibc has the limits to which it would have come by itself, because giving back what
-    every picture needs anew takes the compact model a fifth more time. Large networks take so long
-    that this doesn't show, and leave no memory to waste: with them the limits stay low. Other C
-    libraries are left alone.
+    every picture needs anew takes up to twice the time of finding faces. Large networks take so
+    long that this hardly shows, and leave no memory to waste: with them the limits stay low. Other
+    C libraries are left alone.
 
     Args:
         weights_bytes: size of the networks.
