@@ -30,7 +30,7 @@ from benchmarks.rounds import (
     take_turns,
     tell,
 )
-from benchmarks.systems import SAMPLES, levels
+from benchmarks.systems import SAMPLES, levels, reading
 from mfer_edge.bundle import Bundle
 from mfer_edge.engine import Network
 from mfer_edge.errors import MferError
@@ -51,8 +51,7 @@ class Way:
 
     def work(self, clips: Sequence[str]) -> Work:
         """Give what a process is to do."""
-        arguments = (self.bundle, str(self.skip_still), *clips)
-        return Work(self.name, "benchmarks.systems:read_with_bundle", arguments)
+        return reading(self.name, self.bundle, self.skip_still, clips)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from mfer_edge.face_finder import FaceFinder
 from mfer_edge.machine import Machine, describe_machine
 from mfer_edge.media import Clip, Picture
 from mfer_edge.mtcnn import FaceBox, FaceDetector
-from mfer_edge.pipeline import AHEAD, bundle_networks, cores
+from mfer_edge.pipeline import AHEAD, bundle_networks, cores, decoding_threads
 from mfer_edge.tracker import overlap
 from mfer_edge.visual import crop_face
 
@@ -127,7 +127,10 @@ def _pictures(path: Path) -> list[Picture]:
 
 
 def _front_end(path: Path, find: Find, crop: Crop) -> None:
-    with Clip(path, threads=max(1, cores() - 1)) as clip, closing(ahead(clip, AHEAD)) as items:
+    with (
+        Clip(path, threads=decoding_threads(cores())) as clip,
+        closing(ahead(clip, AHEAD)) as items,
+    ):
         for item in items:
             if isinstance(item, Picture):
                 _cut_out(item, find, crop)

@@ -58,8 +58,13 @@ class System:
 
     def work(self, clips: Sequence[str]) -> Work:
         """Give what a process is to do."""
-        arguments = (self.folder, str(self.skip_still), *clips)
-        return Work(self.name, "benchmarks.systems:read_with_bundle", arguments)
+        return reading(self.name, self.folder, self.skip_still, clips)
+
+
+def reading(name: str, bundle: str, skip_still: float, clips: Sequence[str]) -> Work:
+    """Give what a process is to do that reads clips with a bundle: see `read_with_bundle`."""
+    arguments = (bundle, str(skip_still), *clips)
+    return Work(name, "benchmarks.systems:read_with_bundle", arguments)
 
 
 def systems_of(bundles: Sequence[Path], skip_still: float) -> list[System]:

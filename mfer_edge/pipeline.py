@@ -159,9 +159,8 @@ class Pipeline:
         start = time.perf_counter()
         readings: list[Reading] = []
         windows = windows or self.windows()
-        # A core is left to what becomes of the pictures.
-        decoding = max(1, self.threads - 1)
-        with Clip(path, self.bundle.manifest.frame_rate, decoding) as clip:
+        frame_rate = self.bundle.manifest.frame_rate
+        with Clip(path, frame_rate, decoding_threads(self.threads)) as clip:
             session = Session(
                 self._chain,
                 windows,
@@ -280,6 +279,11 @@ def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> di
         side_by_side = device == "cpu" and threads > 1  # on a GPU nobody has tried it
         loaded = (pool.map if side_by_side else map)(load, ENGINES)
         return dict(zip(ENGINES, loaded, strict=True))
+
+
+def decoding_threads(threads: int) -> int:
+    """How many of them decode a clip: one is left to what becomes of the pictures meanwhile."""
+    return max(1, threads - 1)
 
 
 def cores() -> int:
