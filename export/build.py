@@ -10,25 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.assets import SILERO_VAD
-from export.bisect import bisect
 from export.calibration import record_calls
 from export.card import read_card
 from export.checkpoint import Source
+from export.divergence import bisect
 from export.graphs import model_graphs, to_onnx
-from export.half import imitate_half, store_half, to_half
-from export.int8 import quantize, quantize_fixed
 from export.manifest import manifest_of
 from export.mtcnn import export_mtcnn
 from export.parity import Parity, ParityError, measure
-from export.reference import reference_networks
-from export.tensorrt import add_plans
-from mfer_edge.bundle import OWN, Bundle, Manifest, check_place, save_bundle
-from mfer_edge.engine import Network
+from export.precision.fp16 import emulate_fp16, store_fp16, to_fp16
+from export.precision.int8 import quantize, quantize_fixed
+from export.targets.tensorrt import add_plans
+from export.torch_reference import reference_engines
+from mfer_edge.bundle import MODEL_ENGINES, Bundle, Manifest, check_place, save_bundle
+from mfer_edge.engines.base import Engine
 from mfer_edge.errors import OutputError
-from mfer_edge.media import Clip
-from mfer_edge.pipeline import bundle_networks
-from train.inputs import FRAME_RATE
-from train.model import EmotionModel
+from mfer_edge.model import load_engines
+from mfer_edge.sources.clip import Clip
+from train.data.preprocess import FRAME_RATE
+from train.models.emotion_model import EmotionModel
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PRECISIONS = ("fp32", "fp16", "int8", "int8-gpu")
@@ -126,15 +126,15 @@ def save_proven(
         if precision == "fp16":
             # As a GPU would run it: ONNX Runtime widens half precision on a CPU, and hides what
             # it can't hold.
-            tested = {**files, **{name: folder / f"{name}-imitated.onnx" for name in OWN}}
-            for name in OWN:
-                imitate_half(files[name], tested[name])
+            tested = {**files, **{name: folder / f"{name}-imitated.onnx" for name in MODEL_ENGINES}}
+            for name in MODEL_ENGINES:
+                emulate_fp16(files[name], tested[name])
             engines = {
                 name: replace(engine, file=tested[name].name)
                 for name, engine in bundle.manifest.engines.items()
             }
             measured = _unsaved(tested, replace(bundle.manifest, engines=engines))
-        reference = reference_networks(source.model)
+        reference = reference_engines(source.model)
         parity = measure(measured, reference, clips)
         departures = [
             bisect(source.model, name, networks[name], tested[name], call, precision)
@@ -168,7 +168,7 @@ def add_proven_plans(bundle: Bundle, clips: Sequence[Path], out: Path) -> tuple[
     clips = usable_clips(clips)
     with _work_folder() as folder:
         planned = add_plans(bundle, folder / "planned")
-        parity = _proven_plans(planned, bundle_networks(bundle), clips, precision_of(bundle))
+        parity = _proven_plans(planned, load_engines(bundle), clips, precision_of(bundle))
         card = read_card(planned.folder)
         return _save(planned, bundle.manifest.parity, out, card), parity
 
@@ -180,7 +180,7 @@ def precision_of(bundle: Bundle) -> str:
 
 
 def _proven_plans(
-    bundle: Bundle, reference: Mapping[str, Network], clips: Sequence[Path], precision: str
+    bundle: Bundle, reference: Mapping[str, Engine], clips: Sequence[Path], precision: str
 ) -> Parity:
     """Measure a bundle's TensorRT engines.
 
@@ -240,13 +240,13 @@ def set_precision(
     preset = source.model.preset
     spared = {"face": SPARED.get(preset.face, 0), "audio": SPARED.get(preset.speech, 0)}
     if precision == "fp16":
-        for name in OWN:
-            to_half(files[name])
+        for name in MODEL_ENGINES:
+            to_fp16(files[name])
     elif precision == "int8":
         for name in QUANTIZED:
             quantize(files[name], spared[name])
-        for name in OWN:
-            store_half(files[name])
+        for name in MODEL_ENGINES:
+            store_fp16(files[name])
     elif precision == "int8-gpu":
         bundle = _unsaved(files, manifest_of(source, files, counting=False))
         calls = record_calls(bundle, clips, QUANTIZED)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mfer_edge.bundle import ENGINES, Bundle
-from mfer_edge.engine import Network
-from mfer_edge.pipeline import Pipeline, bundle_networks
+from mfer_edge.engines.base import Engine
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
 
 Call = dict[str, np.ndarray]  # a network's inputs, by name
 
@@ -17,7 +18,7 @@ Call = dict[str, np.ndarray]  # a network's inputs, by name
 class Recorder:
     """Runs a network and remembers what it was given."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Engine) -> None:
         self._network = network
         self.calls: list[Call] = []
 
@@ -31,7 +32,7 @@ def record_calls(
     bundle: Bundle, clips: Sequence[Path], names: Iterable[str] = ENGINES
 ) -> dict[str, list[Call]]:
     """Read clips with a bundle; give every call of these networks, in order."""
-    networks = bundle_networks(bundle)
+    networks = load_engines(bundle)
     recorders = {name: Recorder(networks[name]) for name in names}
     pipeline = Pipeline(bundle, {**networks, **recorders})
     for clip in clips:

@@ -11,10 +11,10 @@ from torch import nn
 
 from export.card import read_card
 from mfer_edge.bundle import Weights
-from train.backbones import FACES, VOICES
-from train.model import CHECKPOINT, EmotionModel, load_model
+from train.models.emotion_model import CHECKPOINT, EmotionModel, load_model
+from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
+from train.models.weights import CheckpointError
 from train.presets import PRESETS, Preset
-from train.published import CheckpointError
 
 SEED = 0  # of random weights, so that an untrained bundle too is the same each time
 
@@ -98,7 +98,7 @@ def _trained(file: Path, preset: str | None) -> Source:
     model = load_model(file)
     if preset not in (None, model.preset.name):
         raise CheckpointError(f"{file}: a model of the preset {model.preset.name}, not {preset}")
-    face = FACES[model.preset.face]
+    face = FACE_BACKBONES[model.preset.face]
     terms = "those of what it was trained on"
     weights = (
         *DETECTORS,
@@ -110,7 +110,7 @@ def _trained(file: Path, preset: str | None) -> Source:
 
 
 def _encoder(model: EmotionModel) -> Weights:
-    voice = VOICES[model.preset.speech]
+    voice = SPEECH_BACKBONES[model.preset.speech]
     return Weights("audio (encoder)", voice.source, voice.licence)
 
 
@@ -122,7 +122,7 @@ def _untrained(preset: Preset) -> Source:
 
 
 def _over_published(preset: Preset, folder: Path) -> Source:
-    face, voice = FACES[preset.face], VOICES[preset.speech]
+    face, voice = FACE_BACKBONES[preset.face], SPEECH_BACKBONES[preset.speech]
     torch.manual_seed(SEED)
     parts: list[nn.Module] = []
     missing: list[str] = []
@@ -147,7 +147,7 @@ def _over_published(preset: Preset, folder: Path) -> Source:
 
 
 def _how_to_come_by(preset: Preset) -> str:
-    wanted = f"{FACES[preset.face].wanted} and {VOICES[preset.speech].wanted}"
+    wanted = f"{FACE_BACKBONES[preset.face].wanted} and {SPEECH_BACKBONES[preset.speech].wanted}"
     return (
         f"no trained model of the preset {preset.name} comes with the package: give --checkpoint "
         f"(`mfer-edge train all --preset {preset.name}` makes one), or --weights DIR with {wanted} "

@@ -105,7 +105,7 @@ def export(
     with named_extra():
         from export.build import build_bundle
         from export.checkpoint import open_source
-        from export.merging import merge_tokens as with_merged_tokens
+        from export.rewrites.token_merging import merge_tokens as with_merged_tokens
     if tensorrt:
         require_tensorrt()
     source = open_source(preset, checkpoint, weights, random_init)
@@ -146,7 +146,7 @@ def require_tensorrt() -> None:
     Raises:
         EngineError: it is.
     """
-    from mfer_edge.trt_target import this_target
+    from mfer_edge.engines.tensorrt_target import this_target
 
     this_target()
 

@@ -11,16 +11,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.gru import OnnxGru
-from export.norms import fold_norms
-from export.onnx_file import save_onnx, traced
-from export.vit import make_lean
+from export.onnx_io import save_onnx, traced
+from export.rewrites.fold_batchnorm import fold_batchnorm
+from export.rewrites.gru import OnnxGru
+from export.rewrites.vit import make_lean
 from mfer_edge.bundle import MAX_GRAPH_BYTES
 from mfer_edge.errors import BundleError
-from train.arms import GruArm
-from train.backbones import MAX_STEPS
-from train.model import EmotionModel
-from train.vit import Vit
+from train.models.arms import GruArm
+from train.models.emotion_model import EmotionModel
+from train.models.registry import MAX_STEPS
+from train.models.vit import Vit
 
 STEP = 320  # samples in a step of the speech encoder
 MAX_FACES = 1024  # in one call
@@ -100,7 +100,7 @@ def to_onnx(graph: Graph, path: Path) -> None:
         BundleError: it is too large for a file.
     """
     model = annotated(graph)
-    fold_norms(model)
+    fold_batchnorm(model)
     save_onnx(model, path)
 
 

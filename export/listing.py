@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from mfer_edge.bundle import Bundle, EngineFile, Plan
-from mfer_edge.engine import Tensor
+from mfer_edge.engines.base import TensorSpec
 
 
 def describe(bundle: Bundle) -> str:
@@ -62,7 +62,7 @@ def _tensors(engine: EngineFile) -> str:
     return " -> ".join(", ".join(map(_tensor, part)) for part in (engine.inputs, engine.outputs))
 
 
-def _tensor(tensor: Tensor) -> str:
+def _tensor(tensor: TensorSpec) -> str:
     return f"{tensor.name} {tensor.dtype}[{','.join(map(str, tensor.shape))}]"
 
 

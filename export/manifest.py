@@ -11,15 +11,16 @@ import onnx
 from export.checkpoint import Source
 from export.graphs import STEP
 from export.parity import ParityError
-from export.precision import parameters_of
-from export.work import work_of
+from export.precision.graph import parameters_of
+from export.precision.macs import macs_by_type
 from mfer_edge.bundle import Crop, EngineFile, Manifest, file_sha256
-from mfer_edge.engine import Engine, Tensor
+from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
-from mfer_edge.vad import CHUNK, SAMPLE_RATE
-from train.backbones import MAX_STEPS
-from train.inputs import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
+from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
+from train.data.preprocess import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
 from train.labels import EMOTIONS
+from train.models.registry import MAX_STEPS
 
 WINDOW_S, HOP_S = 4.0, 1.0
 FACES = round(FRAME_RATE * WINDOW_S)  # of a window
@@ -67,7 +68,7 @@ def manifest_of(source: Source, files: Mapping[str, Path], counting: bool = True
 
 def _engine_file(path: Path, counting: bool) -> EngineFile:
     model = onnx.load(path)
-    engine = Engine(path, ["CPUExecutionProvider"], threads=1)
+    engine = OnnxEngine(path, ["CPUExecutionProvider"], threads=1)
     return EngineFile(
         file=path.name,
         sha256=file_sha256(path),
@@ -80,9 +81,9 @@ def _engine_file(path: Path, counting: bool) -> EngineFile:
     )
 
 
-def _window_work(model: onnx.ModelProto, inputs: list[Tensor], name: str) -> dict[str, int]:
+def _window_work(model: onnx.ModelProto, inputs: list[TensorSpec], name: str) -> dict[str, int]:
     try:
-        work = work_of(model, {tensor.name: _example(tensor) for tensor in inputs})
+        work = macs_by_type(model, {tensor.name: _example(tensor) for tensor in inputs})
     except EngineError as error:
         raise ParityError(f"{name}: does not run: {error}") from error
     # One face is counted, not a window's: all of them at once would take gigabytes.
@@ -90,6 +91,6 @@ def _window_work(model: onnx.ModelProto, inputs: list[Tensor], name: str) -> dic
     return {kind: count * calls for kind, count in work.items()}
 
 
-def _example(tensor: Tensor) -> np.ndarray:
+def _example(tensor: TensorSpec) -> np.ndarray:
     shape = [SIZES[size] if isinstance(size, str) else size for size in tensor.shape]
     return np.zeros(shape, tensor.dtype)

@@ -18,7 +18,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from export.assets import MTCNN
-from export.onnx_file import save_onnx, traced
+from export.onnx_io import save_onnx, traced
 
 WINDOW = 12  # pixels on a side of what P-Net looks at
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.bundle import ENGINES, OWN, Bundle, EngineFile
-from mfer_edge.engine import Engine, Network
+from mfer_edge.bundle import ENGINES, MODEL_ENGINES, Bundle, EngineFile
+from mfer_edge.engines.base import Engine
+from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError, MferError
-from mfer_edge.pipeline import Pipeline, bundle_networks
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 
 Call = Mapping[str, np.ndarray]  # a network's inputs, by name
@@ -43,7 +45,7 @@ fails by its cosine is itself off by more than what is allowed within."""
 def tolerance(engine: str, precision: str) -> Tolerance:
     """Give what is allowed of one engine in a bundle of some precision."""
     # What finds faces and speech stays in single precision in every bundle.
-    return TOLERANCES[precision if engine in OWN else "fp32"]
+    return TOLERANCES[precision if engine in MODEL_ENGINES else "fp32"]
 
 
 class ParityError(MferError):
@@ -222,7 +224,7 @@ class Parity:
 class _Compared:
     """Runs an engine and PyTorch on the same arrays, and goes on with PyTorch's result."""
 
-    def __init__(self, name: str, engine: Network, reference: Network) -> None:
+    def __init__(self, name: str, engine: Engine, reference: Engine) -> None:
         self._name, self._engine, self._reference = name, engine, reference
         self._worst = -1.0
         self._broken: dict[tuple[str, str], Failure] = {}  # of each kind, the first
@@ -280,7 +282,7 @@ class _Compared:
 
 
 def measure(
-    bundle: Bundle, reference: Mapping[str, Network], clips: Sequence[Path], device: str = "cpu"
+    bundle: Bundle, reference: Mapping[str, Engine], clips: Sequence[Path], device: str = "cpu"
 ) -> Parity:
     """Run clips through a bundle and through PyTorch; tell how far apart they are.
 
@@ -288,13 +290,13 @@ def measure(
 
     Args:
         reference: every network, as `reference_networks` gives them.
-        device: where the bundle's large networks run: see `bundle_networks`.
+        device: where the bundle's large networks run: see `load_engines`.
 
     Raises:
         EngineError: an engine can't be loaded.
         MediaError: a clip can't be read.
     """
-    engines = bundle_networks(bundle, device)
+    engines = load_engines(bundle, device)
     compared = {name: _Compared(name, engines[name], reference[name]) for name in ENGINES}
     expected = _readings(Pipeline(bundle, compared), clips)
 
@@ -324,9 +326,9 @@ def measure(
     )
 
 
-def _undeclared(name: str, declared: EngineFile, engine: Network) -> list[Failure]:
+def _undeclared(name: str, declared: EngineFile, engine: Engine) -> list[Failure]:
     """Say where an engine's inputs and outputs are not those that its manifest tells of."""
-    if not isinstance(engine, Engine):
+    if not isinstance(engine, OnnxEngine):
         return []
     failures = []
     for pair in ((engine.inputs, declared.inputs), (engine.outputs, declared.outputs)):

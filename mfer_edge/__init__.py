@@ -8,9 +8,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mfer_edge.errors import BundleError, EngineError, MediaError, MferError
+    from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
-    from mfer_edge.session import Session, Windows
+    from mfer_edge.session import Session
 
 __all__ = [
     "Analysis",
@@ -22,9 +23,9 @@ __all__ = [
     "Pipeline",
     "Reading",
     "Session",
+    "SessionOptions",
     "Timing",
     "Track",
-    "Windows",
 ]
 
 _HOME = {
@@ -39,7 +40,7 @@ _HOME = {
     "Timing": "results",
     "Track": "results",
     "Session": "session",
-    "Windows": "session",
+    "SessionOptions": "session",
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mfer_edge.engine import Tensor
+from mfer_edge.engines.base import TensorSpec
 from mfer_edge.errors import BundleError
 from mfer_edge.schema import expect, read_as
 
@@ -31,7 +31,7 @@ COMPACT = Path(__file__).parent / "models" / "compact"
 ENGINES = ("vad", "pnet", "rnet", "onet", "face", "visual", "audio", "fusion")
 """The networks of every bundle, in the order in which a clip meets them."""
 
-OWN = ("face", "visual", "audio", "fusion")
+MODEL_ENGINES = ("face", "visual", "audio", "fusion")
 """Those that make a bundle's model what it is; the others are the same in all."""
 
 
@@ -47,12 +47,12 @@ class EngineFile:
     work: Mapping[str, int]
     """Multiply-accumulates of a call on a window's worth, by the type of its factors, as read from
     the graph."""
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)
-class Span:
+class ShapeRange:
     """The shapes of one input that a TensorRT engine takes."""
 
     least: tuple[int, ...]
@@ -71,7 +71,7 @@ class Plan:
     tensorrt: str  # version that built it, the only one that runs it
     gpu: str  # name, for people
     compute_capability: str  # such as 8.7
-    profiles: tuple[Mapping[str, Span], ...]  # each: by input; disjoint, the smallest first
+    profiles: tuple[Mapping[str, ShapeRange], ...]  # each: by input; disjoint, the smallest first
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Manifest:
         Of the model's own networks: finding faces and speech is in single precision always.
         """
         work: Counter[str] = Counter()
-        for name in OWN:
+        for name in MODEL_ENGINES:
             work.update(self.engines[name].work)
         total = work.total() or 1
         return {kind: work[kind] / total for kind in TYPES if work[kind]}
@@ -307,7 +307,7 @@ def _check(manifest: Manifest) -> None:
         for kind, count in engine.work.items():
             expect(kind in TYPES, f"engines.{name}.work", kind, f"one of {', '.join(TYPES)}")
             expect(count >= 0, f"engines.{name}.work.{kind}", count, "0 or more")
-        if name in OWN and not any(engine.work.values()):
+        if name in MODEL_ENGINES and not any(engine.work.values()):
             raise ValueError(f"engines.{name}.work is nothing")
     for unknown in [name for name in manifest.plans if name not in manifest.engines]:
         raise ValueError(f"plans.{unknown} is of no engine")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfer_edge.bundle import Bundle
-from mfer_edge.engine import import_onnxruntime, providers_for
+from mfer_edge.cpu import core_count
+from mfer_edge.engines.onnx import import_onnxruntime, providers_for
+from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_gpu, this_target
 from mfer_edge.errors import MferError
-from mfer_edge.pipeline import LARGE, cores
-from mfer_edge.trt_target import Gpu, Target, check_plans, this_gpu, this_target
+from mfer_edge.model import ACCELERATED
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ def checkup(bundle: Path | None = None) -> list[Check]:
     python = platform.python_version()
     checks = [
         Check("python", True, f"{python} on {platform.machine()} {platform.system()}", True),
-        Check("cpu", True, f"{cores()} core{'s' * (cores() != 1)} for this process", True),
+        Check(
+            "cpu", True, f"{core_count()} core{'s' * (core_count() != 1)} for this process", True
+        ),
     ]
     for package in ("numpy", "opencv-python-headless", "av", "click"):
         checks.append(_package(package))
@@ -82,5 +85,5 @@ def _bundle(folder: Path | None) -> str:
 
 def _tensorrt(folder: Path | None) -> str:
     target = this_target()
-    check_plans(Bundle.open(folder), LARGE, target)
+    check_plans(Bundle.open(folder), ACCELERATED, target)
     return f"the bundle's engines for {target}"

@@ -5,32 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from mfer_edge.ahead import ahead
-from mfer_edge.audio import AudioArm
-from mfer_edge.bundle import APPROXIMATE, ENGINES, Bundle
-from mfer_edge.engine import PROVIDER_OF_DEVICE, Engine, Network, providers_for
+from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, VisualArm
+from mfer_edge.bundle import APPROXIMATE, Bundle
+from mfer_edge.cpu import core_count, decoding_threads
+from mfer_edge.engines.base import Engine
+from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, providers_for
 from mfer_edge.errors import EngineError
-from mfer_edge.fusion import Fusion
-from mfer_edge.media import Clip, Picture
-from mfer_edge.memory import given_back
-from mfer_edge.mtcnn import FaceDetector
+from mfer_edge.faces.mtcnn import FaceDetector
+from mfer_edge.model import Model, load_engines
+from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
-from mfer_edge.session import MAX_FILE_LAG_S, Chain, Session, Windows, check_windows
-from mfer_edge.trt_engine import TrtEngine
-from mfer_edge.trt_target import check_plans, this_target
-from mfer_edge.vad import SAMPLE_RATE
-from mfer_edge.visual import FACES_AT_ONCE, VisualArm
+from mfer_edge.session import MAX_FILE_LAG_S, Session
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.prefetch import prefetch
+from mfer_edge.speech.vad import SAMPLE_RATE
 
 AHEAD = 32  # pictures and pieces of sound that are decoded ahead: about 0.5 s, three pictures
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
-
-LARGE = ("face", "audio")
-"""Networks that gain from a second CPU thread, and from leaving the CPU. A call of the others takes
-less than the way to a GPU and back, and pictures come to the detector's in a new size each."""
 
 
 class Pipeline:
@@ -46,7 +41,7 @@ class Pipeline:
     def __init__(
         self,
         bundle: Bundle,
-        networks: Mapping[str, Network],
+        networks: Mapping[str, Engine],
         providers: Sequence[str] = (PROVIDER_OF_DEVICE["cpu"],),
         threads: int = 1,
         load_s: float = 0.0,
@@ -57,7 +52,7 @@ class Pipeline:
         self.threads = threads
         self.load_s = load_s
         self.notes = tuple(notes)  # why better devices were not taken; shown with every result
-        self._chain = Chain(
+        self._chain = Model(
             manifest=bundle.manifest,
             vad=networks["vad"],
             detector=FaceDetector(networks["pnet"], networks["rnet"], networks["onet"]),
@@ -87,18 +82,18 @@ class Pipeline:
             EngineError: the device is not to be had, or a network does not load.
         """
         start = time.perf_counter()
-        threads = threads or cores()
+        threads = threads or core_count()
         opened = Bundle.open(bundle)
         notes: list[str] = []
         *better, last = _choices(opened, device)
         for choice in better:
             try:
-                networks = bundle_networks(opened, choice, threads)
+                networks = load_engines(opened, choice, threads)
                 break
             except EngineError as error:
                 notes.append(f"--device auto could not take {choice}: {error}")
         else:
-            choice, networks = last, bundle_networks(opened, last, threads)
+            choice, networks = last, load_engines(opened, last, threads)
         load_s = time.perf_counter() - start
         return cls(opened, networks, providers_for(choice), threads, load_s, notes)
 
@@ -113,7 +108,7 @@ class Pipeline:
         hop_s: float | None = None,
         faces: str = "main",
         skip_still: float = 0.0,
-    ) -> Windows:
+    ) -> SessionOptions:
         """Cut time as asked, or as the bundle was trained.
 
         Args:
@@ -126,13 +121,13 @@ class Pipeline:
         manifest = self.bundle.manifest
         window_s = manifest.window_s if window_s is None else window_s
         hop_s = min(manifest.hop_s, window_s) if hop_s is None else hop_s
-        windows = Windows(window_s, hop_s, faces, skip_still)
-        check_windows(windows, manifest)
+        windows = SessionOptions(window_s, hop_s, faces, skip_still)
+        check_options(windows, manifest)
         return windows
 
     def session(
         self,
-        windows: Windows | None = None,
+        windows: SessionOptions | None = None,
         has_video: bool = True,
         has_audio: bool = True,
     ) -> Session:
@@ -142,7 +137,7 @@ class Pipeline:
     def analyze(
         self,
         path: Path | str,
-        windows: Windows | None = None,
+        windows: SessionOptions | None = None,
         keep_sightings: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> Analysis:
@@ -171,9 +166,9 @@ class Pipeline:
             )
             stopwatch = session.stopwatch
             heard = 0  # samples
-            with closing(ahead(stopwatch.timed("decode", clip), AHEAD)) as items:
+            with closing(prefetch(stopwatch.timed("decode", clip), AHEAD)) as items:
                 for item in items:
-                    if isinstance(item, Picture):
+                    if isinstance(item, Frame):
                         session.push_frame(item.image, item.time_s)
                         done_s = item.time_s
                     else:
@@ -211,7 +206,9 @@ class Pipeline:
         )
 
 
-def _warnings(clip: Clip, session: Session, windows: Windows, bundle: Bundle) -> tuple[str, ...]:
+def _warnings(
+    clip: Clip, session: Session, windows: SessionOptions, bundle: Bundle
+) -> tuple[str, ...]:
     warnings = []
     if not clip.has_video:
         warnings.append("no video track: the voice alone was read")
@@ -251,43 +248,3 @@ def _choices(bundle: Bundle, device: str) -> list[str]:
         return [device]
     cuda = providers_for("auto")[0] == PROVIDER_OF_DEVICE["cuda"]
     return ["tensorrt"] * bool(bundle.manifest.plans) + ["cuda"] * cuda + ["cpu"]
-
-
-def bundle_networks(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[str, Network]:
-    """Load every network of a bundle, by name.
-
-    Args:
-        device: where the large ones run: `cpu`, `cuda` or `tensorrt`.
-        threads: CPU threads for each of them.
-
-    Raises:
-        EngineError: the device is not to be had, or a network does not load.
-    """
-    providers, cpu = providers_for(device), providers_for("cpu")
-    if device == "tensorrt":
-        check_plans(bundle, LARGE, this_target())
-
-    def load(name: str) -> Network:
-        if name not in LARGE:
-            return Engine(bundle.engine_path(name), cpu, threads=1, large=False)
-        if device == "tensorrt":
-            plan = bundle.manifest.plans[name]
-            return TrtEngine(bundle.folder / plan.file, plan)
-        return Engine(bundle.engine_path(name), providers, threads)
-
-    with given_back(bundle.manifest.weights_bytes), ThreadPoolExecutor(len(LARGE)) as pool:
-        side_by_side = device == "cpu" and threads > 1  # on a GPU nobody has tried it
-        loaded = (pool.map if side_by_side else map)(load, ENGINES)
-        return dict(zip(ENGINES, loaded, strict=True))
-
-
-def decoding_threads(threads: int) -> int:
-    """How many of them decode a clip: one is left to what becomes of the pictures meanwhile."""
-    return max(1, threads - 1)
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

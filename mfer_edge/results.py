@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from mfer_edge.outputs.webvtt import captions, vtt_time
 
 SCHEMA = 1
 
@@ -67,7 +68,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class FaceDetection:
     """Where one face was in one frame."""
 
     time_s: float
@@ -117,7 +118,7 @@ class Analysis:
     tracks: tuple[Track, ...]
     timing: Timing
     warnings: tuple[str, ...]
-    sightings: tuple[Sighting, ...] = ()  # kept where asked for, to draw them; not in the JSON
+    sightings: tuple[FaceDetection, ...] = ()  # kept where asked for, to draw them; not in the JSON
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form, schema 1."""
@@ -197,109 +198,6 @@ class Analysis:
         return []
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A stretch of the clip, and what the one window that speaks for it gave."""
-
-    start_s: float
-    end_s: float
-    readings: tuple[Reading, ...]  # of that window, one for each face
-
-    @property
-    def main(self) -> Reading | None:
-        """The reading of the window's main face."""
-        return next((reading for reading in self.readings if reading.main), None)
-
-
-def moments(readings: Sequence[Reading], duration_s: float) -> list[Moment]:
-    """Say which window speaks at every moment of a clip.
-
-    A window speaks for its middle, so two windows that overlap share what they overlap by, half
-    each. The first reaches back to its start and the last on to its end.
-
-    Args:
-        readings: of windows that start and end in order, as a session gives them.
-
-    Returns:
-        Moments in order, not overlapping; together they cover what the windows cover.
-    """
-    windows: dict[tuple[float, float], list[Reading]] = {}
-    for reading in readings:
-        windows.setdefault((reading.start_s, reading.end_s), []).append(reading)
-    spans = sorted(windows)
-    ends_before = [-math.inf, *(end for _, end in spans)]
-    starts_after = [*(start for start, _ in spans[1:]), math.inf]
-    found = []
-    for (start, end), before, after in zip(spans, ends_before, starts_after, strict=False):
-        start_s = max(start, (start + before) / 2)
-        end_s = min(end, (end + after) / 2, duration_s)
-        if start_s < end_s:
-            found.append(Moment(start_s, end_s, tuple(windows[start, end])))
-    return found
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Moments in a row in which one face shows the same."""
-
-    start_s: float
-    end_s: float
-    track: int | None
-    label: str | None  # None where there was neither face nor speech
-    shares: tuple[float, ...]  # the label's score in each window
-
-    @property
-    def share(self) -> float | None:
-        """The label's score on average; None where there is no label."""
-        return sum(self.shares) / len(self.shares) if self.shares else None
-
-
-def stretches(readings: Sequence[Reading], duration_s: float) -> list[Stretch]:
-    """Join the moments of a clip in which a face shows the same, for a person to read.
-
-    Returns:
-        Those of all faces, in the order in which they begin.
-    """
-    faces: dict[int | None, list[Stretch]] = {}
-    for moment in moments(readings, duration_s):
-        for reading in moment.readings:
-            label = reading.label
-            share = () if reading.scores is None or label is None else (reading.scores[label],)
-            fresh = Stretch(moment.start_s, moment.end_s, reading.track, label, share)
-            row = faces.setdefault(reading.track, [])
-            if row and row[-1].label == label and moment.start_s - row[-1].end_s < 1e-6:
-                fresh = replace(fresh, start_s=row[-1].start_s, shares=row.pop().shares + share)
-            row.append(fresh)
-    return sorted((s for row in faces.values() for s in row), key=lambda s: (s.start_s, s.end_s))
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A text over a stretch of the clip."""
-
-    start_s: float
-    end_s: float
-    text: str
-
-
-def captions(readings: Sequence[Reading], duration_s: float) -> list[Caption]:
-    """Say in words what each moment shows; nothing where its window had neither face nor speech.
-
-    Faces that share a window are named in one caption, a line each.
-    """
-    cues = []
-    for moment in moments(readings, duration_s):
-        lines = []
-        for reading in moment.readings:
-            if reading.scores is None or reading.label is None:
-                continue
-            face = "" if reading.track is None else f" (face {reading.track})"
-            lines.append(f"{reading.label} {reading.scores[reading.label]:.0%}{face}")
-        if lines:
-            cues.append(Caption(moment.start_s, moment.end_s, "\n".join(lines)))
-    return cues
-
-
 def overall(readings: Sequence[Reading]) -> Overall | None:
     """Sum up a clip: the mean score of its main readings; None where no window has any."""
     scored = [reading for reading in readings if reading.main and reading.scores is not None]
@@ -320,11 +218,6 @@ def mean_scores(several: Sequence[Scores | None]) -> Scores | None:
 
 def likeliest(scores: Scores) -> str:
     return max(scores, key=lambda label: scores[label])
-
-
-def vtt_time(seconds: float) -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
 
 
 def _reading_dict(reading: Reading) -> dict[str, Any]:

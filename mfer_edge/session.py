@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from mfer_edge.audio import ArmOutput, AudioArm, SpeechBuffer
-from mfer_edge.bundle import Manifest
-from mfer_edge.engine import Network
-from mfer_edge.face_finder import FIND_WITHIN_S, FaceFinder
-from mfer_edge.fusion import Fusion
-from mfer_edge.mtcnn import FaceBox, FaceDetector
-from mfer_edge.results import Reading, Scores, Sighting, Track
-from mfer_edge.still import MAX_LEVELS, Look, StillFaces
-from mfer_edge.tracker import FaceTracker
-from mfer_edge.vad import SAMPLE_RATE
-from mfer_edge.visual import VisualArm, crop_face
-
-T = TypeVar("T")
+from mfer_edge.arms import ArmOutput
+from mfer_edge.faces.crop import crop_face
+from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
+from mfer_edge.faces.finder import FaceFinder
+from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.faces.tracker import FaceTracker
+from mfer_edge.model import Model
+from mfer_edge.options import SessionOptions, check_options
+from mfer_edge.results import FaceDetection, Reading, Scores, Track
+from mfer_edge.speech.buffer import SpeechBuffer
+from mfer_edge.speech.vad import SAMPLE_RATE
+from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
 MAX_FILE_LAG_S = 60.0  # the same in a file, where nobody waits and some are badly interleaved
 MAX_GAP_S = 3600.0  # pictures that are further apart have wrong times: say, of the clock
-MIN_HOP_S = 0.1  # of the most frequent readings
-
-FACES = ("main", "all")
-
-STAGES = ("decode", "vad", "detect", "visual", "audio", "fusion")
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A bundle's parts, ready to run."""
-
-    manifest: Manifest
-    vad: Network
-    detector: FaceDetector
-    visual: VisualArm
-    audio: AudioArm
-    fusion: Fusion
-    find_within_s: float = FIND_WITHIN_S  # the longest that a new face may go unseen
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How time is cut into readings, of which faces, and how closely these are looked at."""
-
-    window_s: float
-    hop_s: float  # from the start of one window to that of the next
-    faces: str = "main"  # whose readings to give: one of FACES
-    skip_still: float = 0.0  # up to so many grey levels a changed face is not embedded again
-
-
-class Stopwatch:
-    """Adds up the time that each stage takes."""
-
-    def __init__(self) -> None:
-        self.stages_s = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stages_s[stage] += time.perf_counter() - start
-
-    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Iterate, and count the time that it takes to come by each item."""
-        iterator, end = iter(items), object()
-        while True:
-            with self(stage):
-                item = next(iterator, end)
-            if item is end:
-                return
-            yield item  # type: ignore[misc]
 
 
 @dataclass
@@ -89,7 +31,7 @@ class _Face:
 
     track: int
     box: FaceBox
-    look: Look  # shared with the frames in which it is nearly the same
+    look: CachedFace  # shared with the frames in which it is nearly the same
 
 
 @dataclass(frozen=True)
@@ -138,16 +80,16 @@ class Session:
 
     def __init__(
         self,
-        chain: Chain,
-        windows: Windows,
+        chain: Model,
+        windows: SessionOptions,
         has_video: bool = True,
         has_audio: bool = True,
         keep_sightings: bool = False,
         max_lag_s: float = MAX_LAG_S,
     ) -> None:
-        check_windows(windows, chain.manifest)
+        check_options(windows, chain.manifest)
         self.stopwatch = Stopwatch()
-        self.sightings: list[Sighting] = []
+        self.sightings: list[FaceDetection] = []
         self.late_s = {"sound": 0.0, "video": 0.0}
         self._chain = chain
         self._windows = windows
@@ -156,7 +98,7 @@ class Session:
         self._max_lag_s = max_lag_s
         self._finder = FaceFinder(chain.detector, chain.find_within_s)
         self._tracker = FaceTracker()
-        self._still = StillFaces(windows.skip_still)
+        self._still = EmbeddingCache(windows.skip_still)
         self._frames: deque[_Frame] = deque()
         self._speech = SpeechBuffer(chain.vad)
         self._video_s: float | None = None  # time of the latest picture
@@ -199,7 +141,7 @@ class Session:
         self._frames.append(_Frame(time_s, faces))
         if self._keep_sightings:
             self.sightings += [
-                Sighting(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
+                FaceDetection(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
                 for f in faces
             ]
 
@@ -344,34 +286,6 @@ class Session:
         if scores is None:
             return None
         return dict(zip(self._chain.manifest.labels, map(float, scores), strict=True))
-
-
-def check_windows(windows: Windows, manifest: Manifest) -> None:
-    """Refuse windows that the networks can't take.
-
-    Raises:
-        ValueError: with one line that says why.
-    """
-    window_s, hop_s = windows.window_s, windows.hop_s
-    if not window_s > 0:
-        raise ValueError(f"the window is {window_s:g} s: it must be over 0")
-    if not MIN_HOP_S <= hop_s <= window_s:
-        raise ValueError(
-            f"the hop is {hop_s:g} s: it must be at least {MIN_HOP_S:g} s and at most the window, "
-            f"{window_s:g} s"
-        )
-    if window_s + hop_s / 2 > manifest.max_window_s:  # the most that a short clip's window covers
-        raise ValueError(
-            f"the window is {window_s:g} s: with half a hop of {hop_s:g} s it must be at most the "
-            f"{manifest.max_window_s:g} s that the bundle {manifest.name} takes"
-        )
-    if windows.faces not in FACES:
-        raise ValueError(f"faces is {windows.faces!r}: it must be one of {', '.join(FACES)}")
-    if not 0 <= windows.skip_still <= MAX_LEVELS:
-        raise ValueError(
-            f"still faces are to be skipped up to {windows.skip_still:g} grey levels: it must be 0 "
-            f"to {MAX_LEVELS}"
-        )
 
 
 def _faces_by_track(frames: list[_Frame]) -> dict[int, list[_Face]]:

@@ -13,9 +13,9 @@ import click
 from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
-    from train.index import Entry
-    from train.predictions import Predictions
-    from train.prepared import Materials
+    from train.data.context import DataContext
+    from train.data.index import Entry
+    from train.evaluate.predictions import Predictions
     from train.stages import Work
 
 PRESET_NAMES = ("compact", "paper")
@@ -88,10 +88,10 @@ def index_command(datasets: tuple[str, ...], out: Path) -> None:
     NAME is crema-d, ckplus, fer2013, own, ravdess, saudi, shemo or urdu; `own` is any folder of
     EMOTION/ACTOR_CLIP.wav (or a video, or a picture).
     """
-    from mfer_edge.output import check_output
-    from train.datasets import DATASETS
-    from train.gather import counts_table, gather, rejected_table
-    from train.index import write_index
+    from mfer_edge.outputs.files import check_output
+    from train.data.datasets import DATASETS
+    from train.data.index import write_index
+    from train.data.scan import counts_table, gather, rejected_table
     from train.progress import progress_bar
 
     roots = []
@@ -151,8 +151,8 @@ def faces(
 
     Leaves OUT/fer_face.safetensors, which belongs into the folder of --weights.
     """
-    from train.faces import FaceOptions, train_faces
-    from train.index import read_index
+    from train.data.index import read_index
+    from train.train_face import FaceOptions, train_faces
 
     train_faces(read_index(index), out, FaceOptions(epochs, finish, seed), teacher, click.echo)
 
@@ -162,7 +162,7 @@ def faces(
 @with_run
 def visual(**common: Any) -> None:
     """Train the visual arm; leaves OUT/visual.safetensors."""
-    from train.whole import train_visual_arm
+    from train.train_arms import train_visual_arm
 
     (entries, materials), work = materials_of(**common), work_of(**common)
     train_visual_arm(materials, entries, common["out"], work, everything=False)
@@ -175,7 +175,7 @@ def visual(**common: Any) -> None:
 @with_fine_tuning
 def audio(finetune_voice: int | None, **common: Any) -> None:
     """Train the audio arm, one stage after the other; leaves OUT/audio.safetensors."""
-    from train.whole import train_audio_arm
+    from train.train_arms import train_audio_arm
 
     (entries, materials), work = materials_of(**common), work_of(**common)
     last = materials.preset.fine_tuned if finetune_voice is None else finetune_voice
@@ -189,7 +189,7 @@ def audio(finetune_voice: int | None, **common: Any) -> None:
 @click.option("--crossval", type=FOLDER, help="Calibrate by this cross-validation's predictions.")
 def fusion(crossval: Path | None, **common: Any) -> None:
     """Join the trained arms in OUT and calibrate them; leaves OUT/model.safetensors."""
-    from train.joining import read_unseen
+    from train.fuse import read_unseen
 
     (entries, materials), work = materials_of(**common), work_of(**common)
     unseen = read_unseen(crossval, materials.preset) if crossval else []
@@ -204,8 +204,8 @@ def fusion(crossval: Path | None, **common: Any) -> None:
               help="Calibrate by this cross-validation, and train on every actor.")  # fmt: skip
 def all_stages(finetune_voice: int | None, crossval: Path | None, **common: Any) -> None:
     """Train visual arm, audio arm and fusion; leaves OUT/model.safetensors."""
-    from train.joining import read_unseen
-    from train.whole import train_audio_arm, train_visual_arm
+    from train.fuse import read_unseen
+    from train.train_arms import train_audio_arm, train_visual_arm
 
     (entries, materials), work = materials_of(**common), work_of(**common)
     unseen = read_unseen(crossval, materials.preset) if crossval else []
@@ -242,10 +242,10 @@ def crossval(
 ) -> None:
     """Train anew in every fold and keep what each says of the people it has not met."""
     from train.crossval import Clips, Plan, cross_validate, train_first_stage
+    from train.data.context import eight_class, four_class
+    from train.evaluate.predictions import read_run
+    from train.evaluate.report import report_text
     from train.labels import EMOTIONS, FOUR_EMOTIONS
-    from train.predictions import read_run
-    from train.prepared import eight_class, four_class
-    from train.report import report_text
 
     (entries, materials), work = materials_of(**common), work_of(**common)
     last = materials.preset.fine_tuned if finetune_voice is None else finetune_voice
@@ -266,7 +266,7 @@ def crossval(
 @click.option("--out", type=FOLDER, required=True, help="Folder for tables and plots.")
 def report(runs: tuple[Path, ...], out: Path) -> None:
     """Make tables and plots of cross-validations."""
-    from train.report import write_report
+    from train.evaluate.report import write_report
 
     for path in write_report(runs, out):
         click.echo(path)
@@ -274,15 +274,15 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
 
 def materials_of(
     index: Path, preset: str, weights: Path, random_init: bool, cache: Path, **_: Any
-) -> tuple[list[Entry], Materials]:
+) -> tuple[list[Entry], DataContext]:
     """Read the index, and make ready what its files are going to need."""
-    from train.index import read_index
-    from train.prepared import Materials
+    from train.data.context import DataContext
+    from train.data.index import read_index
     from train.presets import PRESETS
 
     if random_init:
         click.echo("warning: the backbones are random: what comes of them means nothing", err=True)
-    return read_index(index), Materials(PRESETS[preset], weights, cache, random_init)
+    return read_index(index), DataContext(PRESETS[preset], weights, cache, random_init)
 
 
 def work_of(out: Path, seed: int, tensorboard: bool, **_: Any) -> Work:
@@ -294,13 +294,13 @@ def work_of(out: Path, seed: int, tensorboard: bool, **_: Any) -> Work:
 
 def join(
     entries: Sequence[Entry],
-    materials: Materials,
+    materials: DataContext,
     work: Work,
     out: Path,
     unseen: Sequence[Predictions],
 ) -> None:
     """Assemble the model and print how good its parts are."""
-    from train.joining import assemble
+    from train.fuse import assemble
 
     for figures in assemble(materials, entries, out, work, unseen):
         click.echo(

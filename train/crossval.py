@@ -13,24 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.output import make_folder, write_text
-from mfer_edge.pipeline import cores
-from train.arms import SequenceArm
-from train.baseline import svm_baseline
-from train.course import TrainError
-from train.examples import Examples, predict
-from train.features import Features
-from train.folds import Fold, folds, split_off
-from train.fusion import fit_fusion
-from train.index import Entry
+from mfer_edge.cpu import core_count
+from mfer_edge.outputs.files import make_folder, write_text
+from train.data.batches import Examples, predict
+from train.data.context import DataContext, four_class, label_numbers
+from train.data.examples import FaceClips, FeatureExamples, PairedExamples, SpeechExamples
+from train.data.features import Features
+from train.data.folds import Fold, folds, split_off
+from train.data.index import Entry
+from train.evaluate.predictions import RUN, Predictions, Run, predictions_path
+from train.evaluate.svm import svm_baseline
 from train.labels import FOUR_EMOTIONS
-from train.predictions import RUN, Predictions, Run, predictions_path
-from train.prepared import Materials, four_class, label_numbers
-from train.sources import FaceClips, FeatureExamples, PairedExamples, SpeechExamples
+from train.models.arms import SequenceArm
+from train.models.fusion import fit_fusion
 from train.stages import (
     Arm,
     FaceOverBackbone,
-    Parts,
+    Split,
     VoiceOverBackbone,
     Work,
     fine_tune,
@@ -39,6 +38,7 @@ from train.stages import (
     train_combined,
     train_visual,
 )
+from train.state import TrainError
 
 PLAN = "plan.json"  # beside run.json: what can't change when a cross-validation goes on
 PACKAGES = ("mfer-edge", "torch", "numpy", "scikit-learn")
@@ -67,7 +67,7 @@ class Clips:
     faces: Features
 
     @classmethod
-    def gather(cls, entries: list[Entry], labels: Sequence[str], materials: Materials) -> Clips:
+    def gather(cls, entries: list[Entry], labels: Sequence[str], materials: DataContext) -> Clips:
         """Compute, or read back, the recordings' features.
 
         Raises:
@@ -83,7 +83,7 @@ class Clips:
 
 
 def train_first_stage(
-    materials: Materials, entries: Sequence[Entry], work: Work
+    materials: DataContext, entries: Sequence[Entry], work: Work
 ) -> SequenceArm | None:
     """Train the first audio stage on all of its datasets; None where the index has none of them.
 
@@ -102,14 +102,14 @@ def train_first_stage(
         materials.preset,
         materials.speech,
         examples,
-        Parts(*parts).among(voices.present),
+        Split(*parts).among(voices.present),
         len(FOUR_EMOTIONS),
         work,
     )
 
 
 def cross_validate(
-    materials: Materials,
+    materials: DataContext,
     clips: Clips,
     first_stage: SequenceArm | None,
     plan: Plan,
@@ -149,7 +149,7 @@ def cross_validate(
 
 
 def run_fold(
-    materials: Materials,
+    materials: DataContext,
     clips: Clips,
     first_stage: SequenceArm | None,
     plan: Plan,
@@ -159,10 +159,10 @@ def run_fold(
     """Train every arm that the recordings allow on a fold, and give what each says of the test."""
     heard, seen = clips.voices.present, clips.faces.present
     both = heard & seen
-    parts = Parts(fold.train, fold.valid)
+    parts = Split(fold.train, fold.valid)
     if not both.any() and materials.preset.audio_two.options.keep == "last":
         # Nothing is chosen, so that nothing need be held back for it.
-        parts = Parts(np.concatenate([fold.train, fold.valid]), fold.valid[:0])
+        parts = Split(np.concatenate([fold.train, fold.valid]), fold.valid[:0])
     judges: dict[str, tuple[Arm, Examples, np.ndarray]] = {}
     if heard.any():
         here = parts.among(heard)
@@ -183,11 +183,11 @@ def run_fold(
 
 
 def _audio(
-    materials: Materials,
+    materials: DataContext,
     clips: Clips,
     first_stage: SequenceArm | None,
     plan: Plan,
-    parts: Parts,
+    parts: Split,
     work: Work,
 ) -> tuple[Arm, Examples]:
     """Train the audio arm; give the model and the examples that it takes."""
@@ -206,7 +206,7 @@ def _audio(
 
 
 def _visual(
-    materials: Materials, clips: Clips, plan: Plan, parts: Parts, work: Work
+    materials: DataContext, clips: Clips, plan: Plan, parts: Split, work: Work
 ) -> tuple[Arm, Examples]:
     """Train the visual arm; give the model and the examples that it takes."""
     preset, face = materials.preset, materials.face
@@ -223,10 +223,10 @@ def _visual(
 
 
 def _combined(
-    materials: Materials,
+    materials: DataContext,
     clips: Clips,
     judges: dict[str, tuple[Arm, Examples, np.ndarray]],
-    parts: Parts,
+    parts: Split,
     test: np.ndarray,
     work: Work,
 ) -> np.ndarray:
@@ -272,7 +272,7 @@ def _svm(clips: Clips, plan: Plan, fold: Fold, heard: np.ndarray) -> Predictions
     return _predictions(clips, plan, fold, "svm", heard, logits)
 
 
-def _run(materials: Materials, clips: Clips, plan: Plan, command: str) -> Run:
+def _run(materials: DataContext, clips: Clips, plan: Plan, command: str) -> Run:
     counts = Counter(entry.dataset for entry in clips.entries)
     return Run(
         protocol=plan.protocol,
@@ -280,7 +280,7 @@ def _run(materials: Materials, clips: Clips, plan: Plan, command: str) -> Run:
         seed=plan.seed,
         command=command,
         versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        machine=f"{platform.machine()}, {cores()} cores",
+        machine=f"{platform.machine()}, {core_count()} cores",
         datasets=dict(sorted(counts.items())),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from train.augment_voices import PAPER as PAPER_VOICES
-from train.augment_voices import STRONG as STRONG_VOICES
-from train.augment_voices import VoiceChanges
-from train.course import TrainOptions
+from train.data.augment_voices import PAPER as PAPER_VOICES
+from train.data.augment_voices import STRONG as STRONG_VOICES
+from train.data.augment_voices import VoiceChanges
+from train.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Preset:
     """An architecture, and how each stage trains it."""
 
     name: str
-    face: str  # key of train.backbones.FACES
-    speech: str  # key of train.backbones.VOICES
+    face: str  # key of train.models.registry.FACES
+    speech: str  # key of train.models.registry.VOICES
     visual_width: int
     audio_width: int
     audio_arm: Literal["gru", "statistics"]

@@ -12,32 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.arms import SequenceArm
-from train.course import Groups, TrainError, TrainOptions
-from train.examples import Examples
-from train.fusion import FusedClassifier
-from train.model import audio_arm, visual_arm
+from train.data.batches import Examples
+from train.data.examples import FaceClips, SpeechExamples
+from train.loop import train
+from train.models.arms import SequenceArm
+from train.models.emotion_model import audio_arm, visual_arm
+from train.models.fusion import FusedClassifier
+from train.options import TrainOptions
 from train.presets import FineTuning, Preset
 from train.progress import progress_bar
-from train.sources import FaceClips, SpeechExamples
-from train.training import train
+from train.state import Groups, TrainError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Split:
     """Which of a source's examples are learned from, and which choose the epoch."""
 
     train: np.ndarray  # (n,) int64
     valid: np.ndarray  # (m,) int64; may be empty where the last epoch is kept
 
-    def among(self, present: np.ndarray) -> Parts:
+    def among(self, present: np.ndarray) -> Split:
         """Leave out the examples that are not there: (all,) bool."""
-        return Parts(self.train[present[self.train]], self.valid[present[self.valid]])
+        return Split(self.train[present[self.train]], self.valid[present[self.valid]])
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Work:
 
 
 def train_visual(
-    preset: Preset, face: nn.Module, examples: Examples, parts: Parts, work: Work, labels: int
+    preset: Preset, face: nn.Module, examples: Examples, parts: Split, work: Work, labels: int
 ) -> SequenceArm:
     """Train the visual arm alone."""
     torch.manual_seed(work.seed)
@@ -64,7 +66,7 @@ def train_visual(
 
 
 def train_audio_one(
-    preset: Preset, speech: nn.Module, examples: Examples, parts: Parts, labels: int, work: Work
+    preset: Preset, speech: nn.Module, examples: Examples, parts: Split, labels: int, work: Work
 ) -> SequenceArm:
     """Train the audio arm's first stage: a few emotions, over several datasets."""
     torch.manual_seed(work.seed)
@@ -77,7 +79,7 @@ def train_audio_two(
     speech: nn.Module,
     start: SequenceArm | None,
     examples: Examples,
-    parts: Parts,
+    parts: Split,
     labels: int,
     work: Work,
 ) -> SequenceArm:
@@ -154,7 +156,7 @@ def fine_tune(
     arm: SequenceArm,
     last: int,
     examples: SpeechExamples | FaceClips,
-    parts: Parts,
+    parts: Split,
     work: Work,
 ) -> tuple[nn.Module, SequenceArm]:
     """Train a trained arm on together with the last layers of its backbone; give copies of both.
@@ -183,7 +185,7 @@ def fine_tune(
 
 
 def train_combined(
-    options: TrainOptions, visual: Arm, audio: Arm, examples: Examples, parts: Parts, work: Work
+    options: TrainOptions, visual: Arm, audio: Arm, examples: Examples, parts: Split, work: Work
 ) -> FusedClassifier:
     """Train the paper's combined stage: the classifier over both arms, which stay as they are."""
     return _train(FusedClassifier(visual, audio), examples, parts, options, work)
@@ -192,7 +194,7 @@ def train_combined(
 def _train(
     model: M,
     examples: Examples,
-    parts: Parts,
+    parts: Split,
     options: TrainOptions,
     work: Work,
     groups: Groups | None = None,

@@ -16,9 +16,10 @@ from export.build import PRECISIONS, SAMPLES, export_networks, save_proven
 from export.checkpoint import Source, open_source
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
-from mfer_edge.media import SAMPLE_RATE, Clip, Picture, read_sound
-from tests.clips import write_clip
-from train.model import EmotionModel
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_sound
+from tests.support.clips import write_clip
+from train.models.emotion_model import EmotionModel
 
 START_S, LENGTH_S = 1.2, 1.0  # of the clip cut out of a sample
 FRAME_RATE = 5.0
@@ -70,7 +71,7 @@ def samples() -> list[Path]:
 def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second out of a sample: enough to try every network on, and quick."""
     with Clip(samples[0], FRAME_RATE) as source:
-        pictures = [item.image for item in source if isinstance(item, Picture)]
+        pictures = [item.image for item in source if isinstance(item, Frame)]
     first = round(START_S * FRAME_RATE)
     height, width = pictures[0].shape[:2]
     sound = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]

@@ -13,10 +13,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graphs import model_graphs, to_onnx
-from export.onnx_file import save_onnx
-from mfer_edge.engine import Engine
+from export.onnx_io import save_onnx
+from mfer_edge.engines.onnx import OnnxEngine
 from tests.train.made import small_presets
-from train.model import EmotionModel
+from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
 
 ROWS, WIDTH_IN, WIDTH = 6, 64, 48
@@ -59,7 +59,7 @@ def written(model: onnx.ModelProto, folder: Path) -> Path:
 
 def run(path: Path, x: np.ndarray = X) -> np.ndarray:
     """Give y."""
-    return Engine(path, ["CPUExecutionProvider"], 1)(x=x)["y"]
+    return OnnxEngine(path, ["CPUExecutionProvider"], 1)(x=x)["y"]
 
 
 def kinds(path: Path) -> list[str]:

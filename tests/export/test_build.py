@@ -21,21 +21,21 @@ from export import build
 from export.build import PRECISIONS, build_bundle, save_proven, set_precision
 from export.checkpoint import Source, open_source
 from export.parity import ParityError
-from export.precision import PrecisionError
+from export.precision.graph import PrecisionError
 from mfer_edge.bundle import CARD, ENGINES, MANIFEST, Bundle
-from mfer_edge.cli import main
+from mfer_edge.cli.main import main
 from mfer_edge.errors import BundleError
 from mfer_edge.pipeline import Pipeline
-from tests.clips import sine, write_clip
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import changed, weight
+from tests.support.clips import sine, write_clip
 from tests.train.made import small_presets
-from train.backbones import DEPTH
-from train.face_encoder import FACE_SIZE
 from train.labels import EMOTIONS
-from train.model import CHECKPOINT, EmotionModel, save_model
+from train.models.emotion_model import CHECKPOINT, EmotionModel, save_model
+from train.models.fer_resnet import FACE_SIZE
+from train.models.registry import DEPTH
+from train.models.whisper import WIDTH
 from train.presets import COMPACT, PRESETS
-from train.speech_encoder import WIDTH
 
 
 @pytest.fixture

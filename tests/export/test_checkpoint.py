@@ -11,11 +11,11 @@ import torch
 from export.checkpoint import Source, open_source
 from mfer_edge.bundle import CARD, ENGINES
 from tests.train.made import published_weights, small_presets
-from train.emotion2vec import FOLDER as VOICE_FOLDER
-from train.model import EmotionModel, save_model
+from train.models.emotion2vec import FOLDER as VOICE_FOLDER
+from train.models.emotion_model import EmotionModel, save_model
+from train.models.vit import FOLDER as FACE_FOLDER
+from train.models.weights import CheckpointError
 from train.presets import PRESETS
-from train.published import CheckpointError
-from train.vit import FOLDER as FACE_FOLDER
 
 
 @pytest.fixture

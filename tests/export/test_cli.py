@@ -12,7 +12,7 @@ import pytest
 from export import build
 from export.parity import ParityError
 from mfer_edge.bundle import ENGINES, Bundle
-from mfer_edge.cli import main
+from mfer_edge.cli.main import main
 from tests.export.conftest import Built
 from tests.train.made import small_presets
 
@@ -109,7 +109,7 @@ def test_list_of_something_else_is_one_line(tmp_path: Path) -> None:
 def test_list_and_help_load_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from mfer_edge.cli import main\n"
+        "from mfer_edge.cli.main import main\n"
         "main(['export', *sys.argv[1:]], standalone_mode=False)\n"
         "print({'torch', 'onnx', 'onnxruntime'} & {*sys.modules})\n"
     )

@@ -15,17 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.graphs import model_graphs, to_onnx
-from export.reference import reference_networks
-from mfer_edge.engine import Engine, Network
+from export.torch_reference import reference_engines
+from mfer_edge.engines.base import Engine
+from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import BundleError, EngineError
-from mfer_edge.media import read_sound
+from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
-from tests.paths import ROOT, shared_data
+from tests.support.paths import ROOT, shared_data
 from tests.train.made import face_picture, small_presets, voice
-from train.backbones import MAX_STEPS
-from train.face_encoder import FACE_EMBEDDING
 from train.labels import EMOTIONS
-from train.model import EmotionModel
+from train.models.emotion_model import EmotionModel
+from train.models.fer_resnet import FACE_EMBEDDING
+from train.models.registry import MAX_STEPS
 from train.presets import COMPACT, PRESETS
 
 OWN = ("face", "visual", "audio", "fusion")
@@ -35,13 +36,13 @@ LENGTHS = [1_280, 6_400, 6_401, 6_559, 6_560, 6_721, 9_999, 33_333, 64_000, 159_
 
 
 @pytest.fixture(scope="module")
-def engines(exported: Exported) -> dict[str, Engine]:
-    return {name: Engine(exported.files[name], ["CPUExecutionProvider"], 1) for name in OWN}
+def engines(exported: Exported) -> dict[str, OnnxEngine]:
+    return {name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1) for name in OWN}
 
 
 @pytest.fixture(scope="module")
-def torch_networks(model: EmotionModel) -> dict[str, Network]:
-    return reference_networks(model)
+def torch_networks(model: EmotionModel) -> dict[str, Engine]:
+    return reference_engines(model)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def graphs(exported: Exported) -> dict[str, onnx.ModelProto]:
     return {name: onnx.load(exported.files[name]) for name in WRITTEN}
 
 
-def assert_same(one: Network, other: Network, **arrays: np.ndarray) -> Mapping[str, np.ndarray]:
+def assert_same(one: Engine, other: Engine, **arrays: np.ndarray) -> Mapping[str, np.ndarray]:
     given, expected = one(**arrays), other(**arrays)
     assert given.keys() == expected.keys()
     for name, value in expected.items():
@@ -60,7 +61,7 @@ def assert_same(one: Network, other: Network, **arrays: np.ndarray) -> Mapping[s
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
-def test_faces(n: int, engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+def test_faces(n: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
     random = np.random.default_rng(n)
     noise = random.integers(0, 256, (n, 1, 48, 48)).astype(np.uint8)
     drawn = np.stack([face_picture(k % 7, random)[None] for k in range(n)])
@@ -69,7 +70,7 @@ def test_faces(n: int, engines: dict[str, Engine], torch_networks: dict[str, Net
         assert result["embedding"].shape == (n, FACE_EMBEDDING)
 
 
-def test_real_faces(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+def test_real_faces(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
     files = sorted(shared_data("FER2013", "valid").rglob("*.png"))[::40]
     faces = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[None] for file in files])
     result = assert_same(engines["face"], torch_networks["face"], faces=faces)
@@ -77,14 +78,14 @@ def test_real_faces(engines: dict[str, Engine], torch_networks: dict[str, Networ
     np.testing.assert_allclose(alone, result["embedding"][:9], atol=1e-5)
 
 
-def test_faces_are_bytes(engines: dict[str, Engine]) -> None:
+def test_faces_are_bytes(engines: dict[str, OnnxEngine]) -> None:
     assert [tensor.dtype for tensor in engines["face"].inputs] == ["uint8"]
     with pytest.raises(EngineError):
         engines["face"](faces=np.zeros((1, 1, 48, 48), np.float32))
 
 
 @pytest.fixture(scope="module")
-def embeddings(engines: dict[str, Engine]) -> np.ndarray:
+def embeddings(engines: dict[str, OnnxEngine]) -> np.ndarray:
     """(1024, 192), as the face network gives them."""
     random = np.random.default_rng(0)
     faces = np.stack([face_picture(k % 7, random)[None] for k in range(64)])
@@ -95,8 +96,8 @@ def embeddings(engines: dict[str, Engine]) -> np.ndarray:
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 20, 21, 100, 1024])
 def test_a_face_over_time(
     frames: int,
-    engines: dict[str, Engine],
-    torch_networks: dict[str, Network],
+    engines: dict[str, OnnxEngine],
+    torch_networks: dict[str, Engine],
     embeddings: np.ndarray,
 ) -> None:
     sequence = embeddings[None, :frames]
@@ -109,7 +110,7 @@ def test_a_face_over_time(
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("origin", ["made", "real"])
 def test_a_voice(
-    origin: str, length: int, engines: dict[str, Engine], torch_networks: dict[str, Network]
+    origin: str, length: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]
 ) -> None:
     real = read_sound(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
@@ -122,17 +123,17 @@ def test_a_voice(
 @settings(deadline=None, max_examples=25)
 @given(length=st.integers(6_400, MAX_STEPS * 320), level=st.floats(-4, 0))
 def test_a_voice_of_any_length_and_level(
-    length: int, level: float, engines: dict[str, Engine], torch_networks: dict[str, Network]
+    length: int, level: float, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]
 ) -> None:
     wave = (10**level * np.random.default_rng(length).normal(0, 1, (1, length))).astype(np.float32)
     assert_same(engines["audio"], torch_networks["audio"], wave=wave)
 
 
-def test_silence(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+def test_silence(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
     assert_same(engines["audio"], torch_networks["audio"], wave=np.zeros((1, 16_000), np.float32))
 
 
-def test_both_together(engines: dict[str, Engine], torch_networks: dict[str, Network]) -> None:
+def test_both_together(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
     random = np.random.default_rng(0)
     for _ in range(20):
         visual = random.uniform(-1, 1, (1, COMPACT.visual_width)).astype(np.float32)
@@ -174,7 +175,7 @@ def test_nothing_of_this_machine_is_in_the_file(
         assert trace.encode() not in content, trace
 
 
-def test_sizes_that_vary_have_names(engines: dict[str, Engine]) -> None:
+def test_sizes_that_vary_have_names(engines: dict[str, OnnxEngine]) -> None:
     shapes = {
         f"{name}.{tensor.name}": tensor.shape
         for name, engine in engines.items()
@@ -242,12 +243,12 @@ def test_the_other_preset_exports_by_the_same_path(name: str, tmp_path: Path) ->
         "fusion": [{"visual": (1, preset.visual_width), "audio": (1, preset.audio_width)}],
     }
     to_onnx(model_graphs(model)[name], tmp_path / "made.onnx")
-    engine = Engine(tmp_path / "made.onnx", ["CPUExecutionProvider"], 1)
+    engine = OnnxEngine(tmp_path / "made.onnx", ["CPUExecutionProvider"], 1)
     for sizes in shapes[name]:
         arrays = {key: random.normal(0, 1, shape).astype("f") for key, shape in sizes.items()}
         if name == "face":
             arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
-        assert_same(engine, reference_networks(model)[name], **arrays)
+        assert_same(engine, reference_engines(model)[name], **arrays)
 
 
 def test_every_parameter_of_the_full_size_model_is_accounted_for(tmp_path: Path) -> None:

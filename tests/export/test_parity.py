@@ -29,13 +29,13 @@ from export.parity import (
     measure,
     tolerance,
 )
-from export.reference import reference_networks
-from mfer_edge.bundle import ENGINES, OWN
+from export.torch_reference import reference_engines
+from mfer_edge.bundle import ENGINES, MODEL_ENGINES
 from mfer_edge.errors import MferError
 from tests.export.conftest import Built, Exported
-from tests.paths import shared_data
+from tests.support.paths import shared_data
 from train.labels import EMOTIONS
-from train.model import EmotionModel
+from train.models.emotion_model import EmotionModel
 
 Damage = Callable[[onnx.ModelProto], None]
 
@@ -66,7 +66,7 @@ def test_int8_gives_pytorchs_labels_on_the_samples(int8: Built, samples: list[Pa
 def test_single_precision_is_pytorch_on_real_clips(
     fp32: Built, model: EmotionModel, real_clips: list[Path]
 ) -> None:
-    parity = measure(fp32.bundle, reference_networks(model), real_clips)
+    parity = measure(fp32.bundle, reference_engines(model), real_clips)
     assert parity.readings == parity.same_label >= len(real_clips)
     assert parity.max_score <= 1e-3
     assert parity.failures("fp32") == []
@@ -75,7 +75,7 @@ def test_single_precision_is_pytorch_on_real_clips(
 def test_int8_gives_pytorchs_labels_on_real_clips(
     int8: Built, model: EmotionModel, real_clips: list[Path]
 ) -> None:
-    parity = measure(int8.bundle, reference_networks(model), real_clips)
+    parity = measure(int8.bundle, reference_engines(model), real_clips)
     assert parity.readings == parity.same_label >= len(real_clips)
     assert parity.failures("int8") == []
 
@@ -134,9 +134,11 @@ def test_all_failures_are_said_at_once() -> None:
 def test_what_finds_faces_and_speech_has_single_precision_in_every_bundle(precision: str) -> None:
     for name in ENGINES:
         off = Difference(name, "scores", 0.01, 0.9995, 5)
-        allowed = name in OWN and precision != "fp32"
+        allowed = name in MODEL_ENGINES and precision != "fp32"
         assert (off.failure(precision) is None) is allowed, name
-        assert tolerance(name, precision) is TOLERANCES[precision if name in OWN else "fp32"]
+        assert (
+            tolerance(name, precision) is TOLERANCES[precision if name in MODEL_ENGINES else "fp32"]
+        )
 
 
 def test_a_narrower_type_is_never_allowed_less() -> None:
@@ -456,7 +458,7 @@ def test_a_manifest_that_tells_of_another_engine_is_found_out(
         "audio": replace(audio, outputs=audio.outputs[:1]),
     }
     bundle = replace(fp32.bundle, manifest=replace(manifest, engines=engines))
-    failures = measure(bundle, reference_networks(model), [clip]).failures("fp32")
+    failures = measure(bundle, reference_engines(model), [clip]).failures("fp32")
     assert failures == [
         "face.faces: uint8 ('faces', 1, 48, 48) where the manifest tells of uint8 (20, 1, 48, 48)",
         "audio.embedding: float32 (1, 256) where the manifest tells of nothing",

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfer_edge.media import read_sound
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from tests.footage import filmed, pictures
-from tests.paths import ROOT
+from mfer_edge.sources.clip import read_sound
+from tests.support.footage import filmed, pictures
+from tests.support.paths import ROOT
 
 SAMPLES = ROOT / "samples"
 

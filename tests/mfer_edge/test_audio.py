@@ -10,18 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.audio import AudioArm, SpeechBuffer
-from mfer_edge.engine import Network
-from mfer_edge.media import read_sound
-from mfer_edge.pipeline import Pipeline, bundle_networks
-from mfer_edge.vad import CHUNK, SAMPLE_RATE, SpeechProbability, collect_speech, speech_segments
+from mfer_edge.arms import AudioArm
+from mfer_edge.engines.base import Engine
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.sources.clip import read_sound
+from mfer_edge.speech.buffer import SpeechBuffer
+from mfer_edge.speech.vad import (
+    CHUNK,
+    SAMPLE_RATE,
+    SpeechProbability,
+    collect_speech,
+    speech_segments,
+)
 
 Span = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
-def networks(pipeline: Pipeline) -> dict[str, Network]:
-    return bundle_networks(pipeline.bundle)
+def networks(pipeline: Pipeline) -> dict[str, Engine]:
+    return load_engines(pipeline.bundle)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,7 @@ def sound(anger: Path) -> np.ndarray:
 
 
 def spoken(
-    vad: Network, sound: np.ndarray, cuts: list[int], windows: list[Span]
+    vad: Engine, sound: np.ndarray, cuts: list[int], windows: list[Span]
 ) -> list[np.ndarray]:
     """The speech of each window, asked for as soon as the sound has come that far."""
     buffer, found, left = SpeechBuffer(vad), [], list(windows)
@@ -50,7 +58,7 @@ class TestSpeechBuffer:
     @given(data=st.data())
     @settings(max_examples=15, deadline=None)
     def test_any_cutting_gives_the_same_speech(
-        self, networks: dict[str, Network], sound: np.ndarray, data: st.DataObject
+        self, networks: dict[str, Engine], sound: np.ndarray, data: st.DataObject
     ) -> None:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(sound)), max_size=30)))
         windows = sliding(len(sound))
@@ -60,7 +68,7 @@ class TestSpeechBuffer:
         for one, other in zip(whole, pieces, strict=True):
             assert one.tobytes() == other.tobytes()
 
-    def test_one_sample_at_a_time(self, networks: dict[str, Network], sound: np.ndarray) -> None:
+    def test_one_sample_at_a_time(self, networks: dict[str, Engine], sound: np.ndarray) -> None:
         short = sound[: 3 * SAMPLE_RATE // 2]
         windows = sliding(len(short))
         whole = spoken(networks["vad"], short, [], windows)
@@ -69,7 +77,7 @@ class TestSpeechBuffer:
 
     @pytest.mark.parametrize("short_by", [0, 1, 511, 20_000, 30_000, 65_000])
     def test_whole_recording(
-        self, networks: dict[str, Network], sound: np.ndarray, short_by: int
+        self, networks: dict[str, Engine], sound: np.ndarray, short_by: int
     ) -> None:
         """A window over all of a recording holds what VAD finds in the recording."""
         sound = sound[: len(sound) - short_by]
@@ -81,7 +89,7 @@ class TestSpeechBuffer:
         assert short_by > 60_000 or len(expected) > SAMPLE_RATE // 4
 
     def test_later_windows_hold_their_part_of_it(
-        self, networks: dict[str, Network], sound: np.ndarray
+        self, networks: dict[str, Engine], sound: np.ndarray
     ) -> None:
         """Speech that began before a window is cut at its start, not lost."""
         probability = SpeechProbability(networks["vad"])(sound)
@@ -94,7 +102,7 @@ class TestSpeechBuffer:
 
     @pytest.mark.parametrize("hop", [8000, 5000, 512])
     def test_windows_hold_what_vad_finds_in_one_pass(
-        self, networks: dict[str, Network], sound: np.ndarray, hop: int
+        self, networks: dict[str, Engine], sound: np.ndarray, hop: int
     ) -> None:
         """Of the chunks that have come whole by the window's end, and are at least partly in it."""
         probability = SpeechProbability(networks["vad"])(sound)
@@ -108,7 +116,7 @@ class TestSpeechBuffer:
             assert (speech == sound[[i for part in inside for i in part]]).all()
         assert len({len(speech) for speech in found}) > 3
 
-    def test_silence_and_nothing_give_no_speech(self, networks: dict[str, Network]) -> None:
+    def test_silence_and_nothing_give_no_speech(self, networks: dict[str, Engine]) -> None:
         buffer = SpeechBuffer(networks["vad"])
         assert buffer.speech(0, 0).shape == (0,)
         buffer.push(np.zeros(3 * SAMPLE_RATE, np.float32))
@@ -116,7 +124,7 @@ class TestSpeechBuffer:
         assert buffer.speech(2 * SAMPLE_RATE, 3 * SAMPLE_RATE, last=True).shape == (0,)
 
     def test_an_array_may_be_used_again(
-        self, networks: dict[str, Network], sound: np.ndarray
+        self, networks: dict[str, Engine], sound: np.ndarray
     ) -> None:
         """Microphone libraries hand out the same array every time."""
         expected, buffer = SpeechBuffer(networks["vad"]), SpeechBuffer(networks["vad"])
@@ -129,7 +137,7 @@ class TestSpeechBuffer:
         assert (buffer.speech(0, end) == expected.speech(0, end)).all()
 
     def test_memory_holds_the_window_however_long_it_goes_on(
-        self, networks: dict[str, Network], sound: np.ndarray
+        self, networks: dict[str, Engine], sound: np.ndarray
     ) -> None:
         buffer, sizes = SpeechBuffer(networks["vad"]), []
         window, hop = 4 * SAMPLE_RATE, SAMPLE_RATE
@@ -151,7 +159,7 @@ def held(buffer: SpeechBuffer) -> int:
 
 class TestArm:
     @pytest.fixture
-    def arm(self, networks: dict[str, Network]) -> AudioArm:
+    def arm(self, networks: dict[str, Engine]) -> AudioArm:
         return AudioArm(networks["audio"])
 
     @pytest.mark.parametrize("seconds", [0.4, 1.0, 4.0, 10.0])

@@ -26,13 +26,14 @@ from mfer_edge.bundle import (
     EngineFile,
     Manifest,
     Plan,
-    Span,
+    ShapeRange,
     Weights,
     save_bundle,
 )
-from mfer_edge.engine import Engine, Tensor, providers_for
+from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.errors import BundleError
-from tests.analyses import LABELS
+from tests.support.analyses import LABELS
 
 MAX_BUNDLE_BYTES = 16_000_000  # what the compact bundle may weigh, all its files together
 
@@ -83,7 +84,7 @@ class TestShipped:
     def test_manifest_tells_what_onnx_runtime_sees(self, name: str) -> None:
         bundle = Bundle.open()
         told, path = bundle.manifest.engines[name], bundle.engine_path(name)
-        engine = Engine(path, providers_for("cpu"), threads=1)
+        engine = OnnxEngine(path, providers_for("cpu"), threads=1)
         assert (list(told.inputs), list(told.outputs)) == (engine.inputs, engine.outputs)
         assert told.bytes == path.stat().st_size
         assert told.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -104,14 +105,14 @@ class TestShipped:
 
 
 def engine_file(name: str, data: bytes) -> EngineFile:
-    scores = (Tensor("scores", "float32", (1, len(LABELS))),)
-    inputs = (Tensor("faces", "uint8", ("n", 1, 48, 48)),)
+    scores = (TensorSpec("scores", "float32", (1, len(LABELS))),)
+    inputs = (TensorSpec("faces", "uint8", ("n", 1, 48, 48)),)
     sha256 = hashlib.sha256(data).hexdigest()
     return EngineFile(f"{name}.onnx", sha256, len(data), 7, 18, {"fp32": 100}, inputs, scores)
 
 
 def plan(name: str, data: bytes, graph: bytes) -> Plan:
-    profiles = ({"faces": Span((1, 1, 48, 48), (1, 1, 48, 48), (20, 1, 48, 48))},)
+    profiles = ({"faces": ShapeRange((1, 1, 48, 48), (1, 1, 48, 48), (20, 1, 48, 48))},)
     sha256, graph_sha256 = (hashlib.sha256(part).hexdigest() for part in (data, graph))
     return Plan(
         f"{name}-sm87.plan", sha256, len(data), graph_sha256, "10.3.0", "Orin", "8.7", profiles
@@ -475,8 +476,8 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
     labels = tuple(draw(st.lists(words, min_size=1, max_size=9, unique=True)))
     hop_s, more_s, rest_s = draw(numbers), draw(numbers), draw(numbers)
     shape = st.lists(st.integers(0, 2**40) | words, max_size=4).map(tuple)
-    tensors = st.lists(st.builds(Tensor, words, words, shape), max_size=2).map(tuple)
-    scores = (Tensor("scores", "float32", (1, len(labels))),)
+    tensors = st.lists(st.builds(TensorSpec, words, words, shape), max_size=2).map(tuple)
+    scores = (TensorSpec("scores", "float32", (1, len(labels))),)
     engines = {
         name: replace(
             engine_file(name, data),

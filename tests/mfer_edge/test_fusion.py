@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfer_edge.audio import ArmOutput
-from mfer_edge.fusion import Fusion
-from mfer_edge.pipeline import Pipeline, bundle_networks
+from mfer_edge.arms import ArmOutput, Fusion
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
 def fusion(pipeline: Pipeline) -> Fusion:
-    return Fusion(bundle_networks(pipeline.bundle)["fusion"])
+    return Fusion(load_engines(pipeline.bundle)["fusion"])
 
 
 def output(pipeline: Pipeline, arm: str) -> ArmOutput:

@@ -17,15 +17,15 @@ import pytest
 
 from mfer_edge.bundle import MANIFEST, Bundle
 from mfer_edge.errors import BundleError, EngineError, MediaError
-from mfer_edge.media import read_sound
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.session import STAGES
-from mfer_edge.vad import SAMPLE_RATE
-from tests.analyses import LABELS
-from tests.clips import write_clip
-from tests.footage import filmed, pictures, pictures_first, repeat
-from tests.paths import shared_data
+from mfer_edge.sources.clip import read_sound
+from mfer_edge.speech.vad import SAMPLE_RATE
+from mfer_edge.stopwatch import STAGES
+from tests.support.analyses import LABELS
+from tests.support.clips import write_clip
+from tests.support.footage import filmed, pictures, pictures_first, repeat
+from tests.support.paths import shared_data
 
 BLACK = np.zeros((180, 320, 3), np.uint8)
 MAX_GROWTH_MB = 12.0  # of the process, from a clip of 8 s to one of 25 s

@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfer_edge.results import (
-    Reading,
-    Timing,
-    captions,
-    mean_scores,
-    moments,
-    overall,
-    stretches,
-    vtt_time,
-)
-from tests.analyses import LABELS, analysis, reading, scores
+from mfer_edge.outputs.webvtt import captions, vtt_time
+from mfer_edge.results import Reading, Timing, mean_scores, overall
+from mfer_edge.segments import segments, window_spans
+from tests.support.analyses import LABELS, analysis, reading, scores
 
 
 @st.composite
@@ -161,7 +154,7 @@ def test_vtt_time_carries_over() -> None:
 def test_moments_cover_the_windows_once_and_in_order(made: tuple[list[Reading], float]) -> None:
     readings, duration_s = made
     spans = sorted({(r.start_s, r.end_s) for r in readings})
-    found = moments(readings, duration_s)
+    found = window_spans(readings, duration_s)
     assert [(m.readings[0].start_s, m.readings[0].end_s) for m in found] == spans
     for moment in found:
         window = moment.readings[0]
@@ -179,7 +172,7 @@ def test_of_two_equal_windows_the_one_with_the_nearer_middle_speaks(
     length_s = 4.0
     readings = [replace(r, end_s=r.start_s + length_s) for r in made[0]]
     middles = sorted({r.start_s + length_s / 2 for r in readings})
-    for moment in moments(readings, 1e6):
+    for moment in window_spans(readings, 1e6):
         spoken = (moment.readings[0].start_s + moment.readings[0].end_s) / 2
         time_s = (moment.start_s + moment.end_s) / 2
         nearest = min(abs(middle - time_s) for middle in middles)
@@ -189,7 +182,7 @@ def test_of_two_equal_windows_the_one_with_the_nearer_middle_speaks(
 @given(window_lists())
 def test_captions_are_the_moments_that_have_a_reading(made: tuple[list[Reading], float]) -> None:
     cues = captions(*made)
-    spoken = [m for m in moments(*made) if any(r.scores is not None for r in m.readings)]
+    spoken = [m for m in window_spans(*made) if any(r.scores is not None for r in m.readings)]
     assert [(cue.start_s, cue.end_s) for cue in cues] == [(m.start_s, m.end_s) for m in spoken]
     scored = {(r.start_s, r.end_s) for r in made[0] if r.scores is not None}
     assert len(cues) == len(scored)  # no scored window goes unheard
@@ -204,13 +197,13 @@ def test_a_window_with_nothing_leaves_its_stretch_without_caption() -> None:
 
 @given(window_lists())
 def test_stretches_join_each_faces_moments_and_no_more(made: tuple[list[Reading], float]) -> None:
-    found = stretches(*made)
+    found = segments(*made)
     assert found == sorted(found, key=lambda s: (s.start_s, s.end_s))
     for track in {one.track for one in made[0]}:
         mine = [stretch for stretch in found if stretch.track == track]
         seen = [
             (moment, one)
-            for moment in moments(*made)
+            for moment in window_spans(*made)
             for one in moment.readings
             if one.track == track
         ]
@@ -228,7 +221,7 @@ def test_stretches_join_each_faces_moments_and_no_more(made: tuple[list[Reading]
 
 def test_a_stretch_has_the_mean_share_of_its_windows() -> None:
     windows = [reading(0, 4), reading(1, 5, scores=scores("happy", 0.5)), reading(2, 6, "sad")]
-    found = stretches(windows, 6.0)
+    found = segments(windows, 6.0)
     assert [(s.start_s, s.end_s, s.label) for s in found] == [(0, 3.5, "happy"), (3.5, 6, "sad")]
     assert [s.share for s in found] == pytest.approx([(0.79 + 0.5) / 2, 0.79])
 

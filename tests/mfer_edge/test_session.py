@@ -14,18 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.audio import AudioArm
-from mfer_edge.fusion import Fusion
-from mfer_edge.media import Clip, Picture
-from mfer_edge.mtcnn import FaceBox, FaceDetector
-from mfer_edge.pipeline import Pipeline, bundle_networks
+from mfer_edge.arms import AudioArm, Fusion, VisualArm
+from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
+from mfer_edge.model import Model, load_engines
+from mfer_edge.options import SessionOptions
+from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
-from mfer_edge.session import MAX_LAG_S, Chain, Session, Windows
-from mfer_edge.vad import SAMPLE_RATE
-from mfer_edge.visual import VisualArm
+from mfer_edge.session import MAX_LAG_S, Session
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.clip import Clip
+from mfer_edge.speech.vad import SAMPLE_RATE
 
 FRAME_S = 0.2  # from one picture to the next
-DEFAULT = Windows(4.0, 1.0)
+DEFAULT = SessionOptions(4.0, 1.0)
 NOBODY = np.zeros((10, 10, 3), np.uint8)  # too small for a face, so it costs no time
 
 
@@ -44,10 +45,10 @@ class OnceDetector:
 
 
 @pytest.fixture(scope="module")
-def chain(pipeline: Pipeline) -> Chain:
-    networks = bundle_networks(pipeline.bundle)
+def chain(pipeline: Pipeline) -> Model:
+    networks = load_engines(pipeline.bundle)
     detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
-    return Chain(
+    return Model(
         manifest=pipeline.bundle.manifest,
         vad=networks["vad"],
         detector=OnceDetector(detector),  # type: ignore[arg-type]
@@ -61,7 +62,7 @@ def chain(pipeline: Pipeline) -> Chain:
 class Stream:
     """What a camera and a microphone would give."""
 
-    pictures: list[Picture]
+    pictures: list[Frame]
     sound: np.ndarray
     end_s: float
 
@@ -81,8 +82,8 @@ class Stream:
 def read_stream(path: Path) -> Stream:
     with Clip(path) as clip:
         items = list(clip)
-    pictures = [item for item in items if isinstance(item, Picture)]
-    sound = np.concatenate([item.samples for item in items if not isinstance(item, Picture)])
+    pictures = [item for item in items if isinstance(item, Frame)]
+    sound = np.concatenate([item.samples for item in items if not isinstance(item, Frame)])
     return Stream(pictures, sound, clip.duration_s)
 
 
@@ -96,7 +97,7 @@ def other_stream(fear: Path) -> Stream:
     return read_stream(fear)
 
 
-Piece = Picture | np.ndarray
+Piece = Frame | np.ndarray
 
 
 def in_turn(stream: Stream, rng: random.Random, late_s: float) -> list[Piece]:
@@ -116,7 +117,7 @@ def in_turn(stream: Stream, rng: random.Random, late_s: float) -> list[Piece]:
 
 
 def read(
-    chain: Chain, pieces: list[Piece], end_s: float | None, windows: Windows = DEFAULT
+    chain: Model, pieces: list[Piece], end_s: float | None, windows: SessionOptions = DEFAULT
 ) -> list[Reading]:
     """Push pieces, take readings as they come, and close."""
     session, readings = Session(chain, windows), []
@@ -129,7 +130,7 @@ def read(
 
 
 def push(session: Session, piece: Piece) -> None:
-    if isinstance(piece, Picture):
+    if isinstance(piece, Frame):
         session.push_frame(piece.image, piece.time_s)
     else:
         session.push_audio(piece)
@@ -143,31 +144,31 @@ class TestAnyCutting:
     """How a stream is cut into pushes does not show: readings are equal to the last bit."""
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_a_long_stream(self, chain: Chain, stream: Stream, seed: int) -> None:
-        long, windows = stream.again(3), Windows(3.0, 1.0)
+    def test_a_long_stream(self, chain: Model, stream: Stream, seed: int) -> None:
+        long, windows = stream.again(3), SessionOptions(3.0, 1.0)
         expected = read(chain, in_turn(long, random.Random(99), 0.0), long.end_s, windows)
         pieces = in_turn(long, random.Random(seed), late_s=2.0)
         assert read(chain, pieces, long.end_s, windows) == expected
         assert len(expected) == 10
         assert {reading.modalities for reading in expected} == {("visual", "audio")}
 
-    def test_one_kind_after_the_other(self, chain: Chain, stream: Stream) -> None:
-        windows = Windows(2.0, 0.5)
+    def test_one_kind_after_the_other(self, chain: Model, stream: Stream) -> None:
+        windows = SessionOptions(2.0, 0.5)
         sound_first = read(chain, [stream.sound, *stream.pictures], stream.end_s, windows)
         pictures_first = read(chain, [*stream.pictures, stream.sound], stream.end_s, windows)
         assert sound_first == pictures_first
         assert len(sound_first) == 5
 
     def test_the_file_and_the_stream_agree(
-        self, chain: Chain, stream: Stream, pipeline: Pipeline, anger: Path
+        self, chain: Model, stream: Stream, pipeline: Pipeline, anger: Path
     ) -> None:
-        for windows in (DEFAULT, Windows(1.5, 0.7)):
+        for windows in (DEFAULT, SessionOptions(1.5, 0.7)):
             pieces = in_turn(stream, random.Random(7), late_s=1.0)
             streamed = read(chain, pieces, stream.end_s, windows)
             assert tuple(streamed) == pipeline.analyze(anger, windows).windows
 
-    def test_when_readings_are_taken_does_not_matter(self, chain: Chain, stream: Stream) -> None:
-        windows = Windows(1.0, 0.5)
+    def test_when_readings_are_taken_does_not_matter(self, chain: Model, stream: Stream) -> None:
+        windows = SessionOptions(1.0, 0.5)
         session = Session(chain, windows)
         for piece in in_turn(stream, random.Random(3), late_s=1.0):
             push(session, piece)
@@ -177,13 +178,15 @@ class TestAnyCutting:
         assert at_the_end == read(chain, pieces, stream.end_s, windows)
         assert session.readings() == []  # each is given once
 
-    def test_other_readings_would_differ(self, chain: Chain, stream: Stream) -> None:
+    def test_other_readings_would_differ(self, chain: Model, stream: Stream) -> None:
         """The equalities above would prove little if all readings were alike."""
-        readings = read(chain, [stream.sound, *stream.pictures], stream.end_s, Windows(1.0, 0.5))
+        readings = read(
+            chain, [stream.sound, *stream.pictures], stream.end_s, SessionOptions(1.0, 0.5)
+        )
         assert len({str(reading.scores) for reading in readings}) == len(readings)
 
 
-def silent(chain: Chain, end_s: float, windows: Windows = DEFAULT) -> list[Reading]:
+def silent(chain: Model, end_s: float, windows: SessionOptions = DEFAULT) -> list[Reading]:
     """The readings of silence."""
     session = Session(chain, windows, has_video=False)
     session.push_audio(np.zeros(round(end_s * SAMPLE_RATE), np.float32))
@@ -193,7 +196,7 @@ def silent(chain: Chain, end_s: float, windows: Windows = DEFAULT) -> list[Readi
 
 class TestWindows:
     @pytest.mark.parametrize("end_s", [0.01, 0.5, 3.9, 4.0, 4.14, 4.49])
-    def test_up_to_half_a_hop_over_a_window_is_one_window(self, chain: Chain, end_s: float) -> None:
+    def test_up_to_half_a_hop_over_a_window_is_one_window(self, chain: Model, end_s: float) -> None:
         assert spans(silent(chain, end_s)) == [(0.0, pytest.approx(end_s, abs=1e-4))]
 
     @pytest.mark.parametrize(
@@ -206,18 +209,18 @@ class TestWindows:
             (6.75, [(0, 4), (1, 5), (2, 6), (2.75, 6.75)]),
         ],
     )
-    def test_longer_streams_slide(self, chain: Chain, end_s: float, expected: list) -> None:
+    def test_longer_streams_slide(self, chain: Model, end_s: float, expected: list) -> None:
         assert spans(silent(chain, end_s)) == expected
 
-    def test_a_minute_is_57_windows(self, chain: Chain) -> None:
+    def test_a_minute_is_57_windows(self, chain: Model) -> None:
         assert spans(silent(chain, 60.0)) == [(start, start + 4.0) for start in range(57)]
 
     @given(window=st.integers(10, 50), hop=st.integers(1, 50), end=st.integers(1, 150))
     @settings(max_examples=60, deadline=None)
-    def test_windows_cover_the_stream(self, chain: Chain, window: int, hop: int, end: int) -> None:
+    def test_windows_cover_the_stream(self, chain: Model, window: int, hop: int, end: int) -> None:
         window_s, end_s = window / 10, end / 10
         hop_s = min(hop / 10, window_s)
-        found = spans(silent(chain, end_s, Windows(window_s, hop_s)))
+        found = spans(silent(chain, end_s, SessionOptions(window_s, hop_s)))
         starts, ends = [span[0] for span in found], [span[1] for span in found]
         assert starts[0] == 0
         assert end_s - hop_s / 2 - 1e-6 <= ends[-1] <= end_s + 1e-6
@@ -227,12 +230,12 @@ class TestWindows:
         assert steps[:-1] == pytest.approx([hop_s] * len(steps[:-1]))
         assert all(hop_s / 2 - 1e-6 <= step <= hop_s + 1e-6 for step in steps)
 
-    def test_an_empty_stream_gives_nothing(self, chain: Chain) -> None:
+    def test_an_empty_stream_gives_nothing(self, chain: Model) -> None:
         session = Session(chain, DEFAULT)
         session.close()
         assert session.readings() == [] and session.tracks() == ()
 
-    def test_pictures_alone_count_their_own_time(self, chain: Chain) -> None:
+    def test_pictures_alone_count_their_own_time(self, chain: Model) -> None:
         """The last picture is shown for as long as the others."""
         session = Session(chain, DEFAULT, has_audio=False)
         for index in range(30):
@@ -242,7 +245,7 @@ class TestWindows:
         assert spans(readings) == [(0, 4), (1, 5), (2, 6)]
         assert [reading.frames for reading in readings] == [20, 20, 20]
 
-    def test_readings_come_with_the_stream(self, chain: Chain) -> None:
+    def test_readings_come_with_the_stream(self, chain: Model) -> None:
         """Not only in the end: a window's once pictures and sound have come to its end."""
         session, first = Session(chain, DEFAULT), []
         for index in range(31):
@@ -252,34 +255,34 @@ class TestWindows:
         # The first window waits half a hop, as it might be the only one.
         assert first == [(23, 0, 4), (25, 1, 5), (30, 2, 6)]
 
-    def test_bundle_takes_no_longer_windows(self, chain: Chain) -> None:
+    def test_bundle_takes_no_longer_windows(self, chain: Model) -> None:
         longest_s = chain.manifest.max_window_s
-        Session(chain, Windows(longest_s - 1.0, 1.0))
+        Session(chain, SessionOptions(longest_s - 1.0, 1.0))
         with pytest.raises(ValueError, match="it must be at most the 10 s that the bundle compact"):
-            Session(chain, Windows(longest_s, 1.0))
+            Session(chain, SessionOptions(longest_s, 1.0))
 
     @pytest.mark.parametrize(
         ("windows", "told"),
         [
-            (Windows(0.0, 0.0), "the window is 0 s"),
-            (Windows(-4.0, 1.0), "the window is -4 s"),
-            (Windows(float("nan"), 1.0), "the window is nan s"),
-            (Windows(4.0, 0.0), "the hop is 0 s"),
-            (Windows(4.0, -1.0), "the hop is -1 s"),
-            (Windows(4.0, 4.5), "the hop is 4.5 s"),
-            (Windows(4.0, float("nan")), "the hop is nan s"),
-            (Windows(4.0, 1e-9), "the hop is 1e-09 s"),
-            (Windows(float("inf"), 1.0), "the window is inf s"),
-            (Windows(4.0, 1.0, "both"), "faces is 'both'"),
+            (SessionOptions(0.0, 0.0), "the window is 0 s"),
+            (SessionOptions(-4.0, 1.0), "the window is -4 s"),
+            (SessionOptions(float("nan"), 1.0), "the window is nan s"),
+            (SessionOptions(4.0, 0.0), "the hop is 0 s"),
+            (SessionOptions(4.0, -1.0), "the hop is -1 s"),
+            (SessionOptions(4.0, 4.5), "the hop is 4.5 s"),
+            (SessionOptions(4.0, float("nan")), "the hop is nan s"),
+            (SessionOptions(4.0, 1e-9), "the hop is 1e-09 s"),
+            (SessionOptions(float("inf"), 1.0), "the window is inf s"),
+            (SessionOptions(4.0, 1.0, "both"), "faces is 'both'"),
         ],
     )
-    def test_impossible_windows(self, chain: Chain, windows: Windows, told: str) -> None:
+    def test_impossible_windows(self, chain: Model, windows: SessionOptions, told: str) -> None:
         with pytest.raises(ValueError, match=told):
             Session(chain, windows)
 
 
 class TestMissing:
-    def test_sound_that_ends_early(self, chain: Chain, stream: Stream) -> None:
+    def test_sound_that_ends_early(self, chain: Model, stream: Stream) -> None:
         """Its windows come when the pictures are too far ahead, with the sound that there was."""
         session, at = Session(chain, DEFAULT), []
         sound = stream.sound[: 3 * SAMPLE_RATE]
@@ -298,7 +301,7 @@ class TestMissing:
         alone.close()
         assert at[0][1].speech_s == pytest.approx(alone.readings()[0].speech_s, abs=0.2)
 
-    def test_pictures_that_stop(self, chain: Chain, stream: Stream) -> None:
+    def test_pictures_that_stop(self, chain: Model, stream: Stream) -> None:
         session = Session(chain, DEFAULT)
         for picture in stream.pictures[:11]:  # 2 s
             session.push_frame(picture.image, picture.time_s)
@@ -310,7 +313,7 @@ class TestMissing:
         assert {reading.modalities for reading in readings[3:]} == {("audio",)}
         assert all(reading.track is None for reading in readings[3:])
 
-    def test_what_comes_too_late_is_counted(self, chain: Chain) -> None:
+    def test_what_comes_too_late_is_counted(self, chain: Model) -> None:
         session = Session(chain, DEFAULT)
         session.push_audio(np.zeros(10 * SAMPLE_RATE, np.float32))  # so 0 to 5 s are read
         assert len(session.readings()) == 2
@@ -318,7 +321,7 @@ class TestMissing:
             session.push_frame(NOBODY, index * FRAME_S)
         assert session.late_s == {"sound": 0.0, "video": pytest.approx(5.0)}
 
-    def test_a_longer_lag_can_be_waited_for(self, chain: Chain, stream: Stream) -> None:
+    def test_a_longer_lag_can_be_waited_for(self, chain: Model, stream: Stream) -> None:
         long = stream.again(3)
         waits = Session(chain, DEFAULT, max_lag_s=60.0)
         for piece in [*long.pictures, long.sound]:
@@ -327,14 +330,14 @@ class TestMissing:
         pieces = in_turn(long, random.Random(1), 0.5)
         assert waits.readings() == read(chain, pieces, long.end_s)
 
-    def test_pictures_that_never_come(self, chain: Chain, stream: Stream) -> None:
+    def test_pictures_that_never_come(self, chain: Model, stream: Stream) -> None:
         session = Session(chain, DEFAULT)
         session.push_audio(stream.again(3).sound)
         readings = session.readings()
         assert len(readings) == 4
         assert {reading.modalities for reading in readings} == {("audio",)}
 
-    def test_nothing_to_see_or_hear_is_said(self, chain: Chain) -> None:
+    def test_nothing_to_see_or_hear_is_said(self, chain: Model) -> None:
         session = Session(chain, DEFAULT)
         session.push_audio(np.zeros(4 * SAMPLE_RATE, np.float32))
         for index in range(20):
@@ -345,7 +348,7 @@ class TestMissing:
         assert (reading.label, reading.modalities, reading.track) == (None, (), None)
         assert (reading.frames, reading.faces, reading.speech_s) == (20, 0, 0.0)
 
-    def test_a_moment_of_speech_is_too_little(self, chain: Chain, stream: Stream) -> None:
+    def test_a_moment_of_speech_is_too_little(self, chain: Model, stream: Stream) -> None:
         """The bundle tells how much the voice needs; with less, the face alone counts."""
         needed_s = chain.manifest.min_speech_s
         greedy = replace(chain, manifest=replace(chain.manifest, min_speech_s=100.0))
@@ -362,15 +365,15 @@ class TestFaces:
     def together(stream: Stream, other_stream: Stream) -> Stream:
         """Both actors, side by side; the one on the left is heard."""
         pictures = [
-            Picture(left.time_s, np.hstack([left.image, right.image]))
+            Frame(left.time_s, np.hstack([left.image, right.image]))
             for left, right in zip(stream.pictures, other_stream.pictures, strict=False)
         ]
         end_s = pictures[-1].time_s + FRAME_S
         return Stream(pictures, stream.sound[: round(end_s * SAMPLE_RATE)], end_s)
 
-    def test_all_faces_have_a_reading(self, chain: Chain, together: Stream) -> None:
+    def test_all_faces_have_a_reading(self, chain: Model, together: Stream) -> None:
         pieces = [together.sound, *together.pictures]
-        readings = read(chain, pieces, together.end_s, Windows(2.0, 0.5, "all"))
+        readings = read(chain, pieces, together.end_s, SessionOptions(2.0, 0.5, "all"))
         windows = [list(group) for _, group in itertools.groupby(readings, lambda r: r.start_s)]
         assert len(windows) == 4
         for main, other in windows:
@@ -385,15 +388,15 @@ class TestFaces:
             assert other.scores == other.visual != main.visual
 
     def test_the_main_face_is_read_as_if_it_were_alone(
-        self, chain: Chain, together: Stream
+        self, chain: Model, together: Stream
     ) -> None:
         pieces = [together.sound, *together.pictures]
-        every = read(chain, pieces, together.end_s, Windows(2.0, 0.5, "all"))
-        main = read(chain, pieces, together.end_s, Windows(2.0, 0.5))
+        every = read(chain, pieces, together.end_s, SessionOptions(2.0, 0.5, "all"))
+        main = read(chain, pieces, together.end_s, SessionOptions(2.0, 0.5))
         assert main == [reading for reading in every if reading.main]
 
     def test_the_larger_face_is_the_main_one(
-        self, chain: Chain, stream: Stream, other_stream: Stream
+        self, chain: Model, stream: Stream, other_stream: Stream
     ) -> None:
         for left_is_larger in (True, False):
             session = Session(chain, DEFAULT, keep_sightings=True)
@@ -411,7 +414,7 @@ class TestFaces:
             assert seen_left == [left_is_larger] * len(boxes) and len(boxes) == 10
 
     def test_a_larger_face_that_comes_later_is_the_main_one(
-        self, chain: Chain, stream: Stream, other_stream: Stream
+        self, chain: Model, stream: Stream, other_stream: Stream
     ) -> None:
         session = Session(chain, DEFAULT)
         for index, picture in enumerate(stream.pictures[:10]):
@@ -424,7 +427,7 @@ class TestFaces:
         assert [track.faces for track in session.tracks()] == [10, 6]
         assert (reading.track, reading.faces, reading.frames) == (1, 6, 10)
 
-    def test_tracks_tell_who_was_there(self, chain: Chain, together: Stream) -> None:
+    def test_tracks_tell_who_was_there(self, chain: Model, together: Stream) -> None:
         session = Session(chain, DEFAULT, keep_sightings=True)
         for piece in [together.sound, *together.pictures]:
             push(session, piece)
@@ -433,14 +436,14 @@ class TestFaces:
         assert all(track.faces >= len(together.pictures) - 1 for track in tracks)
         assert len(session.sightings) == sum(track.faces for track in tracks)
 
-    def test_sightings_are_kept_only_where_asked_for(self, chain: Chain, stream: Stream) -> None:
+    def test_sightings_are_kept_only_where_asked_for(self, chain: Model, stream: Stream) -> None:
         session = Session(chain, DEFAULT)
         session.push_frame(stream.pictures[0].image, 0.0)
         assert session.sightings == [] and len(session.tracks()) == 1
 
 
 class TestMemory:
-    def test_holds_a_window_however_long_it_goes_on(self, chain: Chain, stream: Stream) -> None:
+    def test_holds_a_window_however_long_it_goes_on(self, chain: Model, stream: Stream) -> None:
         session, sizes = Session(chain, DEFAULT), []
         minute = stream.again(15)
         sound = np.array_split(minute.sound, len(minute.pictures))
@@ -455,7 +458,7 @@ class TestMemory:
         assert frames_s <= longest_s / FRAME_S + 1
         assert sound_s <= longest_s
 
-    def test_sound_that_is_always_too_late_does_not_pile_up(self, chain: Chain) -> None:
+    def test_sound_that_is_always_too_late_does_not_pile_up(self, chain: Model) -> None:
         """A microphone that was opened long after the camera."""
         session = Session(chain, DEFAULT)
         for index in range(round(60 / FRAME_S)):
@@ -465,7 +468,7 @@ class TestMemory:
         assert held(session)[1] <= DEFAULT.hop_s + 1
         assert session.late_s == {"sound": pytest.approx(40.0), "video": 0.0}
 
-    def test_pictures_without_sound_do_not_pile_up(self, chain: Chain) -> None:
+    def test_pictures_without_sound_do_not_pile_up(self, chain: Model) -> None:
         session = Session(chain, DEFAULT)
         for index in range(round(60 / FRAME_S)):
             session.push_frame(NOBODY, index * FRAME_S)
@@ -481,7 +484,7 @@ def held(session: Session) -> tuple[int, float]:
 
 class TestWrongInput:
     @pytest.fixture
-    def session(self, chain: Chain) -> Session:
+    def session(self, chain: Model) -> Session:
         return Session(chain, DEFAULT)
 
     @pytest.mark.parametrize(
@@ -541,7 +544,7 @@ class TestWrongInput:
         assert len(session.readings()) == 1
 
     def test_picture_mirrored_or_with_colours_turned_by_a_view(
-        self, chain: Chain, stream: Stream
+        self, chain: Model, stream: Stream
     ) -> None:
         """As OpenCV and PyAV users write them; such arrays run backwards in memory."""
         image = stream.pictures[0].image

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mfer_edge.arms import VisualArm
 from mfer_edge.bundle import Crop
-from mfer_edge.mtcnn import FaceBox
-from mfer_edge.pipeline import Pipeline, bundle_networks
-from mfer_edge.visual import VisualArm, crop_face
+from mfer_edge.faces.crop import crop_face
+from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
 
 AS_IS = Crop(48, 1.0)
 HEIGHT, WIDTH = 120, 160
@@ -131,7 +133,7 @@ class TestCrop:
 
 @pytest.fixture(scope="module")
 def arm(pipeline: Pipeline) -> VisualArm:
-    networks = bundle_networks(pipeline.bundle)
+    networks = load_engines(pipeline.bundle)
     return VisualArm(networks["face"], networks["visual"])
 
 
@@ -145,7 +147,7 @@ class TestArm:
         assert np.abs(together[0] - together[1]).max() > 0.01
 
     def test_faces_are_embedded_so_many_at_once(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        networks = bundle_networks(pipeline.bundle)
+        networks = load_engines(pipeline.bundle)
         called = []
 
         def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mfer_edge.cli import main
+from mfer_edge.cli.main import main
 from tests.train.made import (
     fer_tree,
     published_trees,

@@ -18,18 +18,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.clips import write_clip
-from tests.footage import filmed, pictures
-from tests.paths import ROOT
-from train import emotion2vec, joining, vit, whole
-from train.backbones import FACES, FER_FACE, VOICES, WHISPER
-from train.emotion2vec import Emotion2vec, Emotion2vecConfig, load_emotion2vec
-from train.face_encoder import FaceEncoder
-from train.index import Entry
+from tests.support.clips import write_clip
+from tests.support.footage import filmed, pictures
+from tests.support.paths import ROOT
+from train import fuse, train_arms
+from train.data.index import Entry
 from train.labels import EMOTIONS, FACE_EMOTIONS, FOUR_EMOTIONS
+from train.models import emotion2vec, vit
+from train.models.emotion2vec import Emotion2vec, Emotion2vecConfig, load_emotion2vec
+from train.models.fer_resnet import FerResnet
+from train.models.registry import FACE_BACKBONES, FER_FACE, SPEECH_BACKBONES, WHISPER
+from train.models.vit import Vit, VitConfig, load_vit
+from train.models.whisper import WhisperEncoder
 from train.presets import COMPACT, PAPER, PRESETS, Preset, Stage
-from train.speech_encoder import SpeechEncoder
-from train.vit import Vit, VitConfig, load_vit
 
 RATE = 16_000  # Hz
 CAST = (1, 2, 3, 5, 6, 8, 10, 11, 17, 22)  # two RAVDESS actors of each published fold
@@ -61,7 +62,7 @@ def entry(path: Path, kind: str = "audio", label: str = "neutral", **fields: Any
 def whisper_weights(seed: int = 0) -> dict[str, Tensor]:
     """Random weights with the names and shapes of Whisper tiny.en's encoder."""
     random = torch.Generator().manual_seed(seed)
-    shapes = {name: value.shape for name, value in SpeechEncoder(4, 1500).state_dict().items()}
+    shapes = {name: value.shape for name, value in WhisperEncoder(4, 1500).state_dict().items()}
     shapes |= {"layer_norm.weight": torch.Size([384]), "layer_norm.bias": torch.Size([384])}
     weights = {}
     for name, shape in shapes.items():
@@ -226,20 +227,20 @@ def small_presets() -> Iterator[None]:
         patch.setitem(PRESETS, "compact", small_preset(COMPACT, 1, fine_tuned=1))
         patch.setitem(PRESETS, "paper", paper)
         face = replace(
-            FACES["vit"],
+            FACE_BACKBONES["vit"],
             make=lambda: Vit(SMALL_VIT),
             load=lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT),
             size=SMALL_VIT.size,
         )
         speech = replace(
-            VOICES["emotion2vec"],
+            SPEECH_BACKBONES["emotion2vec"],
             make=lambda: Emotion2vec(SMALL_EMOTION2VEC),
             load=lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
         )
-        patch.setitem(FACES, "vit", face)
-        patch.setitem(VOICES, "emotion2vec", speech)
-        patch.setattr(whole, "MADE_UP", 128)
-        patch.setattr(joining, "CALIBRATING", 80)
+        patch.setitem(FACE_BACKBONES, "vit", face)
+        patch.setitem(SPEECH_BACKBONES, "emotion2vec", speech)
+        patch.setattr(train_arms, "MADE_UP", 128)
+        patch.setattr(fuse, "CALIBRATING", 80)
         yield
 
 
@@ -250,7 +251,7 @@ def published_weights(folder: Path) -> Path:
     for path in (voice, face):
         path.mkdir(parents=True)
     whisper_file(folder / WHISPER)
-    encoder = {f"encoder.{n}": v.contiguous() for n, v in FaceEncoder().state_dict().items()}
+    encoder = {f"encoder.{n}": v.contiguous() for n, v in FerResnet().state_dict().items()}
     save_file(encoder, folder / FER_FACE)
     torch.save({"model": Emotion2vec(SMALL_EMOTION2VEC).state_dict()}, voice / "model.pt")
     save_file(Vit(SMALL_VIT).state_dict(), face / "model.safetensors")

@@ -16,14 +16,14 @@ import torch
 from click.testing import Result
 from safetensors.torch import load_file
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 from tests.train.conftest import Made, call
 from tests.train.made import CAST, voice, write_sound
-from train.backbones import FACES, FER_FACE, VOICES
-from train.index import read_index
+from train.data.index import read_index
+from train.evaluate.predictions import read_run
 from train.labels import EMOTIONS
-from train.model import EmotionModel, load_model
-from train.predictions import read_run
+from train.models.emotion_model import EmotionModel, load_model
+from train.models.registry import FACE_BACKBONES, FER_FACE, SPEECH_BACKBONES
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -134,10 +134,10 @@ def test_the_model_is_made_of_the_trained_arms(runs: Runs) -> None:
 
 def test_the_frozen_backbones_are_the_published_ones(runs: Runs) -> None:
     made, weights = model(runs.one_by_one), runs.made.weights
-    face = FACES[made.preset.face].load(weights)
+    face = FACE_BACKBONES[made.preset.face].load(weights)
     for name, value in made.face.state_dict().items():
         torch.testing.assert_close(value, face.state_dict()[name], rtol=1e-3, atol=1e-6)
-    speech = VOICES[made.preset.speech].load(weights).state_dict()
+    speech = SPEECH_BACKBONES[made.preset.speech].load(weights).state_dict()
     same = {
         name: torch.allclose(value, speech[name], rtol=1e-3, atol=1e-6)
         for name, value in made.speech.state_dict().items()
@@ -201,7 +201,7 @@ def test_the_faces_of_compact_are_trained_and_taken(made: Made, tmp_path: Path) 
     assert json.loads(printed.splitlines()[-1])["epoch"] == 1
     weights = shutil.copytree(made.weights, tmp_path / "weights")
     shutil.copy(tmp_path / "faces" / FER_FACE, weights)
-    face = FACES["fer-resnet"].load(weights)
+    face = FACE_BACKBONES["fer-resnet"].load(weights)
     trained = load_file(tmp_path / "faces" / FER_FACE)
     for name, value in face.state_dict().items():
         assert torch.equal(value, trained[f"encoder.{name}"])
@@ -394,7 +394,8 @@ def test_an_option_that_is_not_there_is_wrong_usage(made: Made) -> None:
 def shell(*arguments: object) -> subprocess.Popen[str]:
     """Start the real command line, with small presets, in a process of its own."""
     code = (
-        "import sys; from tests.train.made import small_presets; from mfer_edge.cli import main\n"
+        "import sys; from tests.train.made import small_presets\n"
+        "from mfer_edge.cli.main import main\n"
         "with small_presets(): main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "train", *map(str, arguments)]

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.paths import shared_data
+from tests.support.paths import shared_data
 from tests.train.conftest import Made
 from tests.train.made import CAST
-from train.course import Course, TrainError
 from train.crossval import Clips, Plan, cross_validate, run_fold, train_first_stage
-from train.datasets import DATASETS
-from train.features import Features
-from train.folds import LUNA_JIMENEZ_FOLDS, folds
-from train.index import Entry, read_index
+from train.data.context import DataContext
+from train.data.datasets import DATASETS
+from train.data.features import Features
+from train.data.folds import LUNA_JIMENEZ_FOLDS, folds
+from train.data.index import Entry, read_index
+from train.evaluate.predictions import Predictions, Run, read_run
 from train.labels import EMOTIONS, FOUR_EMOTIONS
-from train.predictions import Predictions, Run, read_run
-from train.prepared import Materials
 from train.presets import PRESETS
 from train.stages import Work
+from train.state import TrainError, TrainState
 
 pytestmark = pytest.mark.usefixtures("small")
 TAKES = 4
@@ -62,15 +62,15 @@ PLAN = Plan("subject")
 
 
 @pytest.fixture(scope="module")
-def paper(small: None, tmp_path_factory: pytest.TempPathFactory) -> Materials:
+def paper(small: None, tmp_path_factory: pytest.TempPathFactory) -> DataContext:
     folder = tmp_path_factory.mktemp("materials")
-    return Materials(PRESETS["paper"], folder, folder / "cache", random_init=True)
+    return DataContext(PRESETS["paper"], folder, folder / "cache", random_init=True)
 
 
-def without_choice(paper: Materials) -> Materials:
+def without_choice(paper: DataContext) -> DataContext:
     """The same backbones under the stages of `compact`: the last epoch, and weighted logits."""
     preset = PRESETS["compact"]
-    return Materials(
+    return DataContext(
         replace(paper.preset, name="compact", visual=preset.visual, audio_two=preset.audio_two,
                 combined=None),
         Path(), paper.cache.folder, random_init=True,
@@ -117,7 +117,7 @@ def with_other_tests(clips: Clips, test: np.ndarray) -> Clips:
     return replace(clips, faces=Features(faces), voices=Features(voices), truth=truth)
 
 
-def test_what_is_tested_on_teaches_and_chooses_nothing(paper: Materials, tmp_path: Path) -> None:
+def test_what_is_tested_on_teaches_and_chooses_nothing(paper: DataContext, tmp_path: Path) -> None:
     clips = clips_of(ENTRIES)
     fold = folds(ENTRIES, "subject")[0]
     kept = []
@@ -142,7 +142,7 @@ def fusion_weights(said: dict[str, Predictions]) -> np.ndarray:
     return np.linalg.lstsq(known, said["combined"].logits.ravel(), rcond=None)[0]
 
 
-def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: Materials) -> None:
+def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: DataContext) -> None:
     materials = without_choice(paper)
     clips, fold = clips_of(ENTRIES), folds(ENTRIES, "subject")[0]
     found = fusion_weights(by_arm(run_fold(materials, clips, None, PLAN, fold, Work(None))))
@@ -159,9 +159,9 @@ def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: Materi
     assert np.abs(fusion_weights(moved) - found).max() > 0.05
 
 
-def test_the_first_stage_learns_from_other_datasets_alone(made: Made, paper: Materials) -> None:
+def test_the_first_stage_learns_from_other_datasets_alone(made: Made, paper: DataContext) -> None:
     entries = read_index(made.filmed)
-    materials = Materials(paper.preset, made.weights, made.cache)
+    materials = DataContext(paper.preset, made.weights, made.cache)
     arm = train_first_stage(materials, entries, Work(None))
     others = [e for e in entries if e.dataset in ("crema-d", "shemo", "urdu", "saudi")]
     alone = train_first_stage(materials, others, Work(None))
@@ -172,7 +172,7 @@ def test_the_first_stage_learns_from_other_datasets_alone(made: Made, paper: Mat
     assert train_first_stage(materials, [e for e in entries if e not in others], Work(None)) is None
 
 
-def test_every_recording_is_judged_once_by_each_arm(paper: Materials, tmp_path: Path) -> None:
+def test_every_recording_is_judged_once_by_each_arm(paper: DataContext, tmp_path: Path) -> None:
     """Some can only be heard, some only be seen."""
     kinds = ["av", "av", "audio", "video"]
     entries = [replace(e, kind=kinds[(n // TAKES + n) % 4]) for n, e in enumerate(ENTRIES)]
@@ -190,7 +190,7 @@ def test_every_recording_is_judged_once_by_each_arm(paper: Materials, tmp_path: 
         assert {f"{d}/" for d in part.datasets} == {"ravdess/"}
 
 
-def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: Materials, tmp_path: Path) -> None:
+def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: DataContext, tmp_path: Path) -> None:
     """An actor who is on silent films alone, in none of which a face is found."""
     entries = [replace(e, kind="video") if e.actor.endswith("22") else e for e in ENTRIES]
     clips = clips_of(entries)
@@ -205,7 +205,7 @@ def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: Materials, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def whole(paper: Materials, tmp_path_factory: pytest.TempPathFactory) -> list[Predictions]:
+def whole(paper: DataContext, tmp_path_factory: pytest.TempPathFactory) -> list[Predictions]:
     """What an unbroken cross-validation says."""
     out = tmp_path_factory.mktemp("whole")
     cross_validate(paper, clips_of(ENTRIES), None, PLAN, out, Work(out))
@@ -221,7 +221,7 @@ def assert_same(found: list[Predictions], expected: list[Predictions]) -> None:
 @pytest.fixture
 def killed_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """End the process, as it were, after every ninth epoch of any stage."""
-    saved = Course.save
+    saved = TrainState.save
     count = 0
 
     def save(*arguments: object) -> None:
@@ -231,13 +231,13 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if count % 9 == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Course, "save", save)
+    monkeypatch.setattr(TrainState, "save", save)
     yield
 
 
 @pytest.mark.usefixtures("killed_after")
 def test_killed_anywhere_it_goes_on_and_says_the_same(
-    paper: Materials, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, whole: list[Predictions], tmp_path: Path
 ) -> None:
     kills = 0
     while True:
@@ -252,7 +252,7 @@ def test_killed_anywhere_it_goes_on_and_says_the_same(
 
 
 def test_folds_that_are_done_are_not_redone(
-    paper: Materials, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, whole: list[Predictions], tmp_path: Path
 ) -> None:
     clips = clips_of(ENTRIES)
     for only in (("2",), ("1", "3"), ()):
@@ -267,7 +267,7 @@ def test_folds_that_are_done_are_not_redone(
 
 
 def test_killed_before_a_fold_is_said_to_be_done_it_says_the_same(
-    paper: Materials, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, whole: list[Predictions], tmp_path: Path
 ) -> None:
     clips = clips_of(ENTRIES)
     for _ in range(2):
@@ -279,7 +279,7 @@ def test_killed_before_a_fold_is_said_to_be_done_it_says_the_same(
 
 
 @pytest.fixture
-def begun(paper: Materials, tmp_path: Path) -> Path:
+def begun(paper: DataContext, tmp_path: Path) -> Path:
     cross_validate(
         paper, clips_of(ENTRIES), None, replace(PLAN, only=("1",)), tmp_path, Work(tmp_path)
     )
@@ -296,33 +296,33 @@ def begun(paper: Materials, tmp_path: Path) -> Path:
     ],
 )
 def test_another_cross_validation_is_kept_out_of_the_folder(
-    plan: Plan, says: str, paper: Materials, begun: Path
+    plan: Plan, says: str, paper: DataContext, begun: Path
 ) -> None:
     with pytest.raises(TrainError, match=says) as error:
         cross_validate(paper, clips_of(ENTRIES), None, plan, begun, Work(begun))
     assert "\n" not in str(error.value) and str(begun) in str(error.value)
 
 
-def test_other_recordings_are_kept_out_of_the_folder(paper: Materials, begun: Path) -> None:
+def test_other_recordings_are_kept_out_of_the_folder(paper: DataContext, begun: Path) -> None:
     others = [replace(e, content=f"other {e.content}") for e in ENTRIES]
     for entries in (ENTRIES[:-1], others):
         with pytest.raises(TrainError, match="another"):
             cross_validate(paper, clips_of(entries), None, PLAN, begun, Work(begun))
 
 
-def test_another_preset_is_kept_out_of_the_folder(paper: Materials, begun: Path) -> None:
+def test_another_preset_is_kept_out_of_the_folder(paper: DataContext, begun: Path) -> None:
     with pytest.raises(TrainError, match=r"another preset \(paper\)"):
         cross_validate(without_choice(paper), clips_of(ENTRIES), None, PLAN, begun, Work(begun))
 
 
-def test_a_fold_that_is_not_there_is_said(paper: Materials, tmp_path: Path) -> None:
+def test_a_fold_that_is_not_there_is_said(paper: DataContext, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no fold 7: there are 1, 2, 3, 4, 5"):
         cross_validate(
             paper, clips_of(ENTRIES), None, replace(PLAN, only=("7",)), tmp_path, Work(None)
         )
 
 
-def test_the_run_says_how_it_was_made(paper: Materials, begun: Path) -> None:
+def test_the_run_says_how_it_was_made(paper: DataContext, begun: Path) -> None:
     run = Run.read(begun)
     assert (run.protocol, run.preset, run.seed) == ("subject", "paper", 0)
     assert run.datasets == {"ravdess": len(ENTRIES)}

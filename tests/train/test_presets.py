@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.backbones import FACES, MAX_STEPS, VOICES
+from train.models.registry import FACE_BACKBONES, MAX_STEPS, SPEECH_BACKBONES
 from train.presets import PAPER, PRESETS, Preset
 
 every = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -14,14 +14,14 @@ every = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 @every
 def test_backbones_are_known_by_their_names(preset: Preset) -> None:
     assert PRESETS[preset.name] is preset
-    assert preset.face in FACES
-    assert preset.speech in VOICES
+    assert preset.face in FACE_BACKBONES
+    assert preset.speech in SPEECH_BACKBONES
 
 
 @every
 def test_no_more_blocks_are_fine_tuned_than_there_are(preset: Preset) -> None:
     with torch.device("meta"):
-        speech = VOICES[preset.speech].make()
+        speech = SPEECH_BACKBONES[preset.speech].make()
     assert len(speech.trainable(preset.fine_tuned)) == preset.fine_tuned  # type: ignore[operator]
 
 

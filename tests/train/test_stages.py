@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from tests.train.made import SMALL_EMOTION2VEC, SMALL_VIT, voice
-from train.arms import GruArm
-from train.augment_voices import PAPER as PAPER_VOICES
-from train.course import TrainError, TrainOptions
-from train.emotion2vec import Emotion2vec
-from train.examples import Examples, predict
-from train.face_encoder import FaceEncoder
-from train.features import Features
-from train.model import audio_arm, visual_arm
+from train.data.augment_voices import PAPER as PAPER_VOICES
+from train.data.batches import Examples, predict
+from train.data.examples import FaceClips, FeatureExamples, SpeechExamples
+from train.data.features import Features
+from train.models.arms import GruArm
+from train.models.emotion2vec import Emotion2vec
+from train.models.emotion_model import audio_arm, visual_arm
+from train.models.fer_resnet import FerResnet
+from train.models.vit import Vit
+from train.models.whisper import WhisperEncoder
+from train.options import TrainOptions
 from train.presets import COMPACT, PAPER, FineTuning, Preset, Stage
-from train.sources import FaceClips, FeatureExamples, SpeechExamples
-from train.speech_encoder import SpeechEncoder
 from train.stages import (
     FaceOverBackbone,
-    Parts,
+    Split,
     VoiceOverBackbone,
     Work,
     fine_tune,
@@ -33,10 +34,10 @@ from train.stages import (
     train_audio_two,
     train_visual,
 )
-from train.vit import Vit
+from train.state import TrainError
 
 N = 24  # examples
-ALL = Parts(np.arange(N), np.arange(0))
+ALL = Split(np.arange(N), np.arange(0))
 # Adam's first step is as long as the learning rate, in every weight that has a gradient.
 ONE_STEP = TrainOptions(1, 1e-3, "constant", N, "adam", clip_norm=1e9, keep="last")
 
@@ -144,7 +145,7 @@ def test_every_stage_learns(made: Preset) -> None:
         audio_two=longer(made.audio_two),
     )
     four, eight = features(classes=4), features()
-    parts, work = Parts(np.arange(N), np.arange(N)), Work(None)
+    parts, work = Split(np.arange(N), np.arange(N)), Work(None)
     first = train_audio_one(made, Speech(), four, parts, 4, work)
     arms = [
         (first, four),
@@ -177,7 +178,7 @@ def test_each_stage_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_parts_leave_out_what_is_not_there() -> None:
-    parts = Parts(np.array([0, 2, 4]), np.array([1, 3]))
+    parts = Split(np.array([0, 2, 4]), np.array([1, 3]))
     here = parts.among(np.array([True, False, False, True, True]))
     assert (here.train.tolist(), here.valid.tolist()) == ([0, 4], [3])
 
@@ -201,9 +202,9 @@ def shown(size: int) -> Callable[[], FaceClips]:
 
 BACKBONES: dict[str, tuple[Callable[[], nn.Module], Callable[[], SpeechExamples | FaceClips]]] = {
     "emotion2vec": (lambda: Emotion2vec(SMALL_EMOTION2VEC), spoken),
-    "whisper": (lambda: SpeechEncoder(2, 100), spoken),
+    "whisper": (lambda: WhisperEncoder(2, 100), spoken),
     "vit": (lambda: Vit(SMALL_VIT), shown(32)),
-    "fer-resnet": (FaceEncoder, shown(48)),
+    "fer-resnet": (FerResnet, shown(48)),
 }
 
 
@@ -252,7 +253,7 @@ def test_over_its_backbone_an_arm_says_what_it_says_of_features(name: str) -> No
 def test_fine_tuning_changes_the_arm_and_the_last_blocks_alone(name: str, last: int) -> None:
     backbone, arm, raw = backbone_and_arm(name)
     tuning = FineTuning(replace(ONE_STEP, batch=8, learning_rate=1e-2), 0.1, 0.8)
-    parts = Parts(np.arange(16), np.arange(0))
+    parts = Split(np.arange(16), np.arange(0))
     before = {n: v.clone() for n, v in backbone.state_dict().items()}
     tuned, taught = fine_tune(tuning, backbone, arm, last, raw, parts, Work(None))
     blocks = tuned.trainable(last)  # type: ignore[operator]

@@ -1,0 +1,187 @@
+"""Times of starts, of clips, and of a live session's updates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import mfer_edge
+from mfer_edge.bench.stats import WARM_UP, LatencyStats, RunBudget, timed
+from mfer_edge.errors import MferError
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.results import Analysis, Reading
+from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.replay import Footage, push
+from mfer_edge.stopwatch import STAGES, Stopwatch
+
+CLIPS = 2  # that each worker gets in a round
+HOME = Path(mfer_edge.__file__).parents[1]
+
+# What `mfer-edge infer` does, its parts told apart. Times are since the epoch, as no other clock
+# is the same in two processes on every system.
+FRESH = """
+import sys, time
+import mfer_edge.cli.main
+from mfer_edge.pipeline import Pipeline
+imported = time.time()
+pipeline = Pipeline.open(sys.argv[1] or None, sys.argv[2], int(sys.argv[3]))
+loaded = time.time()
+pipeline.analyze(sys.argv[4])
+done = time.time()
+from mfer_edge.machine import peak_memory
+print(imported, loaded, done, peak_memory() or 0)
+"""
+
+
+class Laps(Stopwatch):
+    """A stopwatch that keeps each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls_s: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        before_s = self.stages_s[stage]
+        with super().__call__(stage):
+            yield
+        self.calls_s[stage].append(self.stages_s[stage] - before_s)
+
+
+def time_starts(
+    bundle: Path | None, device: str, threads: int, clip: Path, starts: int
+) -> tuple[dict[str, LatencyStats], int | None]:
+    """Read a clip in fresh processes, with the files in the system's cache.
+
+    Returns:
+        From the start of the process to `start.import`, from there to `start.load`, from there to
+        the end of `start.first`, the first clip; and `start.total`; then the processes' peak
+        memory in bytes.
+
+    Raises:
+        MferError: the process failed.
+    """
+    arguments = [str(bundle or ""), device, str(threads), str(clip)]
+    paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    runs_s = []
+    peaks = []
+    for _ in range(starts):
+        start_s = time.time()
+        done = subprocess.run(
+            [sys.executable, "-c", FRESH, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if done.returncode != 0:
+            why = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            raise MferError(f"{clip}: a fresh process could not read it: {why}")
+        imported_s, loaded_s, done_s, peak = map(float, done.stdout.split())
+        runs_s.append(
+            (imported_s - start_s, loaded_s - imported_s, done_s - loaded_s, done_s - start_s)
+        )
+        peaks.append(int(peak))
+    names = ("start.import", "start.load", "start.first", "start.total")
+    times = {
+        name: LatencyStats.of(of) for name, of in zip(names, zip(*runs_s, strict=True), strict=True)
+    }
+    return times, max(peaks) or None
+
+
+def time_clip(pipeline: Pipeline, clip: Path, effort: RunBudget) -> dict[str, LatencyStats]:
+    """Read a clip again and again: `clip.total`, and `clip.STAGE` for the stages that ran.
+
+    Raises:
+        MediaError: the clip can't be read.
+    """
+    analyses: list[Analysis] = []
+    runs_s = timed(lambda: analyses.append(pipeline.analyze(clip)), effort)
+    with Clip(clip) as opened:
+        ran = stages_run(analyses[0].windows, opened.has_audio)
+    times = {
+        f"clip.{stage}": LatencyStats.of([one.timing.stages_s[stage] for one in analyses[WARM_UP:]])
+        for stage in STAGES
+        if stage in ran or stage == "decode"
+    }
+    return times | {"clip.total": LatencyStats.of(runs_s)}
+
+
+def stages_run(readings: Sequence[Reading], has_audio: bool) -> set[str]:
+    """Name the stages after decoding that had something to do."""
+    ran = {
+        "vad": has_audio,
+        "detect": any(reading.frames for reading in readings),
+        "visual": any(reading.visual for reading in readings),
+        "audio": any(reading.audio for reading in readings),
+        "fusion": any(len(reading.modalities) == 2 for reading in readings),
+    }
+    return {stage for stage, did in ran.items() if did}
+
+
+def time_updates(
+    pipeline: Pipeline, footage: Footage, effort: RunBudget
+) -> dict[str, LatencyStats]:
+    """Feed a live session, as fast as it goes, and time how long readings take to come.
+
+    The first reading, for which a whole window's faces are looked at, does not count.
+
+    Returns:
+        `call.update`: from pushing the last sample that a reading needs until it is there. If that
+        sample is a picture, its faces are found too. `call.STAGE`: one call of each stage that ran
+        on a picture (`detect`) or a window (the others).
+
+    Raises:
+        EngineError: a network gave up.
+    """
+    session = pipeline.session(None, footage.has_video, footage.has_audio)
+    replay = footage.replay()
+    readings: list[Reading] = []
+
+    def next_update() -> float:
+        """Push until there is a reading: the seconds of the last push."""
+        while True:
+            _, item = next(replay)
+            start_s = time.perf_counter()
+            push(session, item)
+            ready = session.readings()
+            if ready:
+                readings.extend(ready)
+                return time.perf_counter() - start_s
+
+    for _ in range(WARM_UP):
+        next_update()
+    session.stopwatch = laps = Laps()
+    updates_s = [next_update() for _ in effort.rounds()]
+    ran = stages_run(readings, footage.has_audio)
+    times = {
+        f"call.{stage}": LatencyStats.of(laps.calls_s[stage]) for stage in STAGES if stage in ran
+    }
+    return times | {"call.update": LatencyStats.of(updates_s)}
+
+
+def time_offline(
+    pipeline: Pipeline, clip: Path, workers: int, effort: RunBudget
+) -> dict[str, LatencyStats]:
+    """Read a clip over and over on several workers at once.
+
+    Args:
+        pipeline: of networks that use one thread each.
+
+    Returns:
+        `offline.clip`: for each round of `CLIPS` clips a worker, its time over its clips.
+
+    Raises:
+        MediaError: the clip can't be read.
+    """
+    clips = [clip] * (CLIPS * workers)
+    with ThreadPoolExecutor(workers) as pool:
+        rounds_s = timed(lambda: list(pool.map(pipeline.analyze, clips)), effort)
+    return {"offline.clip": LatencyStats.of([round_s / len(clips) for round_s in rounds_s])}

@@ -1,0 +1,170 @@
+"""Engines: exported networks that take and give named arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mfer_edge.engines.base import TensorSpec
+from mfer_edge.errors import EngineError
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+
+PROVIDER_OF_DEVICE = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+}
+
+PROVIDER_OPTIONS = {
+    # On by default, and 10 bits of precision where a graph says 23.
+    "CUDAExecutionProvider": {"use_tf32": "0"},
+}
+
+TYPE_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise EngineError(
+            "ONNX Runtime is not installed: pip install 'mfer-edge[cpu]' "
+            "(or 'mfer-edge[gpu]' on a machine with CUDA)"
+        ) from error
+
+
+def providers_for(device: str) -> list[str]:
+    """Name what runs networks on a device, the preferred one first: ONNX Runtime's providers.
+
+    `auto` takes CUDA where it is built in and there is a GPU, else the CPU. A named accelerator is
+    never replaced. For `tensorrt`, TensorRT itself comes in the place of a provider.
+
+    Raises:
+        EngineError: there is no such device, the installed ONNX Runtime has no provider for it, or
+            TensorRT is not there.
+    """
+    if device not in DEVICES:
+        raise EngineError(f"--device {device}: not one of {', '.join(DEVICES)}")
+    available = import_onnxruntime().get_available_providers()
+    cpu = PROVIDER_OF_DEVICE["cpu"]
+    if device == "tensorrt":
+        from mfer_edge.engines.tensorrt_target import import_tensorrt
+
+        return [f"TensorRT {import_tensorrt().__version__}", cpu]
+    if device == "auto":
+        device = "cuda" if PROVIDER_OF_DEVICE["cuda"] in available and _has_gpu() else "cpu"
+    wanted = PROVIDER_OF_DEVICE[device]
+    if wanted not in available:
+        raise EngineError(
+            f"--device {device}: the installed ONNX Runtime has no {wanted}; "
+            "pip uninstall onnxruntime, then pip install 'mfer-edge[gpu]'"
+        )
+    return [wanted] if wanted == cpu else [wanted, cpu]
+
+
+def _has_gpu() -> bool:
+    """Ask NVIDIA's driver: ONNX Runtime's list of providers tells only what was built in."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return driver.cuInit(0) == 0
+
+
+class OnnxEngine:
+    """One network in ONNX Runtime.
+
+    Args:
+        path: the ONNX file.
+        providers: ONNX Runtime providers, the preferred one first.
+        threads: CPU threads for one call; 0 takes all cores.
+        large: whether a call needs much memory. It is then taken in large pieces, and on a CPU
+            given back after the call, so that networks take turns with it. What smaller networks
+            need, in a new size at every call, is taken tensor by tensor.
+
+    Raises:
+        EngineError: the file is no network that ONNX Runtime can run, or the preferred provider
+            did not start.
+    """
+
+    def __init__(
+        self, path: Path, providers: Sequence[str], threads: int = 0, large: bool = True
+    ) -> None:
+        ort = import_onnxruntime()
+        self.path = path
+        if not path.is_file():
+            raise EngineError(f"{path}: no such file")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = large
+        # Several engines take turns on the same cores: a thread that spins while it waits for its
+        # own engine's next call would take them from the others.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            # Its own fallback prints to the standard output and goes on without the device.
+            self._session = ort.InferenceSession(
+                str(path),
+                options,
+                providers=list(providers),
+                provider_options=[PROVIDER_OPTIONS.get(name, {}) for name in providers],
+                enable_fallback=0,
+            )
+        except Exception as error:  # ONNX Runtime's errors share no narrower base
+            raise EngineError(f"{path}: {_reason(error)}") from error
+        self.providers: list[str] = self._session.get_providers()
+        if self.providers[0] != providers[0]:
+            raise EngineError(f"{path}: {providers[0]} did not start; only {self.providers[0]} did")
+        self.inputs = [_tensor(node) for node in self._session.get_inputs()]
+        self.outputs = [_tensor(node) for node in self._session.get_outputs()]
+        self._output_names = [tensor.name for tensor in self.outputs]
+        self._run_options = ort.RunOptions()
+        if large and providers[0] == PROVIDER_OF_DEVICE["cpu"]:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on named arrays; give every output by name.
+
+        Raises:
+            EngineError: the arrays are not the network's inputs, or the device gave up.
+        """
+        try:
+            outputs = self._session.run(self._output_names, arrays, self._run_options)
+        except Exception as error:  # as above
+            raise EngineError(f"{self.path}: {_reason(error)}") from error
+        return dict(zip(self._output_names, outputs, strict=True))
+
+
+def _tensor(node: Any) -> TensorSpec:
+    shape = tuple("?" if size is None else size for size in node.shape)
+    return TensorSpec(node.name, TYPE_NAMES.get(node.type, node.type), shape)
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's message in one line, without its error numbers and the path once more."""
+    line = " ".join(str(error).split())
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
+    return re.sub(r"^Load model from .*? failed:", "not a network that can be loaded: ", line)

@@ -1,0 +1,34 @@
+"""The image arm: what a face shows over time."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mfer_edge.bundle import Crop
+from mfer_edge.faces.mtcnn import FaceBox
+
+
+def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
+    """Cut a face out as the face network wants it.
+
+    Args:
+        image: (height, width, 3) uint8, BGR.
+
+    Returns:
+        (size, size) uint8, grey. What lies outside the picture repeats its border.
+    """
+    longer = max(box.right - box.left, box.bottom - box.top)
+    side = max(2, round(longer * crop.scale))
+    left = round((box.left + box.right - side) / 2)
+    top = round((box.top + box.bottom - side) / 2)
+    rows = np.arange(top, top + side).clip(0, image.shape[0] - 1)
+    columns = np.arange(left, left + side).clip(0, image.shape[1] - 1)
+    inside = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    grey = cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY)
+    if grey.shape != (side, side):  # it sticks out
+        grey = grey[np.ix_(rows - rows[0], columns - columns[0])]
+    shrinks = side > crop.size
+    return cv2.resize(
+        grey, (crop.size, crop.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )

@@ -1,0 +1,217 @@
+"""Faces from frame to frame: as if every frame were searched, in a fraction of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
+from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
+from mfer_edge.faces.tracker import overlap
+from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.clip import Clip
+
+FRAME_S = 0.2
+
+
+class CountingDetector(FaceDetector):
+    """The detector; remembers which of its calls searched the whole picture."""
+
+    def __init__(self, detector: FaceDetector) -> None:
+        super().__init__(detector.pnet, detector.rnet, detector.onet, detector.options)
+        self.searched: list[bool] = []
+
+    def __call__(self, image: np.ndarray, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+        self.searched.append(near is None)
+        return super().__call__(image, near)
+
+
+@pytest.fixture(scope="module")
+def detector(pipeline: Pipeline) -> FaceDetector:
+    networks = load_engines(pipeline.bundle)
+    return FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
+
+
+@pytest.fixture
+def counting(detector: FaceDetector) -> CountingDetector:
+    return CountingDetector(detector)
+
+
+def pictures(path: Path) -> list[Frame]:
+    with Clip(path) as clip:
+        return [item for item in clip if isinstance(item, Frame)]
+
+
+@pytest.fixture(scope="module")
+def scene(anger: Path) -> list[Frame]:
+    return pictures(anger)
+
+
+@pytest.fixture(scope="module")
+def other_scene(fear: Path) -> list[Frame]:
+    return pictures(fear)
+
+
+def emptied(image: np.ndarray) -> np.ndarray:
+    """A real picture without its face."""
+    return np.tile(image[:, :60], (1, -(-image.shape[1] // 60), 1))[:, : image.shape[1]]
+
+
+def find(finder: FaceFinder, images: Sequence[np.ndarray]) -> list[list[FaceBox]]:
+    """Show pictures at five a second."""
+    return [finder(image, index * FRAME_S) for index, image in enumerate(images)]
+
+
+def moving(image: np.ndarray, index: int) -> np.ndarray:
+    """A picture as a camera would give it that pans and zooms: by up to a quarter per frame."""
+    height, width = image.shape[:2]
+    zoom = 1 + 0.35 * np.sin(0.9 * index)
+    across, down = 0.12 * width * np.sin(0.8 * index), 0.08 * height * np.cos(1.1 * index)
+    move = [[zoom, 0, width / 2 * (1 - zoom) + across], [0, zoom, height / 2 * (1 - zoom) + down]]
+    return cv2.warpAffine(image, np.array(move), (width, height))
+
+
+class TestSameAsSearching:
+    @pytest.mark.parametrize("moves", [False, True])
+    def test_in_real_clips(
+        self,
+        counting: CountingDetector,
+        scene: list[Frame],
+        other_scene: list[Frame],
+        moves: bool,
+    ) -> None:
+        overlaps = []
+        for clip in (scene, other_scene):
+            finder, search = FaceFinder(counting), FaceFinder(counting, find_within_s=0.0)
+            for index, picture in enumerate(clip):
+                image = moving(picture.image, index) if moves else picture.image
+                [found], [expected] = (way(image, picture.time_s) for way in (finder, search))
+                overlaps.append(overlap(found, expected))
+        assert np.mean(np.array(overlaps) >= 0.9) >= 0.99
+        # Half of the finder's looks, and none of the search's, were near the known face alone.
+        near = counting.searched.count(False)
+        assert near >= (len(scene) + len(other_scene)) // 2 - 2
+
+    def test_two_faces(
+        self, counting: CountingDetector, scene: list[Frame], other_scene: list[Frame]
+    ) -> None:
+        images = [
+            np.hstack([left.image, right.image])
+            for left, right in zip(scene[:8], other_scene[:8], strict=True)
+        ]
+        for image, faces in zip(images, find(FaceFinder(counting), images), strict=True):
+            expected = FaceDetector.__call__(counting, image)
+            assert len(faces) == len(expected) == 2
+            for face, other in zip(faces, expected, strict=True):
+                assert overlap(face, other) >= 0.9
+        assert False in counting.searched
+
+    def test_searching_every_frame(self, counting: CountingDetector, scene: list[Frame]) -> None:
+        images = [picture.image for picture in scene[:4]]
+        found = find(FaceFinder(counting, find_within_s=0.0), images)
+        assert found == [FaceDetector.__call__(counting, image) for image in images]
+        assert counting.searched == [True] * 4
+
+    def test_the_same_frames_give_the_same(
+        self, detector: FaceDetector, scene: list[Frame]
+    ) -> None:
+        images = [picture.image for picture in scene[:6]]
+        assert find(FaceFinder(detector), images) == find(FaceFinder(detector), images)
+
+
+class TestNewFaces:
+    @pytest.mark.parametrize("enters", range(1, 6))
+    def test_found_within_half_a_second(
+        self,
+        detector: FaceDetector,
+        scene: list[Frame],
+        other_scene: list[Frame],
+        enters: int,
+    ) -> None:
+        """While another face is followed, at any place in the rhythm of searches."""
+        finder, first_s = FaceFinder(detector), None
+        for index, (left, right) in enumerate(zip(scene[:9], other_scene[:9], strict=True)):
+            image = right.image if index >= enters else emptied(right.image)
+            faces = finder(np.hstack([left.image, image]), index * FRAME_S)
+            assert len(faces) in (1, 2)
+            if len(faces) == 2 and first_s is None:
+                first_s = index * FRAME_S
+        # It came at some time since the frame before the first that shows it.
+        assert first_s is not None
+        assert first_s - (enters - 1) * FRAME_S <= FIND_WITHIN_S
+
+    def test_found_at_once_where_nobody_was(
+        self, detector: FaceDetector, scene: list[Frame]
+    ) -> None:
+        images = [picture.image for picture in scene[:6]]
+        images[:3] = [emptied(image) for image in images[:3]]
+        assert [len(faces) for faces in find(FaceFinder(detector), images)] == [0, 0, 0, 1, 1, 1]
+
+    @pytest.mark.parametrize("frame_s", [1 / 30, 0.1, 0.2, 1 / 3, 1.0])
+    def test_searches_often_enough_at_any_frame_rate(
+        self, counting: CountingDetector, scene: list[Frame], frame_s: float
+    ) -> None:
+        finder = FaceFinder(counting)
+        small = cv2.resize(scene[0].image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        times_s = np.arange(round(2 / frame_s) + 2) * frame_s
+        for time_s in times_s:
+            assert len(finder(small, float(time_s))) == 1
+        searches_s = times_s[counting.searched]
+        assert np.diff(searches_s).max() <= max(FIND_WITHIN_S, frame_s) + 1e-9
+        assert len(searches_s) <= 2 + 2 / max(frame_s, FIND_WITHIN_S - frame_s - 1e-9)
+
+    def test_times_that_jitter(self, counting: CountingDetector, scene: list[Frame]) -> None:
+        """Frames of a 30 Hz camera at five a second come up to a thirtieth early or late."""
+        finder, rng = FaceFinder(counting), np.random.default_rng(5)
+        small = cv2.resize(scene[0].image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        times_s = np.arange(30) * FRAME_S + rng.uniform(0, 1 / 30, 30)
+        for time_s in times_s:
+            finder(small, float(time_s))
+        assert np.diff(times_s[counting.searched]).max() <= FIND_WITHIN_S
+        assert counting.searched.count(True) == 15
+
+
+class TestLoss:
+    def test_a_face_that_goes_and_comes_back(
+        self, counting: CountingDetector, scene: list[Frame]
+    ) -> None:
+        images = [picture.image for picture in scene[:8]]
+        images[3:5] = [emptied(image) for image in images[3:5]]
+        found = find(FaceFinder(counting), images)
+        assert [len(faces) for faces in found] == [1, 1, 1, 0, 0, 1, 1, 1]
+        assert overlap(found[5][0], FaceDetector.__call__(counting, images[5])[0]) >= 0.9
+
+    def test_a_face_that_jumps_is_searched_for(
+        self, counting: CountingDetector, scene: list[Frame]
+    ) -> None:
+        image = scene[0].image
+        [face] = FaceDetector.__call__(counting, image)
+        jumped = np.roll(image, round(1.5 * (face.right - face.left)), axis=1)
+        found = find(FaceFinder(counting), [image, jumped])
+        assert found[1] == FaceDetector.__call__(counting, jumped)
+        assert counting.searched == [True, False, True]
+
+    def test_the_one_of_two_that_stays_is_followed_on(
+        self, counting: CountingDetector, scene: list[Frame], other_scene: list[Frame]
+    ) -> None:
+        images = [
+            np.hstack([left.image, right.image if index < 1 else emptied(right.image)])
+            for index, (left, right) in enumerate(zip(scene[:4], other_scene[:4], strict=True))
+        ]
+        found = find(FaceFinder(counting), images)
+        assert [len(faces) for faces in found] == [2, 1, 1, 1]
+        assert counting.searched == [True, False, True, False, True]
+
+    def test_pictures_of_another_size(self, detector: FaceDetector, scene: list[Frame]) -> None:
+        """A camera that changes its resolution."""
+        finder, image = FaceFinder(detector), scene[0].image
+        for index, factor in enumerate((1.0, 0.4, 1.0)):
+            resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            [found] = finder(resized, index * FRAME_S)
+            assert overlap(found, detector(resized)[0]) >= 0.9

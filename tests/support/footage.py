@@ -1,0 +1,67 @@
+"""Real clips, taken apart and put together anew."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Stream
+
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.clip import Clip
+from mfer_edge.speech.vad import SAMPLE_RATE
+from tests.support.clips import write_clip
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    """A clip's pictures, five a second."""
+    with Clip(path) as clip:
+        return [item.image for item in clip if isinstance(item, Frame)]
+
+
+def filmed(path: Path, images: list[np.ndarray], sound: np.ndarray | None) -> Path:
+    """Write a clip of five pictures a second and 16 kHz sound."""
+    size = images[0].shape[1], images[0].shape[0]
+    wave = None if sound is None else sound[None]
+    seconds = len(images) / 5
+    return write_clip(
+        path, seconds, 5, size, video=lambda index: images[index], sound=wave, rate=SAMPLE_RATE
+    )
+
+
+def repeat(source: Path, out: Path, times: int = 1, kinds: tuple = ("video", "audio")) -> Path:
+    """Copy a clip's packets, several times in a row, without those of other kinds."""
+    with av.open(str(source)) as clip, av.open(str(out), "w") as target:
+        streams = {s.index: s for s in clip.streams if s.type in kinds}
+        packets = [p for p in clip.demux(*streams.values()) if p.dts is not None]
+        first_s = min(p.dts * p.time_base for p in packets)
+        length_s = max((p.pts + p.duration) * p.time_base for p in packets) - first_s
+        copies = {i: target.add_stream_from_template(s) for i, s in streams.items()}
+        for index in range(times):
+            for packet in packets:
+                target.mux(_copy(packet, copies[packet.stream.index], index * length_s - first_s))
+    return out
+
+
+def pictures_first(source: Path, out: Path) -> Path:
+    """Copy a clip's packets, all of the video before those of the sound."""
+    with (
+        av.open(str(source)) as clip,
+        av.open(str(out), "w", options={"max_interleave_delta": "1"}) as target,
+    ):
+        packets = [p for p in clip.demux() if p.dts is not None]
+        copies = {s.index: target.add_stream_from_template(s) for s in clip.streams}
+        for packet in sorted(packets, key=lambda p: p.stream.type != "video"):
+            target.mux(_copy(packet, copies[packet.stream.index], Fraction(0)))
+    return out
+
+
+def _copy(packet: av.Packet, stream: Stream, later_s: Fraction) -> av.Packet:
+    moved = round(later_s / packet.time_base)
+    copy = av.Packet(bytes(packet))
+    copy.pts, copy.dts = packet.pts + moved, packet.dts + moved
+    copy.duration, copy.time_base = packet.duration, packet.time_base
+    copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+    return copy

@@ -1,0 +1,17 @@
+"""Where the tests find real recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def shared_data(*parts: str) -> Path:
+    """Give a path in the workplace's shared/data; skip the test on a machine without it."""
+    path = ROOT.parent.joinpath("shared", "data", *parts)
+    if not path.exists():
+        pytest.skip(f"real recordings are not on this machine: no {path}")
+    return path

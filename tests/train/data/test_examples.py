@@ -1,0 +1,239 @@
+"""Sources of examples: fixed as they are, random in training, and what they say they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.train.made import RATE, voice
+from train.data.augment_voices import PAPER, STRONG, VoiceChanges
+from train.data.examples import (
+    FaceClips,
+    FaceSequences,
+    FeatureExamples,
+    PairedExamples,
+    SpeechExamples,
+    SyntheticFaceSequences,
+)
+from train.data.features import Features
+from train.data.index import DatasetError
+from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
+
+UNCHANGED = VoiceChanges(speed=0.0, keep=1.0, colour_db=0.0, noise_db=(20.0, 20.0), noisy=0.0)
+NEUTRAL = FACE_EMOTIONS.index("neutral")
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+class TestFeatureExamples:
+    @pytest.fixture
+    def examples(self) -> FeatureExamples:
+        """Three clips, the second empty, of 4 views, whose steps hold clip and view."""
+        sequences = [
+            [np.full((length + view, 2), 10 * clip + view, np.float16) for view in range(4)]
+            if length
+            else [np.zeros((0, 2), np.float16)] * 4
+            for clip, length in enumerate((3, 0, 5))
+        ]
+        return FeatureExamples(Features(sequences), np.array([0, 1, 2]))
+
+    def test_without_randomness_every_clip_is_itself(self, examples: FeatureExamples) -> None:
+        batch = examples.batch(np.array([2, 0]), None)
+        assert equal(batch, [torch.full((5, 2), 20.0), torch.full((3, 2), 0.0)])
+        assert examples.lengths.tolist() == [3, 0, 5]
+        assert examples.features.present.tolist() == [True, False, True]
+
+    def test_training_meets_all_views_alike(self, examples: FeatureExamples) -> None:
+        drawn = random()
+        seen = [examples.batch(np.array([2, 0]), drawn) for _ in range(400)]
+        views = np.array([[float(x[0, 0]) for x in batch] for batch in seen]) - (20, 0)
+        for clip in range(2):
+            counts = np.bincount(views[:, clip].astype(int), minlength=4)
+            assert counts.sum() == 400 and counts.min() > 70
+        assert (views[:, 0] != views[:, 1]).any()  # each clip is drawn for itself
+
+
+class TestSpeechExamples:
+    WAVES = (voice(0.6), voice(1.5, seed=1))
+
+    def examples(self, changes: VoiceChanges = STRONG, longest_s: float = 1.0) -> SpeechExamples:
+        return SpeechExamples(self.WAVES, np.array([3, 4]), changes, longest_s)
+
+    def test_without_randomness_a_recording_is_itself_cut_at_the_longest(self) -> None:
+        examples, both = self.examples(), np.array([1, 0])
+        batch = examples.batch(both, None)
+        assert equal(
+            batch, [torch.from_numpy(self.WAVES[1][:RATE]), torch.from_numpy(self.WAVES[0])]
+        )
+        assert equal(examples.batch(both, None), batch)
+
+    @settings(deadline=None, max_examples=20)
+    @given(
+        seed=st.integers(0, 99),
+        longest_s=st.floats(0.5, 2.0),
+        changes=st.sampled_from([STRONG, PAPER]),
+    )
+    def test_training_changes_recordings_and_cuts_them_too(
+        self, seed: int, longest_s: float, changes: VoiceChanges
+    ) -> None:
+        examples, both = self.examples(changes, longest_s), np.array([0, 1])
+        batch = examples.batch(both, random(seed))
+        assert all(x.dtype == torch.float32 and x.isfinite().all() for x in batch)
+        assert max(map(len, batch)) <= int(longest_s * RATE)
+        assert equal(batch, examples.batch(both, random(seed)))
+        assert not any(map(torch.equal, batch, examples.batch(both, None)))
+
+    def test_the_changes_are_those_given(self) -> None:
+        batch = self.examples(UNCHANGED, 2.0).batch(np.array([0]), random())
+        torch.testing.assert_close(batch[0], torch.from_numpy(self.WAVES[0][:-1]))
+
+
+class TestFaceClips:
+    @pytest.fixture
+    def crops(self) -> list[np.ndarray]:
+        """A still face, and a changing one."""
+        still = random(0).integers(60, 200, (1, 12, 12)).repeat(4, 1).repeat(4, 2)
+        return [
+            np.repeat(still, 5, axis=0).astype(np.uint8),
+            random(1).integers(0, 256, (3, 48, 48)).astype(np.uint8),
+        ]
+
+    def test_without_randomness_a_clip_is_itself(self, crops: list[np.ndarray]) -> None:
+        batch = FaceClips(crops, np.array([0, 1]), 1.0).batch(np.array([1, 0]), None)
+        assert equal(batch, [torch.from_numpy(crops[i])[:, None].float() for i in (1, 0)])
+
+    def test_all_faces_of_a_clip_are_changed_alike_but_for_noise(
+        self, crops: list[np.ndarray]
+    ) -> None:
+        examples, noise = FaceClips(crops, np.array([0, 1]), 1.0), []
+        torch.manual_seed(0)
+        for _ in range(20):
+            still, other = examples.batch(np.array([0, 1]), random())
+            assert still.shape == (5, 1, 48, 48) and other.shape == (3, 1, 48, 48)
+            within = (still - still.mean(0)).std()
+            noise.append(float(within))
+            assert within < 7  # the strongest noise has a deviation of 6
+            assert (still.mean(0)[0] - torch.from_numpy(crops[0][0])).std() > 2 * within
+        assert max(noise) > 1  # every face has noise of its own
+
+    def test_two_clips_are_changed_each_in_its_own_way(self, crops: list[np.ndarray]) -> None:
+        torch.manual_seed(0)
+        one, other = FaceClips(crops, np.array([0, 1]), 1.0).batch(np.array([0, 0]), random())
+        assert (one.mean(0) - other.mean(0)).std() > 20
+
+
+EACH = 4  # pictures of an emotion
+
+
+@pytest.fixture(scope="module")
+def album() -> FaceSequences:
+    """Pictures whose embeddings hold their number, and the view."""
+    labels = np.arange(7 * EACH) % 7
+    sequences = [
+        [np.array([[number, view]], np.float16) for view in range(3)] for number in range(7 * EACH)
+    ]
+    return FaceSequences(Features(sequences), labels)
+
+
+def shown(album: FaceSequences, sequence: Any) -> np.ndarray:
+    """The pictures' labels, face by face."""
+    return album.labels[np.asarray(sequence)[:, 0].astype(int)]
+
+
+def label_of(emotion: int) -> int:
+    return FACE_EMOTIONS.index(FACE_OF_EMOTION[EMOTIONS[emotion]])
+
+
+class TestFaceSequences:
+    @settings(deadline=None, max_examples=200)
+    @given(emotion=st.integers(0, 7), seed=st.integers(0, 9999))
+    def test_a_face_shows_its_emotion_between_neutral_ones(
+        self, album: FaceSequences, emotion: int, seed: int
+    ) -> None:
+        sequence = album.make(emotion, random(seed))
+        assert sequence.dtype == np.float32
+        assert album.shortest <= len(sequence) <= album.longest
+        labels, label = shown(album, sequence), label_of(emotion)
+        own = np.flatnonzero(labels == label)
+        assert len(own) >= len(labels) / 2
+        assert (labels[own[0] : own[-1] + 1] == label).all()
+        assert set(labels[: own[0]]) | set(labels[own[-1] + 1 :]) <= {NEUTRAL}
+        pictures = sequence[own, 0]
+        assert np.count_nonzero(np.diff(pictures)) < album.most_pictures  # stretches, less one
+        assert len(set(sequence[labels != label, 0])) <= 1
+        if emotion in (EMOTIONS.index("neutral"), EMOTIONS.index("calm")):
+            assert set(labels) == {NEUTRAL}
+
+    def test_half_of_those_that_are_not_neutral_come_from_or_go_to_a_neutral_one(
+        self, album: FaceSequences
+    ) -> None:
+        drawn = random(0)
+        made = [shown(album, album.make(EMOTIONS.index("sad"), drawn)) for _ in range(400)]
+        share = np.mean([NEUTRAL in labels for labels in made])
+        assert 0.3 < share <= 0.5  # the shortest have no room for it
+
+    def test_everything_there_is_comes_up(self, album: FaceSequences) -> None:
+        drawn = random(0)
+        faces = np.concatenate([album.make(e, drawn) for e in range(8) for _ in range(40)])
+        assert len(np.unique(faces, axis=0)) == 7 * EACH * 3  # every view of every picture
+        lengths = {len(album.make(0, drawn)) for _ in range(400)}
+        assert lengths == set(range(album.shortest, album.longest + 1))
+
+    def test_an_emotion_without_pictures_is_a_clear_error(self, album: FaceSequences) -> None:
+        labels = np.where(np.isin(album.labels, (1, 5)), 3, album.labels)
+        with pytest.raises(DatasetError, match="none of 28 pictures shows disgust, surprise"):
+            FaceSequences(album.pictures, labels)
+
+
+class TestMadeUpFaces:
+    def test_every_emotion_is_there_equally_often(self, album: FaceSequences) -> None:
+        examples = SyntheticFaceSequences(album, 64)
+        assert np.bincount(examples.labels).tolist() == [8] * 8
+        batch = examples.batch(np.arange(64), random())
+        for emotion, sequence in zip(examples.labels, batch, strict=True):
+            assert label_of(int(emotion)) in shown(album, sequence)
+
+    def test_as_they_are_they_are_always_the_same_of_one_picture_each(
+        self, album: FaceSequences
+    ) -> None:
+        examples, everything = SyntheticFaceSequences(album, 64, seed=3), np.arange(64)
+        batch = examples.batch(everything, None)
+        assert equal(batch, examples.batch(everything, None))
+        assert equal(batch, SyntheticFaceSequences(album, 64, seed=3).batch(everything, None))
+        assert equal(batch[7:9], examples.batch(np.array([7, 8]), None))
+        assert not equal(batch, SyntheticFaceSequences(album, 64, seed=4).batch(everything, None))
+        for emotion, sequence in zip(examples.labels, batch, strict=True):
+            own = shown(album, sequence) == label_of(int(emotion))
+            assert len(set(sequence[own, 0].tolist())) == 1
+
+    def test_in_training_they_are_new_every_time(self, album: FaceSequences) -> None:
+        examples, drawn = SyntheticFaceSequences(album, 16), random()
+        one, other = (examples.batch(np.arange(16), drawn) for _ in range(2))
+        assert not any(map(torch.equal, one, other))
+        assert equal(one, examples.batch(np.arange(16), random()))
+
+
+def test_paired_examples_go_together(album: FaceSequences) -> None:
+    faces = SyntheticFaceSequences(album, 2)
+    waves = [voice(0.5), voice(0.7)]
+    voices = SpeechExamples(waves, faces.labels, STRONG, 1.0)
+    pairs = PairedExamples(faces, voices)
+    seen, heard = pairs.batch(np.array([1, 0]), None)
+    assert equal(seen, faces.batch(np.array([1, 0]), None))
+    assert equal(heard, [torch.from_numpy(waves[1]), torch.from_numpy(waves[0])])
+    assert pairs.labels is faces.labels and pairs.lengths is voices.lengths
+    drawn = pairs.batch(np.array([1, 0]), random())
+    assert not equal(drawn[0], seen) and not equal(drawn[1], heard)

@@ -1,0 +1,140 @@
+"""The whole model, both backbones with their arms and the fusion, and its checkpoint on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from train.labels import EMOTIONS
+from train.models.arms import GruArm, SequenceArm, StatisticsArm
+from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
+from train.models.weights import CheckpointError, load_strict
+from train.presets import PRESETS, Preset
+
+MODEL_FILE = "model.safetensors"
+CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "compact" / MODEL_FILE
+"""The compact model that ships."""
+
+
+class EmotionModel(nn.Module):
+    """Face and voice to the eight RAVDESS emotions.
+
+    The arms and the fusion give logits; a probability is the softmax of logits over a temperature
+    (Guo et al. 2017) that makes it mean what it says for unseen speakers.
+
+    Args:
+        preset: what it is made of.
+        face, speech: trained backbones; by default they are made anew with random weights.
+    """
+
+    temperature: Tensor  # (3,): visual, audio, fusion
+
+    def __init__(
+        self, preset: Preset, face: nn.Module | None = None, speech: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.preset = preset
+        self.face = face or FACE_BACKBONES[preset.face].make()
+        self.speech = speech or SPEECH_BACKBONES[preset.speech].make()
+        self.visual = visual_arm(preset, self.face)
+        self.audio = audio_arm(preset, self.speech)
+        self.fusion = nn.Linear(self.visual.width + self.audio.width, len(EMOTIONS))
+        self.register_buffer("temperature", torch.ones(3))
+
+    @torch.no_grad()
+    def set_fusion(self, visual: float, audio: float, bias: Tensor) -> None:
+        """Put the arms' classifiers side by side, each weighted, as the fused classifier."""
+        v, a = self.visual.classifier, self.audio.classifier
+        self.fusion.weight.copy_(torch.cat([visual * v.weight, audio * a.weight], 1))
+        self.fusion.bias.copy_(visual * v.bias + audio * a.bias + bias)
+
+    def visual_scores(self, visual: Tensor) -> Tensor:
+        """Score (1, visual width) states of the visual arm: (1, 8)."""
+        return (self.visual.classifier(visual) / self.temperature[0]).softmax(1)
+
+    def audio_scores(self, audio: Tensor) -> Tensor:
+        """Score (1, audio width) states of the audio arm: (1, 8)."""
+        return (self.audio.classifier(audio) / self.temperature[1]).softmax(1)
+
+    def fused_scores(self, visual: Tensor, audio: Tensor) -> Tensor:
+        """Score the states of both arms together: (1, 8)."""
+        return (self.fusion(torch.cat([visual, audio], 1)) / self.temperature[2]).softmax(1)
+
+    def networks(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
+        """Give the model as a bundle's networks: functions of named arrays to tuples of arrays."""
+
+        def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
+            state = self.visual.state(embeddings)
+            return self.visual_scores(state), state
+
+        def audio(wave: Tensor) -> tuple[Tensor, ...]:
+            state = self.audio.state(self.speech(wave))
+            return self.audio_scores(state), state
+
+        return {
+            "face": lambda faces: (self.face(faces),),
+            "visual": visual,
+            "audio": audio,
+            "fusion": lambda visual, audio: (self.fused_scores(visual, audio),),
+        }
+
+
+def visual_arm(preset: Preset, face: nn.Module, labels: int = len(EMOTIONS)) -> GruArm:
+    """Make the untrained arm over a face backbone."""
+    width = int(face.width)  # type: ignore[arg-type]
+    return GruArm(width, preset.visual_width, labels, preset.dropout, norm=preset.norm)
+
+
+def audio_arm(preset: Preset, speech: nn.Module, labels: int = len(EMOTIONS)) -> SequenceArm:
+    """Make the untrained arm over a speech backbone."""
+    width, depth = int(speech.width), int(speech.depth)  # type: ignore[arg-type]
+    if preset.audio_arm == "statistics":
+        return StatisticsArm(width, preset.audio_width, labels, depth=depth)
+    return GruArm(width, preset.audio_width, labels, preset.dropout, depth, preset.norm)
+
+
+def save_model(model: EmotionModel, path: Path) -> None:
+    """Write the checkpoint.
+
+    Raises:
+        CheckpointError: a weight is not finite, or too large for half precision.
+    """
+    tensors = {
+        name: (value.half() if model.preset.half and value.is_floating_point() else value)
+        for name, value in model.state_dict().items()
+    }
+    if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
+        kind = "half precision can't hold" if model.preset.half else "not finite:"
+        raise CheckpointError(f"{path}: not written; {kind} {', '.join(wrong[:5])}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One entry: safetensors writes several in an order that changes from run to run.
+    metadata = {"model": f"mfer-edge {model.preset.name}"}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
+    path.chmod(0o644)  # safetensors lets its owner alone read it
+
+
+def load_model(path: Path = CHECKPOINT) -> EmotionModel:
+    """Read a checkpoint, strictly.
+
+    Raises:
+        CheckpointError: it is missing, or no model of a preset that this version knows.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            name = (file.metadata() or {}).get("model", "").removeprefix("mfer-edge ")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: no usable checkpoint ({error})") from error
+    if name not in PRESETS:
+        raise CheckpointError(f"{path}: not a model of {' or '.join(PRESETS)}")
+    model = EmotionModel(PRESETS[name])
+    own = model.state_dict()
+    load_strict(
+        model, {n: v.to(own[n].dtype) if n in own else v for n, v in tensors.items()}, str(path)
+    )
+    return model.eval()

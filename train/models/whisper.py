@@ -1,0 +1,242 @@
+"""The encoder of Whisper (Radford et al. 2022), with its spectrogram inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.models.registry import last_blocks
+from train.models.weights import load_strict
+
+SAMPLE_RATE = 16_000  # Hz
+N_FFT = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+MELS = 80
+WIDTH = 384  # numbers per step in tiny.en
+HEADS = 6
+FEED_FORWARD = 1536
+LEVEL = 0.07  # root mean square that every recording is brought to
+POOL = 2  # encoder steps averaged into one: 40 ms
+MASKED_MELS = 8  # at most, of each of two bands hidden in fine-tuning
+MASKED_SHARE = 1 / 16  # of the time at most, of each of two stretches hidden in fine-tuning
+QUIETEST = 1e-4  # root mean square under which a recording is not raised any further
+
+
+def mel_filters() -> np.ndarray:
+    """Slaney's mel filter bank, as Whisper uses it: (80, 201) float32."""
+    linear_step, log_start, log_step = 200 / 3, 1000.0, math.log(6.4) / 27
+
+    def to_hz(mel: np.ndarray) -> np.ndarray:
+        bend = log_start / linear_step
+        return np.where(mel < bend, mel * linear_step, log_start * np.exp(log_step * (mel - bend)))
+
+    top = log_start / linear_step + math.log(SAMPLE_RATE / 2 / log_start) / log_step
+    corners = to_hz(np.linspace(0, top, MELS + 2))  # of the triangles
+    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
+    rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]
+    area = 2 / (corners[2:] - corners[:-2])
+    triangles = np.maximum(0, np.minimum(rising, falling)) * area[:, None]
+    return triangles.astype(np.float32)
+
+
+class LogMel(nn.Module):
+    """Whisper's log mel spectrogram, of a recording brought to one level first.
+
+    The Fourier transform is a convolution with its own basis, which every runtime has.
+    """
+
+    basis: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        time = np.arange(N_FFT)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * time / N_FFT)
+        phase = 2 * np.pi * np.outer(np.arange(N_FFT // 2 + 1), time) / N_FFT
+        basis = np.concatenate([np.cos(phase), np.sin(phase)]) * window
+        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32)[:, None], False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters()), False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Give the spectrogram of (1, n) samples: (1, 80, n // 160)."""
+        power = (wave * wave).mean(1, keepdim=True)
+        wave = wave * (LEVEL / power.sqrt().clamp(min=QUIETEST))
+        padded = F.pad(wave[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")
+        spectrum = F.conv1d(padded, self.basis, stride=HOP)[:, :, :-1]
+        real, imaginary = spectrum.chunk(2, 1)
+        mel = self.filters @ (real * real + imaginary * imaginary)
+        log = mel.clamp(min=1e-10).log10()
+        log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0)
+        return (log + 4.0) / 4.0
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each after its own layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn_layer_norm = nn.LayerNorm(WIDTH)
+        self.self_attn = Attention()
+        self.final_layer_norm = nn.LayerNorm(WIDTH)
+        self.fc1 = nn.Linear(WIDTH, FEED_FORWARD)
+        self.fc2 = nn.Linear(FEED_FORWARD, WIDTH)
+
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x), real)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class Attention(nn.Module):
+    """Every step looks at every other, but not at padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(WIDTH, WIDTH)
+        self.k_proj = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.v_proj = nn.Linear(WIDTH, WIDTH)
+        self.out_proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        batch, steps, _ = x.shape
+
+        def heads(y: Tensor) -> Tensor:
+            return y.view(batch, steps, HEADS, WIDTH // HEADS).transpose(1, 2)
+
+        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
+        weights = q @ k.transpose(2, 3) * (WIDTH // HEADS) ** -0.5
+        if real is not None:
+            weights = weights.masked_fill(~real[:, None, None], -torch.inf)
+        return self.out_proj((weights.softmax(-1) @ v).transpose(1, 2).reshape(batch, steps, WIDTH))
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper tiny.en's encoder, up to one of its layers, on a waveform of any length.
+
+    The published encoder insists on 30 s. Only its position table does: cut to length, the same
+    weights run on a short stretch at a fraction of the work.
+
+    Args:
+        depth: transformer layers kept, 1 to 4.
+        max_steps: longest input, in 20 ms steps.
+    """
+
+    width = WIDTH
+
+    def __init__(self, depth: int, max_steps: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.log_mel = LogMel()
+        self.conv1 = nn.Conv1d(MELS, WIDTH, 3, padding=1)
+        self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(max_steps, WIDTH)
+        self.layers = nn.ModuleList(EncoderLayer() for _ in range(depth))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Give what every layer makes of a recording, for a GRU.
+
+        Args:
+            wave: (1, n) samples, 16 kHz, at any level.
+
+        Returns:
+            (1, steps, depth, 384): one step for every 40 ms.
+        """
+        return pool_steps(self.layer_states(wave))
+
+    def layer_states(self, wave: Tensor) -> Tensor:
+        """Give what every layer makes of (1, n) samples, step by step of 20 ms."""
+        return self._layers(self.log_mel(wave))
+
+    def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Give what every layer makes of (n,) recordings of any lengths: (steps, depth, 384) each.
+
+        A recording's result is that of `forward`, whatever the others are: padding is kept out of
+        convolutions and attention.
+        """
+        mels = [self.log_mel(wave[None])[0] for wave in waves]
+        if self.training:
+            mels = [mask_spectrogram(mel) for mel in mels]
+        frames = torch.tensor([mel.shape[1] for mel in mels])
+        mel = torch.stack([F.pad(mel, (0, int(frames.max()) - mel.shape[1])) for mel in mels])
+        # In fine-tuning half precision is twice as fast, where the processor has it.
+        with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
+            states = self._layers(mel, frames).float()
+        steps = ((frames + 1) // 2) // POOL
+        return [
+            pool_steps(state[None, : POOL * n])[0] for state, n in zip(states, steps, strict=True)
+        ]
+
+    def _layers(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Run (n, 80, time) spectrograms through all layers: (n, steps, depth, 384).
+
+        Args:
+            frames: (n,) how many of each spectrogram's are real; by default all.
+        """
+        x = F.gelu(self.conv1(mel))
+        real = None
+        if frames is not None:
+            x = x * (torch.arange(x.shape[2]) < frames[:, None])[:, None]
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        if frames is not None:
+            real = torch.arange(x.shape[1]) < (frames[:, None] + 1) // 2
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        states = []
+        for layer in self.layers:
+            x = layer(x, real)
+            states.append(x)
+        return torch.stack(states, 2)
+
+    def trainable(self, last: int) -> list[nn.Module]:
+        """Give the last so many of the convolutions, which count as one, and the layers.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        return last_blocks([nn.ModuleList([self.conv1, self.conv2]), *self.layers], last)
+
+    def load_whisper(
+        self, weights: Mapping[str, Tensor], what: str = "Whisper tiny.en's encoder"
+    ) -> None:
+        """Take the published weights, named as in `transformers`' `WhisperEncoder`.
+
+        Args:
+            what: the weights are, for the error: their path.
+
+        Raises:
+            CheckpointError: a name or a shape does not fit, or a weight is not finite.
+        """
+        dropped = ("layer_norm.", *(f"layers.{n}." for n in range(len(self.layers), 4)))
+        kept = {name: value.float() for name, value in weights.items()}
+        kept = {name: value for name, value in kept.items() if not name.startswith(dropped)}
+        if (positions := kept.get("embed_positions.weight")) is not None:
+            kept["embed_positions.weight"] = positions[: self.embed_positions.num_embeddings]
+        load_strict(self, kept, what)
+
+
+def pool_steps(states: Tensor) -> Tensor:
+    """Average neighbouring steps of (n, steps, depth, width); a last odd one is left out."""
+    batch, steps, depth, width = states.shape
+    whole = steps // POOL
+    return states[:, : whole * POOL].view(batch, whole, POOL, depth, width).mean(2)
+
+
+def mask_spectrogram(mel: Tensor) -> Tensor:
+    """Hide two bands and two stretches of a (80, time) spectrogram (Park et al. 2019)."""
+    mel, hidden = mel.clone(), mel.mean()
+
+    def start_and_end(size: int, longest: int) -> tuple[int, int]:
+        length = int(torch.randint(0, longest + 1, ()))
+        start = int(torch.randint(0, size - length + 1, ()))
+        return start, start + length
+
+    for _ in range(2):
+        low, high = start_and_end(MELS, MASKED_MELS)
+        mel[low:high] = hidden
+        start, end = start_and_end(mel.shape[1], int(mel.shape[1] * MASKED_SHARE))
+        mel[:, start:end] = hidden
+    return mel
