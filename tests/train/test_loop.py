@@ -186,7 +186,7 @@ def slow_training(run: Path, threads: int) -> None:
 
 def test_a_training_survives_a_real_kill(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.train.test_training import slow_training;"
+        "import sys; from pathlib import Path; from tests.train.test_loop import slow_training;"
         "slow_training(Path(sys.argv[1]), int(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path), str(torch.get_num_threads())]

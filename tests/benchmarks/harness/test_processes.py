@@ -25,7 +25,7 @@ from benchmarks.harness.processes import (
 )
 from mfer_edge.errors import MferError
 
-HERE = "tests.benchmarks.test_rounds:"
+HERE = "tests.benchmarks.harness.test_processes:"
 MINUTES = 60.0
 
 
