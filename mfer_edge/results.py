@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mfer_edge.outputs.webvtt import captions, vtt_time
-
 SCHEMA = 1
 
 Scores = dict[str, float]
@@ -182,6 +180,8 @@ class Analysis:
 
     def to_vtt(self) -> str:
         """Give WebVTT captions: each window's label, shown from its middle to the next one's."""
+        from mfer_edge.outputs.webvtt import captions, vtt_time
+
         lines = ["WEBVTT", ""]
         for cue in captions(self.windows, self.duration_s):
             lines += [f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}", cue.text, ""]

@@ -26,6 +26,7 @@ from train.evaluate.svm import svm_baseline
 from train.labels import FOUR_EMOTIONS
 from train.models.arms import SequenceArm
 from train.models.fusion import fit_fusion
+from train.options import TrainError
 from train.stages import (
     Arm,
     FaceOverBackbone,
@@ -38,7 +39,6 @@ from train.stages import (
     train_combined,
     train_visual,
 )
-from train.state import TrainError
 
 PLAN = "plan.json"  # beside run.json: what can't change when a cross-validation goes on
 PACKAGES = ("mfer-edge", "torch", "numpy", "scikit-learn")

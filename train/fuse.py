@@ -33,9 +33,9 @@ from train.labels import EMOTIONS
 from train.models.emotion_model import MODEL_FILE, EmotionModel, save_model
 from train.models.fusion import fit_fusion
 from train.models.weights import load_strict, read_state
+from train.options import TrainError
 from train.presets import Preset
 from train.stages import Split, VoiceOverBackbone, Work, train_combined
-from train.state import TrainError
 from train.train_arms import ACTORS, AUDIO_FILE, VISUAL_FILE, face_sequences, held_out_parts
 
 REPORT_FILE = "figures.json"

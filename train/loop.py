@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from train.data.batches import Examples, class_weights, predict, training_batches
 from train.evaluate.metrics import negative_log_likelihood, unweighted_recall
-from train.options import TrainOptions
-from train.state import BOARD, Epoch, Groups, TrainError, TrainState
+from train.options import TrainError, TrainOptions
+from train.state import BOARD, Epoch, Groups, TrainState
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,20 @@
-"""What changes in the course of a training, kept on disk so that a kill costs one epoch at most."""
+"""Options of a training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from train.state import CHOICES, TrainError
+from mfer_edge.errors import MferError
+
+CHOICES = {
+    "schedule": ("constant", "exponential", "plateau", "one-cycle"),
+    "optimizer": ("adamw", "adam"),
+    "keep": ("best", "last"),
+}
+
+
+class TrainError(MferError):
+    """A training that can't be started, resumed or brought to an end."""
 
 
 @dataclass(frozen=True)

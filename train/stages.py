@@ -18,10 +18,10 @@ from train.loop import train
 from train.models.arms import SequenceArm
 from train.models.emotion_model import audio_arm, visual_arm
 from train.models.fusion import FusedClassifier
-from train.options import TrainOptions
+from train.options import TrainError, TrainOptions
 from train.presets import FineTuning, Preset
 from train.progress import progress_bar
-from train.state import Groups, TrainError
+from train.state import Groups
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -16,24 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mfer_edge.errors import MferError, OutputError
+from mfer_edge.errors import OutputError
 from mfer_edge.outputs.files import make_folder, replacing, write_text
-from train.options import TrainOptions
+from train.options import TrainError, TrainOptions
 
 STATE, LOG, BOARD = "last.pt", "log.jsonl", "tensorboard"  # what a run folder holds
 
-CHOICES = {
-    "schedule": ("constant", "exponential", "plateau", "one-cycle"),
-    "optimizer": ("adamw", "adam"),
-    "keep": ("best", "last"),
-}
-
 Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 """Parameters, and the factor by which their learning rate is that of the options."""
-
-
-class TrainError(MferError):
-    """A training that can't be started, resumed or brought to an end."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION
 from train.models.fer_resnet import FACE_SIZE, FerResnet
 from train.models.registry import FER_FACE
 from train.models.weights import load_strict, read_state
-from train.state import TrainError
+from train.options import TrainError
 
 BATCH = 128
 LEARNING_RATE = 0.1

@@ -22,9 +22,10 @@ from train.data.folds import LUNA_JIMENEZ_FOLDS, folds
 from train.data.index import Entry, read_index
 from train.evaluate.predictions import Predictions, Run, read_run
 from train.labels import EMOTIONS, FOUR_EMOTIONS
+from train.options import TrainError
 from train.presets import PRESETS
 from train.stages import Work
-from train.state import TrainError, TrainState
+from train.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("small")
 TAKES = 4

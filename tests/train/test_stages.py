@@ -22,7 +22,7 @@ from train.models.emotion_model import audio_arm, visual_arm
 from train.models.fer_resnet import FerResnet
 from train.models.vit import Vit
 from train.models.whisper import WhisperEncoder
-from train.options import TrainOptions
+from train.options import TrainError, TrainOptions
 from train.presets import COMPACT, PAPER, FineTuning, Preset, Stage
 from train.stages import (
     FaceOverBackbone,
@@ -34,7 +34,6 @@ from train.stages import (
     train_audio_two,
     train_visual,
 )
-from train.state import TrainError
 
 N = 24  # examples
 ALL = Split(np.arange(N), np.arange(0))

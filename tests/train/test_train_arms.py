@@ -25,9 +25,9 @@ from train.fuse import Figures, assemble
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel, load_model
 from train.models.fusion import fit_fusion
+from train.options import TrainError
 from train.presets import PRESETS
 from train.stages import Work
-from train.state import TrainError
 from train.train_arms import held_out_parts, train_audio_arm, train_visual_arm
 
 pytestmark = pytest.mark.usefixtures("small")

@@ -26,7 +26,7 @@ from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
 from train.models.fer_resnet import FerResnet, ResidualBlock
 from train.models.registry import FACE_BACKBONES, FER_FACE
 from train.models.weights import CheckpointError
-from train.state import TrainError
+from train.options import TrainError
 from train.train_face import (
     FaceClassifier,
     FaceOptions,
