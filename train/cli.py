@@ -89,7 +89,7 @@ def index_command(datasets: tuple[str, ...], out: Path) -> None:
     EMOTION/ACTOR_CLIP.wav (or a video, or a picture).
     """
     from mfer_edge.outputs.files import check_output
-    from train.data.datasets import DATASETS
+    from train.data.catalogue import DATASETS
     from train.data.index import write_index
     from train.data.scan import counts_table, gather, rejected_table
     from train.progress import progress_bar

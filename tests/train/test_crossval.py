@@ -15,8 +15,8 @@ from tests.support.paths import shared_data
 from tests.train.conftest import Made
 from tests.train.made import CAST
 from train.crossval import Clips, Plan, cross_validate, run_fold, train_first_stage
+from train.data.catalogue import DATASETS
 from train.data.context import DataContext
-from train.data.datasets import DATASETS
 from train.data.features import Features
 from train.data.folds import LUNA_JIMENEZ_FOLDS, folds
 from train.data.index import Entry, read_index

@@ -1,4 +1,4 @@
-"""The datasets that training knows: what they are called, how they are laid out and labelled."""
+"""A published dataset: its name, layout and labels, and the files below a folder that fit it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.data import layouts
 from train.data.index import DatasetError, Entry
-from train.data.layouts import (
-    PICTURES,
-    SOUNDS,
-    SPELLINGS,
-    URDU_LETTERS,
-    VIDEOS,
+from train.data.layouts.base import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
     Layout,
     Misfit,
     Place,
 )
-from train.labels import EMOTIONS, FACE_EMOTIONS, FOUR_EMOTIONS
 
 
 @dataclass(frozen=True)
@@ -108,6 +103,8 @@ class Dataset:
             known = place.code in self.labels
             trouble = "is none of the eight emotions" if known else "is no label of this dataset"
             return Rejected(path, f"'{place.code}' {trouble}", row=place.row)
+        if place.trouble:
+            return Rejected(path, place.trouble, row=place.row)
         relative = path.relative_to(root if path != root else root.parent).with_suffix("")
         return Entry(
             path=path,
@@ -120,6 +117,8 @@ class Dataset:
             split=place.split,
             take=f"{self.name}/{place.take or relative.as_posix()}",
             content="",
+            soft=place.soft,
+            votes=place.votes,
         )
 
 
@@ -130,106 +129,4 @@ def reason_of(error: Exception, path: Path) -> str:
 
 def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
-    return "audio" if suffix in SOUNDS else "av" if suffix in VIDEOS else "image"
-
-
-def _spelt(*emotions: str) -> dict[str, str | None]:
-    """The folder names that stand for some of the emotions."""
-    return {name: emotion for name, emotion in SPELLINGS.items() if emotion in emotions}
-
-
-_FER2013_CODES = {str(code): SPELLINGS[name] for code, name in enumerate(FACE_EMOTIONS)}
-_NOT_CALM = _spelt(*(emotion for emotion in EMOTIONS if emotion != "calm"))
-
-DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset(
-            "ravdess",
-            "RAVDESS",
-            "CC BY-NC-SA 4.0; Livingstone & Russo 2018, PLoS ONE 13(5)",
-            "Actor_01/03-01-05-01-02-01-01.wav",
-            {f"{code:02}": emotion for code, emotion in enumerate(EMOTIONS, 1)},
-            layouts.ravdess,
-            (".wav", ".flac", ".mp4"),
-        ),
-        Dataset(
-            "crema-d",
-            "CREMA-D",
-            "ODbL 1.0; Cao et al. 2014, IEEE Trans. Affective Computing 5(4)",
-            "AudioWAV/1001_DFA_ANG_XX.wav",
-            {
-                "ANG": "angry",
-                "DIS": "disgust",
-                "FEA": "fearful",
-                "HAP": "happy",
-                "NEU": "neutral",
-                "SAD": "sad",
-            },
-            layouts.crema_d,
-            (".wav", ".flac", ".flv", ".mp4"),  # its mp3 files repeat the wav files
-        ),
-        Dataset(
-            "shemo",
-            "ShEMO",
-            "academic use; Mohamad Nezami et al. 2019, Language Resources and Evaluation 53",
-            "male/M01A01.wav",
-            {
-                "A": "angry",
-                "F": "fearful",
-                "H": "happy",
-                "N": "neutral",
-                "S": "sad",
-                "W": "surprised",
-            },
-            layouts.shemo,
-            (".wav", ".flac"),
-        ),
-        Dataset(
-            "urdu",
-            "URDU",
-            "research use only; Latif et al. 2018, FIT",
-            "Angry/SM1_F10_A010.wav",
-            URDU_LETTERS,
-            layouts.urdu,
-            (".wav", ".flac"),
-        ),
-        Dataset(
-            "saudi",
-            "Saudi Dialect Corpus",
-            "no licence published; Aljuhani et al. 2021, IEEE Access 9",
-            "Angry/any-name.wav",
-            _spelt(*FOUR_EMOTIONS),
-            layouts.saudi,
-            SOUNDS,
-        ),
-        Dataset(
-            "fer2013",
-            "FER-2013",
-            "Kaggle challenge data, research use; Goodfellow et al. 2013",
-            "fer2013.csv or train/angry/any-name.png",
-            _FER2013_CODES | _NOT_CALM,
-            layouts.fer2013,
-            (".csv", *PICTURES),
-        ),
-        Dataset(
-            "ckplus",
-            "CK+48",
-            "research use only; Lucey et al. 2010, CVPR workshops",
-            "anger/S010_004_00000017.png",
-            _NOT_CALM | {"contempt": None},
-            layouts.ckplus,
-            PICTURES,
-        ),
-        Dataset(
-            "own",
-            "your own clips",
-            "yours",
-            "happy/actor_clip.mp4",
-            _spelt(*EMOTIONS),
-            layouts.own,
-            (*SOUNDS, *VIDEOS, *PICTURES),
-        ),
-    )
-}
-"""Every dataset by its name."""
+    return "audio" if suffix in AUDIO_SUFFIXES else "av" if suffix in VIDEO_SUFFIXES else "image"

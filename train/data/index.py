@@ -26,7 +26,7 @@ class Entry:
 
     path: Path  # absolute
     row: int  # of a csv that holds many pictures, from 0; -1 for a file of its own
-    dataset: str  # key of train.data.datasets.DATASETS
+    dataset: str  # key of train.data.catalogue.DATASETS
     kind: str  # one of KINDS
     label: str  # one of EMOTIONS
     actor: str  # "ravdess/07"; empty where nobody knows
@@ -34,6 +34,8 @@ class Entry:
     split: str  # "train" or "test" where the dataset was published so; empty otherwise
     take: str  # one performance, whichever files it was published as: "ravdess/01-03-02-01-01-07"
     content: str  # sha256 of the samples or pixels (of the file's bytes for video)
+    soft: bool = False  # the label is likely, not certain: people who talk without acting
+    votes: tuple[int, ...] = ()  # of raters, for each of EMOTIONS; empty where there are none
 
     @property
     def group(self) -> str:
@@ -42,6 +44,11 @@ class Entry:
         Files whose actor nobody knows are one group: they may all be one person.
         """
         return self.actor or f"{self.dataset}/unknown"
+
+    @property
+    def corpus(self) -> str:
+        """What is left out as a whole by the protocol `corpus`: the dataset."""
+        return self.dataset
 
     @property
     def has_sound(self) -> bool:
@@ -53,6 +60,7 @@ class Entry:
 
 
 COLUMNS = tuple(field.name for field in fields(Entry))
+FIRST_COLUMNS = COLUMNS[: COLUMNS.index("soft")]  # of an index without soft labels and votes
 
 
 def write_index(entries: Iterable[Entry], path: Path) -> None:
@@ -72,7 +80,8 @@ def write_index(entries: Iterable[Entry], path: Path) -> None:
         except UnicodeEncodeError:
             name = str(entry.path).encode(errors="backslashreplace").decode()
             raise DatasetError(f"{name}: the name is not UTF-8; rename the file") from None
-        rows.writerow(astuple(entry))
+        *cells, soft, votes = astuple(entry)
+        rows.writerow([*cells, "soft" if soft else "", " ".join(map(str, votes))])
     write_text(path, table.getvalue())
 
 
@@ -87,12 +96,13 @@ def read_index(path: Path) -> list[Entry]:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: no readable index ({error})") from error
-    if not rows or tuple(rows[0]) != COLUMNS:
+    columns = tuple(rows[0]) if rows else ()
+    if columns not in (COLUMNS, FIRST_COLUMNS):
         raise DatasetError(f"{path}: not an index: its first line must be {','.join(COLUMNS)}")
     entries = []
     for number, row in enumerate(rows[1:], 2):
         try:
-            entries.append(_entry(row))
+            entries.append(_entry(row, columns))
         except ValueError as error:
             raise DatasetError(f"{path}, line {number}: {error}") from None
     if not entries:
@@ -100,10 +110,10 @@ def read_index(path: Path) -> list[Entry]:
     return entries
 
 
-def _entry(row: list[str]) -> Entry:
-    if len(row) != len(COLUMNS):
-        raise ValueError(f"{len(row)} values instead of {len(COLUMNS)}")
-    value = dict(zip(COLUMNS, row, strict=True))
+def _entry(row: list[str], columns: tuple[str, ...]) -> Entry:
+    if len(row) != len(columns):
+        raise ValueError(f"{len(row)} values instead of {len(columns)}")
+    value = dict.fromkeys(COLUMNS, "") | dict(zip(columns, row, strict=True))
     if not re.fullmatch(r"-1|\d+", value["row"]):
         raise ValueError(f"row {value['row']!r} is no whole number from -1")
     if value["kind"] not in KINDS:
@@ -112,6 +122,10 @@ def _entry(row: list[str]) -> Entry:
         raise ValueError(f"label {value['label']!r} is none of {', '.join(EMOTIONS)}")
     if value["split"] not in ("", "train", "test"):
         raise ValueError(f"split {value['split']!r} is neither empty, train nor test")
+    if value["soft"] not in ("", "soft"):
+        raise ValueError(f"soft {value['soft']!r} is neither empty nor soft")
+    if not re.fullmatch(rf"(\d+( \d+){{{len(EMOTIONS) - 1}}})?", value["votes"], re.ASCII):
+        raise ValueError(f"votes {value['votes']!r} are not {len(EMOTIONS)} counts")
     return Entry(
         path=Path(value["path"]),
         row=int(value["row"]),
@@ -123,4 +137,6 @@ def _entry(row: list[str]) -> Entry:
         split=value["split"],
         take=value["take"],
         content=value["content"],
+        soft=value["soft"] == "soft",
+        votes=tuple(map(int, value["votes"].split())),
     )

@@ -13,7 +13,8 @@ import numpy as np
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.clip import Clip
-from train.data.datasets import DATASETS, Rejected, reason_of
+from train.data.catalogue import DATASETS
+from train.data.datasets import Rejected, reason_of
 from train.data.images import read_picture
 from train.data.index import KINDS, DatasetError, Entry
 from train.labels import EMOTIONS

@@ -43,6 +43,8 @@ entries = st.builds(
     split=st.sampled_from(["", "train", "test"]),
     take=texts,
     content=st.binary(min_size=32, max_size=32).map(bytes.hex),
+    soft=st.booleans(),
+    votes=st.just(()) | st.tuples(*[st.integers(0, 10)] * len(EMOTIONS)),
 )
 
 
@@ -60,7 +62,14 @@ def test_any_csv_reader_can_read_it(tmp_path: Path) -> None:
     write_index([ENTRY], tmp_path / "index.csv")
     with open(tmp_path / "index.csv", newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row == {name: str(getattr(ENTRY, name)) for name in COLUMNS}
+    assert row == {name: str(getattr(ENTRY, name)) for name in COLUMNS} | {"soft": "", "votes": ""}
+
+
+def test_an_index_from_before_soft_labels_and_votes_is_read(tmp_path: Path) -> None:
+    write_index([ENTRY], tmp_path / "index.csv")
+    lines = (tmp_path / "index.csv").read_text().splitlines()
+    (tmp_path / "index.csv").write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in lines))
+    assert read_index(tmp_path / "index.csv") == [ENTRY]
 
 
 def test_a_path_that_is_no_text_is_an_error_and_leaves_the_old_table(tmp_path: Path) -> None:
@@ -83,7 +92,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
         ("audio", "smell", "kind 'smell' is none of audio, video"),
         (",-1,", ",first,", "row 'first' is no whole number from -1"),
         (",01,,", ",01,validation,", "split 'validation'"),
-        (",01,,", ",01,", "9 values instead of 10"),
+        (",01,,", ",01,", "11 values instead of 12"),
     ],
 )
 def test_a_value_that_no_entry_can_have_is_an_error_that_names_the_line(
