@@ -1,29 +1,27 @@
-"""Measure what a user feels: start-up, a whole `mfer-edge infer`, and its peak memory.
+"""Measure whole processes: start-up, `mfer-edge infer` from start to exit, and peak memory.
 
 `python -m benchmarks.cpu.footprint CLIP [--bundle DIR]... [--rounds N] [--json PATH]` starts the
 program anew for every run and prints the median, fastest and slowest time, and the largest resident
-set that the operating system saw. A process that decodes every frame of the clip by PyAV stands
-beside it as the floor; `weights` is the size of the bundle's networks.
+set that the operating system reports. A process that decodes every frame of the clip by PyAV is the
+floor; `weights` is the size of the bundle's engines.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.processes import MB, machine_line, publish, read_options, run_script
+from benchmarks.harness import script
+from benchmarks.harness.processes import time_command
+from benchmarks.harness.tables import MB, document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
-from mfer_edge.errors import MferError
 from mfer_edge.sources.clip import Clip
 
-WATCH = str(Path(__file__).parents[1] / "harness" / "watch.py")
-MODULE = [sys.executable, "-m", "mfer_edge"]
+MFER_EDGE = [sys.executable, "-m", "mfer_edge"]
 DECODE = """
 import sys, av
 clip = av.open(sys.argv[1])
@@ -35,91 +33,83 @@ for frame in clip.decode(*clip.streams.video, *clip.streams.audio):
 
 
 @dataclass(frozen=True)
-class Runs:
-    """What several runs of one command took."""
+class Footprint:
+    """Times and memory of one command."""
 
     name: str
-    seconds: list[float]
+    seconds: list[float]  # wall time of each run
     peak_bytes: int  # largest resident set of any run
-    weights_bytes: int | None = None  # of the bundle
+    weights_bytes: int | None  # of the bundle
 
-    def row(self) -> str:
-        """Give a line of the table."""
-        times = (statistics.median(self.seconds), min(self.seconds), max(self.seconds))
+    def cells(self) -> tuple[str, ...]:
+        """Format a row of the table."""
+        seconds = (statistics.median(self.seconds), min(self.seconds), max(self.seconds))
+        times = (f"{value:.2f}" for value in seconds)
         weights = f"{self.weights_bytes / MB:.0f}" if self.weights_bytes else ""
-        return (
-            f"| {self.name} | {' | '.join(f'{value:.2f}' for value in times)} "
-            f"| {self.peak_bytes / MB:.0f} | {weights} |"
-        )
+        return self.name, *times, f"{self.peak_bytes / MB:.0f}", weights
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that was measured."""
+class FootprintResult:
+    """Footprints of all commands."""
 
     machine: Machine
     clip: str
-    rows: list[Runs]
+    rows: list[Footprint]
 
 
-def measure(
-    name: str, command: Sequence[str], rounds: int, weights_bytes: int | None = None
-) -> Runs:
-    """Run a command several times, each in a process of its own.
+def footprint(name: str, command: Sequence[str], rounds: int, bundle: Bundle | None) -> Footprint:
+    """Time a command, and note the size of the bundle that it uses.
 
     Raises:
         MferError: it failed.
     """
-    seconds, peak_kib = [], 0
-    for _ in range(rounds):
-        # A process in between: the system keeps one peak for all of a process's children.
-        watched = [sys.executable, WATCH, *command]
-        result = subprocess.run(watched, capture_output=True, text=True)
-        if result.returncode:
-            raise MferError(f"{name}: {result.stderr.strip().splitlines()[-1]}")
-        wall_s, kib = result.stdout.split()
-        seconds.append(float(wall_s))
-        peak_kib = max(peak_kib, int(kib))
-    return Runs(name, seconds, peak_kib * 1024, weights_bytes)
+    runs = time_command(name, command, rounds)
+    weights_bytes = bundle.manifest.weights_bytes if bundle else None
+    return Footprint(name, runs.seconds, runs.peak_bytes, weights_bytes)
 
 
-def table(report: Report) -> str:
-    """Give the report in Markdown."""
-    return "\n".join(
-        [
-            f"Clip: {report.clip}; {len(report.rows[0].seconds)} runs of each; wall time.",
-            machine_line(report.machine, []),
-            "",
-            "| whole process | median s | fastest | slowest | peak memory MB | weights MB |",
-            "|---|---|---|---|---|---|",
-            *(row.row() for row in report.rows),
-        ]
-    )
+def measure(clip: Path, bundles: Sequence[Path], rounds: int) -> FootprintResult:
+    """Time all commands on a clip.
+
+    Raises:
+        MferError: the clip or a bundle can't be used, or a command failed.
+    """
+    with Clip(clip):
+        pass  # it opens
+    opened = [Bundle.open(folder) for folder in bundles]
+    infer = [*MFER_EDGE, "infer", str(clip)]
+    decode = [sys.executable, "-c", DECODE, str(clip)]
+    rows = [
+        footprint("`mfer-edge --help`", [*MFER_EDGE, "--help"], rounds, None),
+        footprint("decode every frame", decode, rounds, None),
+        footprint("`mfer-edge infer CLIP`", infer, rounds, Bundle.open()),
+        footprint("the same, `--threads 1`", [*infer, "--threads", "1"], rounds, None),
+    ]
+    for bundle in opened:
+        command = [*infer, "--bundle", str(bundle.folder)]
+        rows.append(footprint(f"`--bundle {bundle.folder.name}`", command, rounds, bundle))
+    return FootprintResult(describe_machine(), clip.name, rows)
+
+
+def markdown(result: FootprintResult) -> str:
+    """Format the table."""
+    rounds = len(result.rows[0].seconds)
+    summary = f"Clip: {result.clip}; {rounds} runs of each; wall time."
+    headings = "whole process | median s | fastest | slowest | peak memory MB | weights MB"
+    table = markdown_table(headings, [row.cells() for row in result.rows])
+    return document(f"{summary}\n{script.machine_line(result.machine)}", table)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script.parser_of(__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--bundle", type=Path, action="append", default=[], dest="bundles")
-    options = read_options(parser, arguments)
-    with Clip(options.clip):
-        pass  # it opens
-    clip, rounds = str(options.clip), options.rounds
-    bundles = [Bundle.open(folder) for folder in options.bundles]
-    infer = [*MODULE, "infer", clip]
-    rows = [
-        measure("`mfer-edge --help`", [*MODULE, "--help"], rounds),
-        measure("decode every frame", [sys.executable, "-c", DECODE, clip], rounds),
-        measure("`mfer-edge infer CLIP`", infer, rounds, Bundle.open().manifest.weights_bytes),
-        measure("the same, `--threads 1`", [*infer, "--threads", "1"], rounds),
-    ]
-    for bundle in bundles:
-        name, command = f"`--bundle {bundle.folder.name}`", [*infer, "--bundle", str(bundle.folder)]
-        rows.append(measure(name, command, rounds, bundle.manifest.weights_bytes))
-    report = Report(describe_machine(), options.clip.name, rows)
-    publish(table(report), report, options.json)
+    options = script.parse(parser, arguments)
+    result = measure(options.clip, options.bundles, options.rounds)
+    script.publish(markdown(result), result, options.json)
 
 
 if __name__ == "__main__":
-    run_script(main)
+    script.run(main)

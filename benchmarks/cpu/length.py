@@ -1,4 +1,4 @@
-"""Measure whether time and memory stay in proportion: clips of ten seconds to an hour.
+"""Measure time and memory of `mfer-edge infer` by the length of the clip: ten seconds to an hour.
 
 `python -m benchmarks.cpu.length CLIP [--seconds S]... [--rounds N] [--json PATH]` repeats a clip,
 without encoding it anew, until it is as long as asked, and runs `mfer-edge infer` on each, every
@@ -7,7 +7,6 @@ time in a process of its own.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -17,8 +16,10 @@ from pathlib import Path
 
 import av
 
-from benchmarks.cpu.footprint import MODULE, measure
-from benchmarks.harness.processes import MB, machine_line, publish, read_options, run_script, tell
+from benchmarks.cpu.footprint import MFER_EDGE
+from benchmarks.harness import script
+from benchmarks.harness.processes import time_command
+from benchmarks.harness.tables import MB, document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.sources.clip import Clip
 
@@ -26,33 +27,36 @@ SECONDS = (10, 60, 600, 3600)
 
 
 @dataclass(frozen=True)
-class Row:
-    """What a clip of some length took."""
+class LengthCost:
+    """Time and memory of a clip of some length."""
 
     length_s: float
-    wall_s: float
+    wall_s: float  # median of the runs
     peak_bytes: int
 
-    def row(self) -> str:
-        """Give a line of the table."""
+    def cells(self) -> tuple[str, ...]:
+        """Format a row of the table."""
+        ms = 1000 * self.wall_s / self.length_s
         return (
-            f"| {self.length_s:.0f} | {self.wall_s:.1f} "
-            f"| {1000 * self.wall_s / self.length_s:.1f} | {self.peak_bytes / MB:.0f} |"
+            f"{self.length_s:.0f}",
+            f"{self.wall_s:.1f}",
+            f"{ms:.1f}",
+            f"{self.peak_bytes / MB:.0f}",
         )
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that was measured."""
+class LengthResult:
+    """Costs of all lengths."""
 
     machine: Machine
     clip: str
     rounds: int
-    rows: list[Row]
+    rows: list[LengthCost]
 
 
 def repeat(clip: Path, length_s: float, out: Path) -> float:
-    """Write a clip's packets again and again; give the length of what came of it, in seconds."""
+    """Copy a clip's packets again and again until it is so long; return the length in seconds."""
     with av.open(str(clip)) as source:
         tracks = [s for s in source.streams if s.type in ("video", "audio")]
         packets = [p for p in source.demux(tracks) if p.pts is not None and p.dts is not None]
@@ -78,39 +82,42 @@ def repeat(clip: Path, length_s: float, out: Path) -> float:
     return float(repeats * step_s)
 
 
-def table(report: Report) -> str:
-    """Give the report in Markdown."""
-    return "\n".join(
-        [
-            f"Clip: {report.clip}, repeated; runs of each: {report.rounds}, of which the median.",
-            machine_line(report.machine, []),
-            "",
-            "| clip, s | `mfer-edge infer`, s | ms for a second of clip | peak memory, MB |",
-            "|--:|--:|--:|--:|",
-            *(row.row() for row in report.rows),
-        ]
-    )
+def measure(clip: Path, lengths_s: Sequence[int], rounds: int) -> LengthResult:
+    """Time `mfer-edge infer` on a clip repeated to each length.
+
+    Raises:
+        MferError: the clip can't be read, or a run failed.
+    """
+    with Clip(clip):
+        pass  # it opens
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.mkv"
+        for asked_s in lengths_s:
+            length_s = repeat(clip, asked_s, path)
+            runs = time_command("infer", [*MFER_EDGE, "infer", str(path), "--quiet"], rounds)
+            rows.append(LengthCost(length_s, statistics.median(runs.seconds), runs.peak_bytes))
+            script.log(f"{length_s:.0f} s of clip: {rows[-1].wall_s:.1f} s")
+    return LengthResult(describe_machine(), clip.name, rounds, rows)
+
+
+def markdown(result: LengthResult) -> str:
+    """Format the table."""
+    summary = f"Clip: {result.clip}, repeated; runs of each: {result.rounds}, of which the median."
+    headings = "clip, s | `mfer-edge infer`, s | ms for a second of clip | peak memory, MB"
+    table = markdown_table(headings, [row.cells() for row in result.rows], align="rrrr")
+    return document(f"{summary}\n{script.machine_line(result.machine)}", table)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script.parser_of(__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--seconds", type=int, action="append")
-    options = read_options(parser, arguments)
-    with Clip(options.clip):
-        pass  # it opens
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seconds in options.seconds or SECONDS:
-            path = Path(folder) / "long.mkv"
-            length_s = repeat(options.clip, seconds, path)
-            runs = measure("infer", [*MODULE, "infer", str(path), "--quiet"], options.rounds)
-            rows.append(Row(length_s, statistics.median(runs.seconds), runs.peak_bytes))
-            tell(rows[-1].row())
-    report = Report(describe_machine(), options.clip.name, options.rounds, rows)
-    publish(table(report), report, options.json)
+    options = script.parse(parser, arguments)
+    result = measure(options.clip, options.seconds or SECONDS, options.rounds)
+    script.publish(markdown(result), result, options.json)
 
 
 if __name__ == "__main__":
-    run_script(main)
+    script.run(main)

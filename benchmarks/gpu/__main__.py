@@ -2,9 +2,9 @@
 
 `python -m benchmarks.gpu [--preset compact|paper] [--bundle DIR]... [--clip CLIP]...
 [--device cuda|cpu] [--runs N] [--json PATH]` exports what it measures (compact as it ships, paper
-with random weights; fp32, fp16, int8-gpu), runs every network on every backend that is there, in
-turns, on real faces and speech from the clips, and prints Markdown tables. What can't run costs a
-line that says why, never the rest. With `--device cpu` all of it runs without a GPU.
+with random weights; fp32, fp16, int8-gpu), runs every engine on every available backend, in turn,
+on real faces and speech from the clips, and prints Markdown tables. What can't run is listed with
+the reason; the rest still runs. With `--device cpu` all of it runs without a GPU.
 
 What must be installed, all of it as wheels that can be carried to a machine without a network:
 
@@ -18,79 +18,68 @@ What must be installed, all of it as wheels that can be carried to a machine wit
 
 TensorRT for RTX is a plug-in, `onnxruntime-ep-nv-tensorrt-rtx-cu13` (or `-cu12`), that wants plain
 `onnxruntime` of 1.24 or later. `onnxruntime` and `onnxruntime-gpu` install the same module and must
-never be in one environment: measure the plug-in in one of its own. What would take the whole
-process down with it is left out by `--without`; torch.compile too, which wants a C++ compiler and
-minutes. The GPU's memory is told by the driver's own library: `nvidia-ml-py` is not needed.
+never be in one environment: measure the plug-in in one of its own. `--without` leaves out a part
+that would crash the process, or torch.compile, which needs a C++ compiler and minutes. GPU memory
+is read through the driver's own library: `nvidia-ml-py` is not needed.
 """
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.networks import Backend, Material, Row, attempt, compare
-from benchmarks.gpu.onnx import onnx_backends, with_plans
-from benchmarks.gpu.pipeline import Chain, ClipRow, Update
-from benchmarks.gpu.report import Report, markdown, to_json
-from benchmarks.gpu.torch import forget_compiled, torch_backends
-from export.build import SAMPLES, export_networks, save_proven
+from benchmarks.gpu.backends import LEFT_OUT, Backend, attempt
+from benchmarks.gpu.bundles import bundles_of
+from benchmarks.gpu.cases import WindowInputs
+from benchmarks.gpu.compare import CaseTime, compare
+from benchmarks.gpu.onnx_backends import onnx_backends
+from benchmarks.gpu.options import GpuOptions, parse
+from benchmarks.gpu.pipeline import ClipTime, DevicePipeline, UpdateTime
+from benchmarks.gpu.report import GpuResult, markdown, to_json
+from benchmarks.gpu.tensorrt_backends import with_plans
+from benchmarks.gpu.torch_backends import free_compiled, torch_backends
+from benchmarks.harness.script import log
+from export.build import SAMPLES
 from export.calibration import record_calls
-from export.checkpoint import Source, open_source
+from export.checkpoint import Source
 from export.torch_reference import reference_engines
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bench.run import checked_out_commit
 from mfer_edge.bundle import MODEL_ENGINES, Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.outputs.files import check_output
-from train.presets import PRESETS
-
-PRECISIONS = ("fp32", "fp16", "int8-gpu")
-PARTS = ("pytorch", "compiled", "rtx", "tensorrt", "pipeline")  # that may be left out
-LEFT_OUT = "left out as asked"
-ROOT = Path(__file__).resolve().parents[2]
 
 
-def measure(options: argparse.Namespace, work: Path) -> Report:
-    """Measure everything that can be measured here.
+def measure(options: GpuOptions, folder: Path) -> GpuResult:
+    """Measure everything that this machine can run.
 
     Args:
-        options: as given on the command line.
-        work: a folder for what is exported.
+        folder: for exported bundles.
 
     Raises:
         MferError: there is no bundle to measure, or the clips hold no face and speech.
     """
     not_run: dict[str, str] = {}
-    clips = options.clip or sorted(SAMPLES.glob("*.mp4"))
+    clips = options.clips or tuple(sorted(SAMPLES.glob("*.mp4")))
     if not clips:
         raise MferError("no clip to measure on: name one with --clip")
-    bundles, source = _bundles(options, clips, work, not_run)
+    bundles, source = bundles_of(options, clips, folder, not_run)
     if options.device == "cuda" and "tensorrt" in options.without:
         not_run["TensorRT"] = LEFT_OUT
     elif options.device == "cuda":
-        bundles = with_plans(bundles, work, not_run)
+        bundles = with_plans(bundles, folder, not_run)
     first = next(iter(bundles.values()))
-    tell(f"the networks' calls on {', '.join(clip.name for clip in clips)}")
-    material = Material.of(record_calls(first, clips, MODEL_ENGINES), first.manifest)
+    log(f"recording engine calls on {', '.join(clip.name for clip in clips)}")
+    inputs = WindowInputs.of(record_calls(first, clips, MODEL_ENGINES), first.manifest)
 
-    rows = list(_networks(options, bundles, source, material, not_run))
-    updates: list[Update] = []
-    clip_rows: list[ClipRow] = []
-    for precision, device in _pipelines(options, bundles, not_run):
-        tell(f"the pipeline: {precision} on {device}")
-        with attempt(f"pipeline, {precision} on {device}", not_run):
-            chain = Chain.open(bundles[precision], precision, device)
-            updates.append(chain.time_update(clips[0], material, options.runs))
-            for clip in clips:
-                with attempt(f"{clip.name}, {precision} on {device}", not_run):
-                    clip_rows.append(chain.time_clip(clip, options.runs))
-    return Report(
+    engines = tuple(_engine_times(options, bundles, source, inputs, not_run))
+    updates, clip_times = _pipeline_times(options, bundles, clips, inputs, not_run)
+    return GpuResult(
         command=shlex.join(["python", "-m", "benchmarks.gpu", *options.arguments]),
         commit=checked_out_commit(),
         machine=describe_machine(),
@@ -99,49 +88,21 @@ def measure(options: argparse.Namespace, work: Path) -> Report:
         trained=source.trained,
         bundles={precision: bundle.sha256 for precision, bundle in bundles.items()},
         clips=tuple(clip.name for clip in clips),
-        networks=tuple(rows),
+        engines=engines,
         updates=tuple(updates),
-        clip_rows=tuple(clip_rows),
+        clip_times=tuple(clip_times),
         not_run=not_run,
     )
 
 
-def _bundles(
-    options: argparse.Namespace, clips: Sequence[Path], work: Path, not_run: dict[str, str]
-) -> tuple[dict[str, Bundle], Source]:
-    """Open the bundles that were named, or export some; give them by precision, with the model."""
-    if options.bundle:
-        opened = [Bundle.open(folder) for folder in options.bundle]
-        manifest = opened[0].manifest
-        source = open_source(manifest.name, options.checkpoint, random_init=not manifest.trained)
-        named = {f"{b.manifest.precision} ({b.folder.name})": b for b in opened}
-        if len(named) < len(opened) or any(b.manifest.name != manifest.name for b in opened):
-            raise MferError("--bundle: name bundles of one model, in folders of different names")
-        return named, source
-    # A trained model of the paper's needs weights that are not here.
-    random_init = options.preset != "compact" and options.checkpoint is None
-    source = open_source(options.preset, options.checkpoint, random_init=random_init)
-    bundles = {}
-    tell(f"exporting {options.preset}")
-    with tempfile.TemporaryDirectory() as folder:
-        networks = export_networks(source.model, Path(folder))
-        for precision in PRECISIONS:
-            tell(f"exporting {options.preset} {precision}")
-            with attempt(f"bundle {precision}", not_run):
-                out = work / f"{options.preset}-{precision}"
-                bundles[precision] = save_proven(source, networks, precision, clips, out)[0]
-    if not bundles:
-        raise MferError("; ".join(not_run.values()))
-    return bundles, source
-
-
-def _networks(
-    options: argparse.Namespace,
+def _engine_times(
+    options: GpuOptions,
     bundles: dict[str, Bundle],
     source: Source,
-    material: Material,
+    inputs: WindowInputs,
     not_run: dict[str, str],
-) -> Iterator[Row]:
+) -> Iterator[CaseTime]:
+    """Time every case on every backend."""
     backends: list[Backend] = []
     if "pytorch" in options.without:
         not_run["PyTorch"] = LEFT_OUT
@@ -150,16 +111,37 @@ def _networks(
         backends += torch_backends(source.model, options.device, compiled, not_run)
     backends += onnx_backends(bundles, options.device, "rtx" not in options.without, not_run)
     reference = reference_engines(source.model)
-    for case in material.cases():
-        tell(f"{case.name}, {case.batch}: {len(backends)} backends")
+    for case in inputs.cases():
+        log(f"{case.name}, {case.batch}: {len(backends)} backends")
         yield from compare(case, backends, reference, options.runs, not_run)
-        forget_compiled()
+        free_compiled()
+
+
+def _pipeline_times(
+    options: GpuOptions,
+    bundles: Mapping[str, Bundle],
+    clips: Sequence[Path],
+    inputs: WindowInputs,
+    not_run: dict[str, str],
+) -> tuple[list[UpdateTime], list[ClipTime]]:
+    """Time live updates and whole clips on every device."""
+    updates: list[UpdateTime] = []
+    clip_times: list[ClipTime] = []
+    for precision, device in _pipelines(options, bundles, not_run):
+        log(f"the pipeline: {precision} on {device}")
+        with attempt(f"pipeline, {precision} on {device}", not_run):
+            pipeline = DevicePipeline.open(bundles[precision], precision, device)
+            updates.append(pipeline.time_update(clips[0], inputs, options.runs))
+            for clip in clips:
+                with attempt(f"{clip.name}, {precision} on {device}", not_run):
+                    clip_times.append(pipeline.time_clip(clip, options.runs))
+    return updates, clip_times
 
 
 def _pipelines(
-    options: argparse.Namespace, bundles: dict[str, Bundle], not_run: dict[str, str]
+    options: GpuOptions, bundles: Mapping[str, Bundle], not_run: dict[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Give what to time the whole chain on: precision and device."""
+    """List precision and device of the pipelines to time."""
     if "pipeline" in options.without:
         not_run["pipeline"] = LEFT_OUT
         return
@@ -171,11 +153,6 @@ def _pipelines(
         yield next(iter(bundles)), "cpu"  # a baseline
 
 
-def tell(line: str) -> None:
-    """Say on the standard error what is going on."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _libraries() -> dict[str, str]:
     found = {"torch": str(torch.__version__)}
     if torch.version.cuda:
@@ -185,44 +162,21 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
-    parser.add_argument("--bundle", type=Path, action="append", default=[], help="of one model")
-    parser.add_argument("--checkpoint", type=Path, help="that model, trained elsewhere")
-    parser.add_argument("--clip", type=Path, action="append", default=[])
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--runs", type=int, default=200, help="of each piece of work, at most")
-    parser.add_argument("--without", choices=PARTS, action="append", default=[])
-    parser.add_argument("--work", type=Path, help="where exported bundles go, and stay")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if options.runs < 1:
-        parser.error("--runs: 1 or more")
-    options.arguments = list(arguments)
-    return options
-
-
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
-    """Print the tables, and write the JSON where asked; give the exit code."""
-    options = parse(arguments)
-    torch.backends.cuda.matmul.allow_tf32 = True  # as ONNX Runtime does unless told otherwise
+    """Print the tables, and write the JSON where asked; return the exit code."""
+    options = parse(arguments, __doc__)
+    torch.backends.cuda.matmul.allow_tf32 = True  # ONNX Runtime's default
     try:
         if options.json:
-            check_output(options.json)  # before the minutes
+            check_output(options.json)  # before the minutes of measuring
         with tempfile.TemporaryDirectory() as temporary:
-            report = measure(options, options.work or Path(temporary))
+            result = measure(options, options.work or Path(temporary))
     except MferError as error:
-        tell(f"error: {error}")
+        log(f"error: {error}")
         return 1
-    print(markdown(report), end="")
+    print(markdown(result))
     if options.json:
-        options.json.write_text(to_json(report))
+        options.json.write_text(to_json(result))
     return 0
 
 

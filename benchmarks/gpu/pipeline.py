@@ -1,4 +1,4 @@
-"""The whole chain on a device: a live session's update and whole clips, host and device apart."""
+"""The runtime's pipeline on a device: updates of a live session, and whole clips."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.networks import WARM_UP, Material, steady
-from benchmarks.gpu.onnx import onnx_runner
+from benchmarks.gpu.cases import WindowInputs
+from benchmarks.gpu.compare import WARM_UP, time_calls
+from benchmarks.gpu.onnx_backends import onnx_runner
 from export.calibration import Recorder
 from export.parity import Call
 from mfer_edge.arms import AudioArm, Fusion, VisualArm
@@ -28,101 +29,101 @@ REPLAYS = 10  # of each call of a clip, for the time on the device
 
 
 @dataclass(frozen=True)
-class Update:
-    """What a window takes in a live session, the features of its earlier faces kept."""
+class UpdateTime:
+    """Time of one window in a live session, with the embeddings of earlier faces kept."""
 
     precision: str
     device: str
     faces: int  # new ones
-    window: LatencyStats  # the networks on the new faces and a window full of speech
-    device_s: float | None  # of that, the large networks' time without copies
+    window: LatencyStats  # the engines on the new faces and a window full of speech
+    device_s: float | None  # of that, the large engines' time without copies
     live: LatencyStats  # from the last sample pushed into a session to its reading
-    gpu_bytes: int | None  # by which the use of the GPUs' memory grew
+    gpu_bytes: int | None  # growth of the memory in use on all GPUs
 
 
 @dataclass(frozen=True)
-class ClipRow:
-    """What a clip takes from its file to its readings."""
+class ClipTime:
+    """Time of a clip from its file to its readings."""
 
     clip: str
     duration_s: float
     precision: str
     device: str
     total: LatencyStats
-    decode_s: float  # median of the time that decoding takes, in a thread of its own
-    device_s: float | None  # all calls of the large networks, without copies
+    decode_s: float  # median time of decoding, in a thread of its own
+    device_s: float | None  # all calls of the large engines, without copies
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A bundle's networks on a device, ready for everything that the runtime does with them.
+class DevicePipeline:
+    """A bundle's engines on a device, and the times of the pipeline on them.
 
-    The device's time is that of the same calls of the large networks on arrays that are on the
-    device already, until it is done; what is left of the whole is the host's. TensorRT's engines
-    can't be timed so.
+    The device's time is that of the same calls of the large engines on arrays that are on the
+    device already, until it is done; the rest of the whole time is the host's. TensorRT's engines
+    can't be timed that way.
     """
 
     bundle: Bundle
     precision: str
     device: str  # `cpu`, `cuda` or `tensorrt`
-    networks: Mapping[str, Engine]
-    gpu_before: int | None  # bytes in use, before there were any networks
+    engines: Mapping[str, Engine]
+    gpu_before: int | None  # bytes in use before the engines were loaded
 
     @classmethod
-    def open(cls, bundle: Bundle, precision: str, device: str) -> Chain:
-        """Load the networks.
+    def open(cls, bundle: Bundle, precision: str, device: str) -> DevicePipeline:
+        """Load the engines.
 
         Raises:
-            EngineError: the device is not to be had, or a network does not load.
+            EngineError: the device is unavailable, or an engine does not load.
         """
         before = _gpu_memory()
         return cls(bundle, precision, device, load_engines(bundle, device, core_count()), before)
 
     @property
     def pipeline(self) -> Pipeline:
-        """The runtime's own pipeline on these networks."""
-        return Pipeline(self.bundle, self.networks, providers_for(self.device), core_count())
+        """The runtime's pipeline on these engines."""
+        return Pipeline(self.bundle, self.engines, providers_for(self.device), core_count())
 
-    def time_update(self, clip: Path, material: Material, runs: int) -> Update:
-        """Time what comes with every hop.
+    def time_update(self, clip: Path, inputs: WindowInputs, runs: int) -> UpdateTime:
+        """Time the update of a window after a hop.
 
         Args:
             clip: for the live session.
-            material: a window's, for the networks.
+            inputs: for the engines.
 
         Raises:
-            MferError: the clip can't be read, or a network gave up.
+            MferError: the clip can't be read, or an engine failed.
         """
         calls = {
-            "face": [{"faces": material.faces[-material.fresh :]}],
-            "audio": [{"wave": material.wave}],
+            "face": [{"faces": inputs.faces[-inputs.fresh :]}],
+            "audio": [{"wave": inputs.wave}],
         }
-        window_s = steady(lambda: _update(self.networks, material), runs, WARM_UP)
+        window_s = time_calls(lambda: _update(self.engines, inputs), runs, WARM_UP)
         footage = read_footage(clip, self.bundle.manifest.frame_rate)
-        live = time_updates(self.pipeline, footage, _effort(runs))
+        live = time_updates(self.pipeline, footage, _budget(runs))
         after = _gpu_memory()
         known = self.gpu_before is not None and after is not None
-        return Update(
+        return UpdateTime(
             self.precision,
             self.device,
-            material.fresh,
+            inputs.fresh,
             LatencyStats.of(window_s),
             self._device_time(calls, runs),
             live["call.update"],
             after - self.gpu_before if known else None,  # type: ignore[operator]
         )
 
-    def time_clip(self, clip: Path, runs: int) -> ClipRow:
+    def time_clip(self, clip: Path, runs: int) -> ClipTime:
         """Time a clip.
 
         Raises:
-            MferError: it can't be read, or a network gave up.
+            MferError: it can't be read, or an engine failed.
         """
-        recorders = {name: Recorder(self.networks[name]) for name in ACCELERATED}
-        analysis = Pipeline(self.bundle, {**self.networks, **recorders}).analyze(clip)
-        times = time_clip(self.pipeline, clip, _effort(runs))
+        recorders = {name: Recorder(self.engines[name]) for name in ACCELERATED}
+        analysis = Pipeline(self.bundle, {**self.engines, **recorders}).analyze(clip)
+        times = time_clip(self.pipeline, clip, _budget(runs))
         calls = {name: recorder.calls for name, recorder in recorders.items()}
-        return ClipRow(
+        return ClipTime(
             clip.name,
             analysis.duration_s,
             self.precision,
@@ -133,31 +134,31 @@ class Chain:
         )
 
     def _device_time(self, calls: Mapping[str, Sequence[Call]], runs: int) -> float | None:
-        """Add up the medians of calls without copies."""
+        """Sum the medians of all calls without copies."""
         if self.device == "tensorrt":
             return None
         total_s = 0.0
         for name, given in calls.items():
             runner = onnx_runner(self.bundle.engine_path(name), self.device)
             for call in given:
-                total_s += float(np.median(steady(runner.bind(call), runs, warm_up=2)))
+                total_s += float(np.median(time_calls(runner.bind(call), runs, warm_up=2)))
         return total_s
 
 
-def _update(networks: Mapping[str, Engine], material: Material) -> np.ndarray | None:
-    """Do what a session does when a window is complete."""
-    visual = VisualArm(networks["face"], networks["visual"])
-    fresh = visual.embed(material.faces[-material.fresh :, 0])
-    embeddings = np.concatenate([material.embeddings[0, material.fresh :], fresh])
-    heard = AudioArm(networks["audio"])(material.wave[0])
-    return Fusion(networks["fusion"])(visual(embeddings), heard)
+def _update(engines: Mapping[str, Engine], inputs: WindowInputs) -> np.ndarray | None:
+    """Run the engines as a session does when a window is complete."""
+    visual = VisualArm(engines["face"], engines["visual"])
+    fresh = visual.embed(inputs.faces[-inputs.fresh :, 0])
+    embeddings = np.concatenate([inputs.embeddings[0, inputs.fresh :], fresh])
+    audio = AudioArm(engines["audio"])(inputs.wave[0])
+    return Fusion(engines["fusion"])(visual(embeddings), audio)
 
 
-def _effort(runs: int) -> RunBudget:
+def _budget(runs: int) -> RunBudget:
     return RunBudget(least=min(runs, LEAST_RUNS), most=runs)
 
 
 def _gpu_memory() -> int | None:
-    """Memory in use on all GPUs, by everybody; None without one."""
+    """Sum the memory in use on all GPUs, by all processes; None without a GPU."""
     gpus = nvidia_gpus()
     return sum(gpu.used_bytes or 0 for gpu in gpus) if gpus else None

@@ -1,50 +1,32 @@
-"""Pieces of work to compare: each in processes of its own, one after the other, round by round.
+"""The process runner: jobs and commands, each timed in a new process.
 
-Of a round's times each is made within seconds of the others, so that a machine that slows down, or
-that others use, slows all of them; ratios are taken within rounds. A process does its work once,
-which is its start, and then again until `PASSES_S` are over. The scripts that compare so begin with
-`read_options` and end with `publish`, inside `run_script`.
+`run_job` starts `benchmarks.harness.worker`, which runs a job once (start-up) and then repeats it
+for `REPEAT_S`. `time_command` times a whole command, from start to exit.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import importlib.metadata
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mfer_edge.bench.machine import Machine, peak_memory
 from mfer_edge.errors import MferError
-from mfer_edge.outputs.files import check_output, write_text
 
-ROUNDS = 5
-PASSES_S = 1.0
-MB = 1e6  # bytes
+REPEAT_S = 1.0  # of repeating a job after its first pass
+WATCH = str(Path(__file__).with_name("watch.py"))
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What one pass through the work tells of itself."""
-
-    stages_s: Mapping[str, float] = field(default_factory=dict)
-    scores: Sequence[Mapping[str, float] | None] = ()  # of each clip
-
-
-@dataclass(frozen=True)
-class Work:
-    """What to do.
+class Job:
+    """A function to time in a process of its own.
 
     Args:
-        opener: `module:function`, which takes the arguments, loads what it needs, and gives a
-            function that does one pass; what it returns counts if it is a `Pass`.
+        opener: `module:function`. The function takes the arguments, loads what it needs and returns
+            a callable, which is one pass; that may return a `PassResult`.
     """
 
     name: str
@@ -53,191 +35,74 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one process took for its work."""
+class PassResult:
+    """Stage times and scores of one pass of a job."""
+
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    scores: Sequence[Mapping[str, float] | None] = ()  # of each clip
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """Times and memory of one process that ran a job."""
 
     start_s: float  # from starting the process to the end of its first pass
     pass_s: float  # median of the passes after that
     peak_bytes: int  # of memory
-    stages_s: dict[str, float]  # of the pass in the middle
+    stages_s: dict[str, float]  # of the median pass
     scores: list[dict[str, float] | None]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A median, and how far the rounds are apart."""
+class CommandRuns:
+    """Times and memory of repeated runs of one command."""
 
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Sum up one value of each round."""
-        return cls(statistics.median(values), min(values), max(values))
+    seconds: list[float]  # wall time of each run
+    peak_bytes: int  # largest resident set of any run
 
 
-@dataclass(frozen=True)
-class Series:
-    """A piece of work in every round."""
-
-    name: str
-    runs: list[Run]
-    failure: str | None = None  # why there are no more
-
-    @property
-    def pass_s(self) -> Spread:
-        """Seconds of a pass."""
-        return Spread.of([run.pass_s for run in self.runs])
-
-    @property
-    def start_s(self) -> Spread:
-        """Seconds from starting a process to the end of its first pass."""
-        return Spread.of([run.start_s for run in self.runs])
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most memory of any process."""
-        return max(run.peak_bytes for run in self.runs)
-
-
-def ratio(above: Series, below: Series, stage: str | None = None) -> Spread | None:
-    """Divide one's times by the other's, round by round.
+def run_python(arguments: Sequence[str], name: str = "") -> str:
+    """Run this Python with arguments in a new process.
 
     Args:
-        stage: of a pass; by default the whole of it.
+        name: of what is run, put before the error.
 
     Returns:
-        None where that stage took no time.
-    """
-
-    def seconds(run: Run) -> float:
-        return run.pass_s if stage is None else run.stages_s.get(stage, 0.0)
-
-    pairs = [(seconds(a), seconds(b)) for a, b in zip(above.runs, below.runs, strict=False)]
-    return Spread.of([a / b for a, b in pairs]) if pairs and all(map(min, pairs)) else None
-
-
-def take_turns(
-    works: Sequence[Work], rounds: int, tell: Callable[[str], None] = lambda line: None
-) -> list[Series]:
-    """Do all pieces of work in turn, round after round; one that fails is not tried again.
-
-    Args:
-        tell: called with a line before each round.
-    """
-    series = [Series(work.name, []) for work in works]
-    for number in range(rounds):
-        tell(f"round {number + 1} of {rounds}")
-        for index, (work, so_far) in enumerate(zip(works, series, strict=True)):
-            if so_far.failure is None:
-                try:
-                    so_far.runs.append(run_apart(work))
-                except MferError as error:
-                    series[index] = Series(work.name, [], str(error))
-    return series
-
-
-def run_apart(work: Work) -> Run:
-    """Do a piece of work in a new process.
+        The standard output.
 
     Raises:
-        MferError: it failed; with the last line that it printed.
+        MferError: it failed; with the last line of its standard error.
     """
-    command = [sys.executable, "-m", "benchmarks.harness.processes", work.opener, *work.arguments]
-    started = time.time()  # since the epoch: processes share no other clock on every system
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if result.returncode:
-        said = result.stderr.strip().splitlines()
-        raise MferError(said[-1] if said else f"ended with {result.returncode}")
-    told = json.loads(result.stdout.splitlines()[-1])
-    return Run(start_s=told.pop("first_done") - started, **told)
+        lines = result.stderr.strip().splitlines()
+        last = lines[-1] if lines else f"exit code {result.returncode}"
+        raise MferError(f"{name}: {last}" if name else last)
+    return result.stdout
 
 
-def work_here(opener: str, arguments: Sequence[str]) -> None:
-    """Do a piece of work in this process, and print what `run_apart` reads."""
-    module, function = opener.split(":")
-    one_pass = getattr(importlib.import_module(module), function)(*arguments)
-    one_pass()
-    first_done = time.time()
-    passes: list[tuple[float, Pass]] = []
-    end_s = time.perf_counter() + PASSES_S
-    while not passes or time.perf_counter() < end_s:
-        start_s = time.perf_counter()
-        told = one_pass()
-        seconds = time.perf_counter() - start_s
-        passes.append((seconds, told if isinstance(told, Pass) else Pass()))
-    passes.sort(key=lambda timed: timed[0])
-    _, middle = passes[len(passes) // 2]
-    result = {
-        "first_done": first_done,
-        "pass_s": statistics.median(seconds for seconds, _ in passes),
-        "peak_bytes": peak_memory() or 0,
-    }
-    print("\n" + json.dumps(result | asdict(middle)))
-
-
-def machine_line(machine: Machine, packages: Sequence[str]) -> str:
-    """Say where something was measured, and with which versions of what."""
-    versions = dict(machine.versions)
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Machine: {machine.cpu}, {machine.cores} cores; {machine.system}; {listed}."
-
-
-def read_options(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
-) -> argparse.Namespace:
-    """Read a script's command line, with `--rounds` and `--json` besides its own options.
+def run_job(job: Job) -> JobRun:
+    """Run a job in a new process.
 
     Raises:
-        OutputError: the JSON could not be written in the end.
+        MferError: it failed; with the last line of its standard error.
     """
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if options.json:
-        check_output(options.json)
-    return options
+    started = time.time()  # since the epoch: processes share no other clock on every system
+    arguments = ["-m", "benchmarks.harness.worker", job.opener, *job.arguments]
+    result = json.loads(run_python(arguments).splitlines()[-1])
+    return JobRun(start_s=result.pop("first_pass_end") - started, **result)
 
 
-def tell(line: str) -> None:
-    """Say on the standard error what is going on."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def publish(table: str, report: Any, json_path: Path | None) -> None:
-    """Print a report's tables, and write it as JSON where asked.
-
-    Args:
-        report: a dataclass.
+def time_command(name: str, command: Sequence[str], rounds: int) -> CommandRuns:
+    """Run a command several times, each in a new process.
 
     Raises:
-        OutputError: it can't be written.
+        MferError: it failed; with the last line of its standard error.
     """
-    print(table)
-    if json_path:
-        write_text(json_path, json.dumps(asdict(report), indent=1) + "\n")
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script; what goes wrong is told in a line, and the exit code is 1."""
-    try:
-        main()
-    except MferError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    from benchmarks.harness.processes import work_here
-
-    try:
-        work_here(sys.argv[1], sys.argv[2:])
-    except MferError as error:
-        sys.exit(str(error))
+    seconds, peak_kib = [], 0
+    for _ in range(rounds):
+        # A process in between: the system keeps one peak for all children of a process.
+        wall_s, kib = run_python([WATCH, *command], name).split()
+        seconds.append(float(wall_s))
+        peak_kib = max(peak_kib, int(kib))
+    return CommandRuns(seconds, peak_kib * 1024)

@@ -1,27 +1,18 @@
-"""Who is compared: bundles, the reference, and decoding alone, each to run in its own process."""
+"""Compared systems: bundles as mfer-edge runs them, and the weights of the PyTorch reference."""
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.harness.processes import Pass, Work
+from benchmarks.harness.processes import Job, PassResult, run_python
 from mfer_edge.bundle import APPROXIMATE, Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.faces.embedding_cache import MAX_LEVELS
-from mfer_edge.sources.clip import Clip
 from mfer_edge.stopwatch import STAGES
-
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
-    from av.video.frame import VideoFrame
-
 
 SAMPLES = sorted((Path(__file__).resolve().parents[2] / "samples").glob("*.mp4"))
 HOW_TO_EXPORT = (
@@ -32,7 +23,7 @@ HOW_TO_EXPORT = (
 
 @dataclass(frozen=True)
 class System:
-    """A bundle, and how it reads the clips."""
+    """A bundle, and how it analyses clips."""
 
     bundle: Bundle
     folder: str = ""  # empty: the one that ships
@@ -40,7 +31,7 @@ class System:
 
     @property
     def name(self) -> str:
-        """Tell it from the others."""
+        """Name and precision of the bundle, its folder, and the approximation if any."""
         manifest = self.bundle.manifest
         name = f"{manifest.name} {manifest.precision}"
         name += f" ({Path(self.folder).name})" if self.folder else ""
@@ -53,26 +44,20 @@ class System:
 
     @property
     def approximate(self) -> bool:
-        """Whether it is to give other scores than an exact reading, if only slightly."""
+        """Whether its scores differ by intention from exact ones, if only slightly."""
         noted = any(note.startswith(APPROXIMATE) for note in self.bundle.manifest.notes)
         return noted or self.skip_still > 0
 
-    def work(self, clips: Sequence[str]) -> Work:
-        """Give what a process is to do."""
-        return reading(self.name, self.folder, self.skip_still, clips)
+    def job(self, clips: Sequence[str]) -> Job:
+        """Make the job that analyses clips."""
+        return analysis_job(self.name, self.folder, self.skip_still, clips)
 
 
-def reading(name: str, bundle: str, skip_still: float, clips: Sequence[str]) -> Work:
-    """Give what a process is to do that reads clips with a bundle: see `read_with_bundle`."""
-    arguments = (bundle, str(skip_still), *clips)
-    return Work(name, "benchmarks.harness.systems:read_with_bundle", arguments)
-
-
-def systems_of(bundles: Sequence[Path], skip_still: float) -> list[System]:
-    """Open the shipped bundle and others, these twice if faces are to be skipped.
+def open_systems(bundles: Sequence[Path], skip_still: float) -> list[System]:
+    """Open the shipped bundle and others, the others twice if still faces are to be skipped.
 
     Raises:
-        MferError: one can't be used, or two can't be told from each other.
+        MferError: a bundle can't be used, or two have the same name.
     """
     systems = [System(Bundle.open())]
     for folder in bundles:
@@ -86,110 +71,55 @@ def systems_of(bundles: Sequence[Path], skip_still: float) -> list[System]:
     return systems
 
 
-def levels(text: str) -> float:
-    """Read a `--skip-still`.
+def analysis_job(name: str, bundle: str, skip_still: float, clips: Sequence[str]) -> Job:
+    """Make a job that analyses clips with a bundle; see `analyze_with_bundle`."""
+    arguments = (bundle, str(skip_still), *clips)
+    return Job(name, "benchmarks.harness.systems:analyze_with_bundle", arguments)
+
+
+def analyze_with_bundle(bundle: str, skip_still: str, *clips: str) -> Callable[[], PassResult]:
+    """Open a bundle on all cores; a pass analyses the clips.
+
+    Args:
+        bundle: its folder; empty: the one that ships.
+        skip_still: grey levels.
+    """
+    from mfer_edge.pipeline import Pipeline
+
+    pipeline = Pipeline.open(bundle or None, device="cpu")
+    options = pipeline.windows(skip_still=float(skip_still))
+
+    def one_pass() -> PassResult:
+        analyses = [pipeline.analyze(clip, options) for clip in clips]
+        # The reference takes a clip as one sequence: no comparison where there are more windows.
+        scores = [a.overall.scores if a.overall and len(a.windows) == 1 else None for a in analyses]
+        return PassResult(sum_stages([a.timing.stages_s for a in analyses]), scores)
+
+    return one_pass
+
+
+def sum_stages(clips: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Add up the stage times of several clips."""
+    return {name: sum(stages_s[name] for stages_s in clips) for name in STAGES}
+
+
+def write_reference_weights(folder: str) -> None:
+    """Write random weights for the reference, in a process of its own: it needs PyTorch.
 
     Raises:
-        argparse.ArgumentTypeError, ValueError: it makes no sense.
+        MferError: it failed.
+    """
+    arguments = ["-m", "benchmarks.cpu.reference", "--weights", folder]
+    run_python(arguments, "no weights for the reference")
+
+
+def grey_levels(text: str) -> float:
+    """Parse a `--skip-still`.
+
+    Raises:
+        argparse.ArgumentTypeError, ValueError: not a number in the range.
     """
     value = float(text)
     if not 0 < value <= MAX_LEVELS:
         raise argparse.ArgumentTypeError(f"must be over 0 and at most {MAX_LEVELS}")
     return value
-
-
-def write_weights(folder: str) -> None:
-    """Let another process write the reference's weights: it needs PyTorch.
-
-    Raises:
-        MferError: it can't.
-    """
-    command = [sys.executable, "-m", "benchmarks.cpu.reference", "--weights", folder]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        raise MferError(f"no weights for the reference: {result.stderr.strip().splitlines()[-1]}")
-
-
-# What runs in processes of its own.
-
-
-def read_with_bundle(bundle: str, skip_still: str, *clips: str) -> Callable[[], Pass]:
-    """Open a bundle, the shipped one where none is named, on all cores."""
-    from mfer_edge.pipeline import Pipeline
-
-    pipeline = Pipeline.open(bundle or None, device="cpu")
-    windows = pipeline.windows(skip_still=float(skip_still))
-
-    def one_pass() -> Pass:
-        analyses = [pipeline.analyze(clip, windows) for clip in clips]
-        stages = [analysis.timing.stages_s for analysis in analyses]
-        # The reference takes a clip as one sequence, which longer ones are not here.
-        scores = [a.overall.scores if a.overall and len(a.windows) == 1 else None for a in analyses]
-        return Pass(added(stages), scores)
-
-    return one_pass
-
-
-def read_with_reference(weights: str, *clips: str) -> Callable[[], Pass]:
-    """Load the reference."""
-    from benchmarks.cpu.reference import Reference
-
-    reference = Reference(Path(weights))
-
-    def one_pass() -> Pass:
-        results = [reference.analyze(clip) for clip in clips]
-        return Pass(added([r.stages_s for r in results]), [r.scores for r in results])
-
-    return one_pass
-
-
-def decode(*clips: str) -> Callable[[], None]:
-    """Decode clips by PyAV, every frame and all the sound, and convert nothing."""
-
-    def one_pass() -> None:
-        for path in clips:
-            for _ in frames(path):
-                pass
-
-    return one_pass
-
-
-def frames(path: str) -> Iterator[VideoFrame | AudioFrame]:
-    """Decode a clip's first video and first sound track."""
-    import av
-
-    with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
-        videos, sounds = container.streams.video[:1], container.streams.audio[:1]
-        for video in videos:
-            video.thread_type = "AUTO"
-        yield from container.decode(*videos, *sounds)
-
-
-def decode_as_we_do(*clips: str) -> Callable[[], None]:
-    """Decode clips as mfer-edge does, the pictures it wants and the sound."""
-
-    def one_pass() -> None:
-        for path in clips:
-            with Clip(path) as clip:
-                for _ in clip:
-                    pass
-
-    return one_pass
-
-
-def decode_by_opencv(*clips: str) -> Callable[[], None]:
-    """Decode the pictures of clips by OpenCV, every one of them, as it gives them: BGR."""
-    import cv2
-
-    def one_pass() -> None:
-        for path in clips:
-            capture = cv2.VideoCapture(path)
-            while capture.read()[0]:
-                pass
-
-    return one_pass
-
-
-def added(stages: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Add up the stages of several clips."""
-    return {name: sum(clip[name] for clip in stages) for name in STAGES}

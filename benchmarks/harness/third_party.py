@@ -1,4 +1,4 @@
-"""Other people's packages, imported without what they drag in and don't need here."""
+"""Third-party packages of the benchmarks, imported without their unused dependencies."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ VERSIONS = {
     "silero-vad": "6.2.3",
     "transformers": "5.23.0",
 }
-"""What was measured, by the names under which they are installed."""
+"""Measured versions, by the names under which the packages are installed."""
 
 
 @functools.cache
 def facenet() -> ModuleType:
     """Import facenet-pytorch without torchvision, which has no build for every PyTorch.
 
-    It takes one function from torchvision for finding faces, `batched_nms`; ours stands in for it.
-    Of boxes whose probability is equal, and it often is exactly 1, the package takes the one that
-    NumPy's unstable sort puts last, which differs between processors; here it is the first.
+    Face detection uses one function of torchvision, `batched_nms`; ours replaces it. Of boxes with
+    equal probability, often exactly 1, the package takes the one that NumPy's unstable sort puts
+    last, which differs between processors; here it is the first.
 
     Raises:
         MferError: it is not installed.
     """
-    with _stand_ins(
+    with _replaced_modules(
         {
             "torchvision": {},
-            "torchvision.transforms": {"functional": None},  # brings face crops to tensors
+            "torchvision.transforms": {"functional": None},  # for face crops as tensors: unused
             "torchvision.ops": {},
             "torchvision.ops.boxes": {"batched_nms": batched_nms},
             "facenet_pytorch.models.inception_resnet_v1": {"InceptionResnetV1": None},
@@ -59,8 +59,8 @@ def facenet() -> ModuleType:
 def emotion2vec() -> ModuleType:
     """Import funasr's module with the class `Emotion2vec`.
 
-    At its start the package imports everything it has, and the model one function that reads sound
-    with librosa and more: neither is needed for a model that is given samples.
+    The package's `__init__` imports all of its models, and the model imports one function that
+    reads audio files with librosa and more: a model that takes samples needs neither.
 
     Raises:
         MferError: it is not installed.
@@ -68,21 +68,21 @@ def emotion2vec() -> ModuleType:
     found = importlib.util.find_spec("funasr")
     if found is None or not found.submodule_search_locations:
         raise _missing("funasr")
-    # These two stay: the model imports more from the package as it is built.
+    # These two stay: building the model imports more of the package.
     folders = list(found.submodule_search_locations)
     sys.modules["funasr"] = _module("funasr", __path__=folders, __spec__=found)
     name = "funasr.utils.load_utils"
     sys.modules[name] = _module(name, load_audio_text_image_video=None)
-    # Gone with Python 3.12; asked whether PyTorch is older than 1.6.
-    with _stand_ins({"distutils": {}, "distutils.version": {"LooseVersion": str}}):
+    # Removed in Python 3.12; used to compare PyTorch's version with 1.6.
+    with _replaced_modules({"distutils": {}, "distutils.version": {"LooseVersion": str}}):
         return _imported("funasr.models.emotion2vec.model", "funasr")
 
 
 def emotion2vec_conf(config: Emotion2vecConfig) -> dict[str, Any]:
-    """Give what that class takes as `model_conf` for these sizes, as the published model has it.
+    """Build the `model_conf` of funasr's `Emotion2vec` for these sizes.
 
-    The published one also has dropouts, and the decoder of its pre-training, which take no part in
-    inference.
+    Dropouts and the decoder of the pre-training, which the published configuration also has, are
+    left out: inference does not use them.
     """
     audio = {
         "feature_encoder_spec": str(list(config.convolutions)),
@@ -120,7 +120,7 @@ def emotion2vec_conf(config: Emotion2vecConfig) -> dict[str, Any]:
         "layer_norm_first": False,
         "normalize": True,
         "end_of_block_targets": False,
-        # None of these has a part in inference, but each must be there.
+        # Unused in inference, but required.
         "encoder_dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
@@ -151,12 +151,12 @@ def transformers() -> ModuleType:
 
 
 def batched_nms(boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> Any:
-    """Do what torchvision's function of that name does, rounding as its CPU code does.
+    """Non-maximum suppression per group: torchvision's function, with the rounding of its CPU code.
 
     Args:
         boxes: (n, 4) float32 tensor of left, top, right, bottom.
         scores: (n,) tensor; of equal ones the first counts as the best.
-        groups: (n,) tensor; boxes of different ones don't compete.
+        groups: (n,) tensor; boxes of different groups don't suppress each other.
 
     Returns:
         (k,) int64 tensor: the kept boxes' indices, the best first.
@@ -167,18 +167,18 @@ def batched_nms(boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> A
     corners, group = boxes.numpy()[order], groups.numpy()[order]
     sides = np.minimum(corners[:, None, 2:], corners[:, 2:])
     sides -= np.maximum(corners[:, None, :2], corners[:, :2])
-    common = np.maximum(sides, 0).prod(2)  # (n, n), as what follows
+    intersection = np.maximum(sides, 0).prod(2)  # (n, n), as what follows
     areas = (corners[:, 2:] - corners[:, :2]).prod(1)
-    with np.errstate(invalid="ignore"):  # boxes without an area: NaN, which is over nothing
-        overlap = common / (areas[:, None] + areas - common)
+    with np.errstate(invalid="ignore"):  # no area: NaN, over no threshold
+        iou = intersection / (areas[:, None] + areas - intersection)
     # Compared in double precision, where a single-precision 0.3 is over 0.3.
-    beats = (overlap.astype(float) > iou_threshold) & (group[:, None] == group)
-    beaten = np.zeros(len(order), bool)
+    suppresses = (iou.astype(float) > iou_threshold) & (group[:, None] == group)
+    suppressed = np.zeros(len(order), bool)
     kept: list[int] = []
-    for place, index in enumerate(order):
-        if not beaten[place]:
+    for rank, index in enumerate(order):
+        if not suppressed[rank]:
             kept.append(index)
-            beaten |= beats[place]
+            suppressed |= suppresses[rank]
     return torch.tensor(kept, dtype=torch.int64)
 
 
@@ -190,11 +190,11 @@ def _imported(module: str, package: str) -> ModuleType:
 
 
 def _missing(package: str, error: ImportError | None = None) -> MferError:
-    why = f" ({error})" if error else ""
-    bare = " ".join(f"{name}=={version}" for name, version in VERSIONS.items())
+    reason = f" ({error})" if error else ""
+    pinned = " ".join(f"{name}=={version}" for name, version in VERSIONS.items())
     return MferError(
-        f"{package} can't be imported{why}: pip install 'mfer-edge[dev]', then "
-        f"pip install --no-deps {bare}"
+        f"{package} can't be imported{reason}: pip install 'mfer-edge[dev]', then "
+        f"pip install --no-deps {pinned}"
     )
 
 
@@ -205,10 +205,10 @@ def _module(name: str, **contents: Any) -> ModuleType:
 
 
 @contextmanager
-def _stand_ins(contents: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Have modules of these contents for a while, whether the real ones are there or not."""
+def _replaced_modules(contents: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Replace modules, installed or not, by ones of these contents within the block."""
     before = {name: sys.modules.pop(name) for name in contents if name in sys.modules}
-    sys.modules.update({name: _module(name, **held) for name, held in contents.items()})
+    sys.modules.update({name: _module(name, **attributes) for name, attributes in contents.items()})
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Run one command; print its wall time in seconds and its peak resident set in KiB.
 
-It imports next to nothing: Linux counts the memory of who starts a process towards its peak.
+A script without imports of its own package: Linux counts the memory of the process that starts a
+command towards that command's peak.
 """
 
 from __future__ import annotations

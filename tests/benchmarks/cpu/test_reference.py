@@ -1,4 +1,4 @@
-"""The reference, which does as research code does, against the runtime's chain in PyTorch."""
+"""The reference in PyTorch, against the runtime's pipeline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 
 from benchmarks.cpu.reference import (
     Reference,
-    Result,
+    ReferenceAnalysis,
+    sampled_frames,
+    summary,
+    vit_embedding,
+)
+from benchmarks.cpu.reference_weights import (
     emotion2vec_features,
     load_emotion2vec,
-    sampled_pictures,
-    show,
-    vit_embedding,
     write_weights,
 )
 from mfer_edge.errors import MediaError, MferError
@@ -62,14 +64,14 @@ def reference(weights: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def result(reference: Reference) -> Result:
+def result(reference: Reference) -> ReferenceAnalysis:
     return reference.analyze(ANGER)
 
 
-def test_it_looks_at_the_pictures_that_we_look_at() -> None:
+def test_it_samples_the_frames_of_the_runtime() -> None:
     with Clip(ANGER) as clip:
         ours = [item.image for item in clip if isinstance(item, Frame)]
-    theirs = sampled_pictures(ANGER)
+    theirs = sampled_frames(ANGER)
     assert len(theirs) == len(ours) == 21
     for mine, other in zip(ours, theirs, strict=True):
         # The two convert colours differently, by a level or two.
@@ -77,7 +79,7 @@ def test_it_looks_at_the_pictures_that_we_look_at() -> None:
     assert np.abs(theirs[0].astype(int) - theirs[12]).mean() > 3
 
 
-def test_the_backbones_are_the_models(
+def test_backbones_equal_those_of_training(
     model: EmotionModel, reference: Reference, weights: Path
 ) -> None:
     crop = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
@@ -85,13 +87,17 @@ def test_the_backbones_are_the_models(
     funasr = load_emotion2vec(weights / emotion2vec.FOLDER)
     with torch.inference_mode():
         face = model.face(torch.from_numpy(crop)[None, None])
-        torch.testing.assert_close(vit_embedding(reference._vit, crop), face, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            vit_embedding(reference._models.vit, crop), face, atol=1e-5, rtol=0
+        )
         features = emotion2vec_features(funasr, wave)
         torch.testing.assert_close(features, model.speech(wave[None]), atol=1e-4, rtol=0)
     assert features.std() > 0.1
 
 
-def test_it_computes_what_the_runtime_computes(model: EmotionModel, result: Result) -> None:
+def test_it_computes_what_the_runtime_computes(
+    model: EmotionModel, result: ReferenceAnalysis
+) -> None:
     from export.torch_reference import reference_engines
     from mfer_edge.arms import AudioArm, Fusion, VisualArm
     from mfer_edge.bundle import Bundle, Crop
@@ -116,17 +122,17 @@ def test_it_computes_what_the_runtime_computes(model: EmotionModel, result: Resu
     np.testing.assert_allclose(theirs, scores, atol=5e-3)
 
 
-def test_it_tells_what_it_did(result: Result) -> None:
+def test_an_analysis_and_its_summary(result: ReferenceAnalysis) -> None:
     assert list(result.scores) == list(EMOTIONS)
     assert sum(result.scores.values()) == pytest.approx(1.0)
     assert (result.frames, result.faces) == (21, 21)
     assert all(seconds > 0 for seconds in result.stages_s.values())
-    line = show(ANGER, result)
+    line = summary(ANGER, result)
     assert max(result.scores, key=lambda name: result.scores[name]) in line
     assert "21 faces in 21 frames" in line
 
 
-def test_short_clips_are_heard_whole(reference: Reference) -> None:
+def test_short_clips_and_those_without_speech_are_used_whole(reference: Reference) -> None:
     short, silent = torch.from_numpy(voice(2.9)), torch.zeros(4 * 16_000)
     assert reference._speech(short) is short
     assert reference._speech(silent) is silent
@@ -136,9 +142,9 @@ def test_short_clips_are_heard_whole(reference: Reference) -> None:
     assert 4_000 < len(reference._speech(with_pause)) < 30_000
 
 
-def test_what_it_cannot_read_is_an_error_of_a_line(reference: Reference, tmp_path: Path) -> None:
+def test_unusable_clips_are_refused(reference: Reference, tmp_path: Path) -> None:
     faceless = write_clip(tmp_path / "faceless.mp4", 0.4, sound=sine(0.4))
-    with pytest.raises(MediaError, match=r"faceless.mp4: the reference needs a face and sound"):
+    with pytest.raises(MediaError, match=r"faceless.mp4: the reference needs a face and audio"):
         reference.analyze(faceless)
     words = tmp_path / "words.mp4"
     words.write_text("no video at all")

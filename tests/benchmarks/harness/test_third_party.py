@@ -1,4 +1,4 @@
-"""What stands in for parts of other people's packages, and what is said where they are missing."""
+"""Replaced parts of third-party packages, and the error where a package is missing."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         third_party.silero()
 
 
-def walk(
+def batched_nms_oracle(
     boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float
 ) -> list[int]:
-    """torchvision's `batched_nms`, by its documentation: a plain walk, box by box."""
+    """torchvision's `batched_nms`, by its documentation: a plain loop, box by box."""
     kept: list[int] = []
     for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
         left, top, right, bottom = boxes[index]
         for other in kept:
             width = min(right, boxes[other, 2]) - max(left, boxes[other, 0])
             height = min(bottom, boxes[other, 3]) - max(top, boxes[other, 1])
-            common = max(width, np.float32(0)) * max(height, np.float32(0))
+            intersection = max(width, np.float32(0)) * max(height, np.float32(0))
             areas = [(r - x) * (b - y) for x, y, r, b in boxes[[index, other]]]
-            share = float(common / (areas[0] + areas[1] - common))
-            if groups[other] == groups[index] and share > iou_threshold:
+            iou = float(intersection / (areas[0] + areas[1] - intersection))
+            if groups[other] == groups[index] and iou > iou_threshold:
                 break
         else:
             kept.append(index)
@@ -47,7 +47,7 @@ def walk(
     count=st.integers(0, 40),
     seed=st.integers(0, 2**32 - 1),
     threshold=st.sampled_from([0.3, 0.5, 0.7]),
-    off_grid=st.sampled_from([0.0, 0.01]),  # on it, many shares are the threshold or near
+    off_grid=st.sampled_from([0.0, 0.01]),  # on the grid many IoUs equal the threshold or nearly
 )
 def test_suppression_is_torchvisions(
     count: int, seed: int, threshold: float, off_grid: float
@@ -60,7 +60,7 @@ def test_suppression_is_torchvisions(
     groups = rng.integers(0, 2, count)
     found = third_party.batched_nms(*map(torch.from_numpy, (boxes, scores, groups)), threshold)
     assert found.dtype == torch.int64
-    assert found.tolist() == walk(boxes, scores, groups, threshold)
+    assert found.tolist() == batched_nms_oracle(boxes, scores, groups, threshold)
 
 
 @pytest.mark.parametrize(

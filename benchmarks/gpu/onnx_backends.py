@@ -1,4 +1,4 @@
-"""A bundle's networks on ONNX Runtime's providers and on native TensorRT, as backends."""
+"""ONNX Runtime backends: CPU, CUDA, and the plug-in TensorRT for RTX."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.networks import Backend, attempt
+from benchmarks.gpu.backends import LEFT_OUT, Backend, attempt
+from benchmarks.gpu.tensorrt_backends import tensorrt_backends
 from export.parity import Call
-from export.targets.tensorrt import add_plans
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
-from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import TYPE_NAMES, import_onnxruntime, providers_for
 from mfer_edge.errors import EngineError
-from mfer_edge.model import ACCELERATED, load_engines
 
 RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
-NVIDIA = 0x10DE  # PCI vendor, by which plug-in providers know their memory
-ASSIGNED = "session.record_ep_graph_assignment_info"
+NVIDIA = 0x10DE  # PCI vendor, which identifies the memory of plug-in providers
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where ONNX Runtime keeps arrays."""
+class DeviceMemory:
+    """The memory in which ONNX Runtime keeps arrays."""
 
     device: str
-    vendor: int | None = None  # PCI number; None: the one that this build is made for
+    vendor: int | None = None  # PCI number; None: the build's own
 
     @property
     def arguments(self) -> tuple[str | int, ...]:
@@ -40,37 +38,37 @@ class Place:
 
 
 class OnnxRunner:
-    """A network in ONNX Runtime.
+    """An engine in ONNX Runtime.
 
     Args:
         session: an `InferenceSession`.
-        place: the memory of its device.
+        memory: of its device.
     """
 
-    def __init__(self, session: Any, place: Place) -> None:
+    def __init__(self, session: Any, memory: DeviceMemory) -> None:
         self._session = session
-        self._place = place
+        self._memory = memory
         self._outputs = [node.name for node in session.get_outputs()]
         self._types = [TYPE_NAMES[node.type] for node in session.get_outputs()]
-        left = left_behind(session)
-        self.note = f"{left} operators on the CPU" if left else ""
+        on_cpu = operators_on_cpu(session)
+        self.note = f"{on_cpu} operators on the CPU" if on_cpu else ""
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run it; ONNX Runtime copies there and back."""
+        """Run it; ONNX Runtime copies to the device and back."""
         results = self._session.run(self._outputs, arrays)
         return dict(zip(self._outputs, results, strict=True))
 
     def bind(self, call: Call) -> Callable[[], object]:
-        """Put a call's arrays on the device."""
+        """Copy a call's arrays to the device."""
         values = import_onnxruntime().OrtValue
-        place = self._place.arguments
+        memory = self._memory.arguments
         shapes = [array.shape for array in self(**call).values()]
         binding = self._session.io_binding()
-        inputs = {name: values.ortvalue_from_numpy(array, *place) for name, array in call.items()}
+        inputs = {name: values.ortvalue_from_numpy(array, *memory) for name, array in call.items()}
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         outputs = {
-            name: values.ortvalue_from_shape_and_type(shape, np.dtype(dtype), *place)
+            name: values.ortvalue_from_shape_and_type(shape, np.dtype(dtype), *memory)
             for name, dtype, shape in zip(self._outputs, self._types, shapes, strict=True)
         }
         for name, value in outputs.items():
@@ -84,10 +82,10 @@ class OnnxRunner:
         return run
 
 
-def left_behind(session: Any) -> int:
-    """Count the operators that a session leaves to the CPU, beside those of its own device.
+def operators_on_cpu(session: Any) -> int:
+    """Count the operators that a session of another device assigns to the CPU.
 
-    ONNX Runtime tells since 1.24; before, this is 0.
+    ONNX Runtime reports them since 1.24; before, this is 0.
     """
     cpu = providers_for("cpu")[0]
     if session.get_providers()[0] == cpu or not hasattr(
@@ -99,10 +97,10 @@ def left_behind(session: Any) -> int:
 
 
 def onnx_runner(path: Path, device: str) -> OnnxRunner:
-    """Load a network on one of ONNX Runtime's own providers: `cpu` or `cuda`.
+    """Load an engine on one of ONNX Runtime's own providers: `cpu` or `cuda`.
 
     Raises:
-        EngineError: the device is not to be had.
+        EngineError: the device is unavailable.
     """
     providers = providers_for(device)
     session = import_onnxruntime().InferenceSession(
@@ -110,11 +108,11 @@ def onnx_runner(path: Path, device: str) -> OnnxRunner:
     )
     if session.get_providers()[0] != providers[0]:
         raise EngineError(f"{path}: {providers[0]} did not start")
-    return OnnxRunner(session, Place(device))
+    return OnnxRunner(session, DeviceMemory(device))
 
 
 def rtx_runner(path: Path) -> OnnxRunner:
-    """Load a network on TensorRT for RTX, a plug-in of ONNX Runtime.
+    """Load an engine on TensorRT for RTX, a plug-in of ONNX Runtime.
 
     Raises:
         EngineError: the plug-in is missing, does not load, or finds no GPU.
@@ -125,12 +123,12 @@ def rtx_runner(path: Path) -> OnnxRunner:
     session = import_onnxruntime().InferenceSession(str(path), options)
     if session.get_providers()[0] != devices[0].ep_name:
         raise EngineError(f"{path}: {devices[0].ep_name} did not start")
-    return OnnxRunner(session, Place("gpu", NVIDIA))
+    return OnnxRunner(session, DeviceMemory("gpu", NVIDIA))
 
 
 @cache
 def _rtx_devices() -> list[Any]:
-    """Register the plug-in, which can be done once in a process."""
+    """Register the plug-in, once in a process."""
     ort = import_onnxruntime()
     try:
         plug_in = importlib.import_module(RTX_PACKAGE)
@@ -148,47 +146,26 @@ def _rtx_devices() -> list[Any]:
 
 
 def _options() -> Any:
-    """The settings of the runtime's engines."""
+    """Set the session options of the runtime's engines."""
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = core_count()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(ASSIGNED, "1")  # for `left_behind`
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")  # for `operators_on_cpu`
     return options
-
-
-class TrtRunner:
-    """A network in native TensorRT, whose engine keeps its buffers to itself."""
-
-    note = ""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run it; the engine copies there and back."""
-        return self._engine(**arrays)
-
-    def bind(self, call: Call) -> Callable[[], object]:
-        """Refuse.
-
-        Raises:
-            EngineError: always.
-        """
-        raise EngineError("TensorRT's engine keeps its buffers to itself")
 
 
 def onnx_backends(
     bundles: dict[str, Bundle], device: str, rtx: bool, not_run: dict[str, str]
 ) -> list[Backend]:
-    """Give bundles' networks on whatever runs them here.
+    """List the backends of bundles' engines that this machine has.
 
     Args:
         bundles: by precision; the first is run on the CPU too, as a baseline.
         device: `cuda` or `cpu`.
         rtx: whether TensorRT for RTX may be tried.
-        not_run: takes what can't be had, and why.
+        not_run: gets what is unavailable, and why.
     """
 
     def each(name: str, open_path: Callable[[Path], OnnxRunner]) -> list[Backend]:
@@ -206,41 +183,11 @@ def onnx_backends(
         backends += each("ONNX Runtime CUDA", lambda path: onnx_runner(path, "cuda"))
     with attempt("ONNX Runtime TensorRT-RTX", not_run):
         if not rtx:
-            raise EngineError("left out as asked")
+            raise EngineError(LEFT_OUT)
         _rtx_devices()
         backends += each("ONNX Runtime TensorRT-RTX", rtx_runner)
-    backends += [
-        Backend("TensorRT", precision, partial(_open_plan, bundle), networks=ACCELERATED)
-        for precision, bundle in bundles.items()
-        if bundle.manifest.plans
-    ]
-    return [*backends, *cpu[:1]]
+    return [*backends, *tensorrt_backends(bundles), *cpu[:1]]
 
 
 def _open(bundle: Bundle, open_path: Callable[[Path], OnnxRunner], name: str) -> OnnxRunner:
     return open_path(bundle.engine_path(name))
-
-
-def _open_plan(bundle: Bundle, name: str) -> TrtRunner:
-    return TrtRunner(load_engines(bundle, "tensorrt")[name])
-
-
-def with_plans(
-    bundles: dict[str, Bundle], folder: Path, not_run: dict[str, str]
-) -> dict[str, Bundle]:
-    """Build TensorRT engines for bundles that have none, where TensorRT is installed.
-
-    Args:
-        folder: for the bundles with engines.
-        not_run: takes what can't be had, and why.
-    """
-    with attempt("TensorRT", not_run):
-        providers_for("tensorrt")
-    if "TensorRT" in not_run:
-        return bundles
-    built = dict(bundles)
-    for precision, bundle in bundles.items():
-        if not bundle.manifest.plans:
-            with attempt(f"TensorRT {precision}", not_run):
-                built[precision] = add_plans(bundle, folder / f"{bundle.folder.name}-tensorrt")
-    return built

@@ -1,4 +1,4 @@
-"""PyTorch as a backend: eager and compiled, in single and in half precision."""
+"""PyTorch backends: eager and compiled, in fp32 and fp16."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu.networks import Backend
+from benchmarks.gpu.backends import LEFT_OUT, Backend
 from export.parity import Call
 from train.models.emotion_model import EmotionModel
 from train.models.whisper import LogMel
@@ -24,16 +24,16 @@ OUTPUTS = {
 }
 
 COMPILED = {"compiled": "default", "compiled, CUDA graphs": "reduce-overhead"}
-"""torch.compile's modes, by what a reader is told."""
+"""Modes of torch.compile, by their names in the tables."""
 
 
 class TorchRunner:
-    """A network in PyTorch.
+    """An engine in PyTorch.
 
     Args:
         function: of named tensors.
         device: `cuda` or `cpu`.
-        half: whether products are in half precision.
+        fp16: whether matrix products are in fp16.
     """
 
     note = ""
@@ -43,24 +43,24 @@ class TorchRunner:
         function: Callable[..., tuple[Tensor, ...]],
         outputs: tuple[str, ...],
         device: str,
-        half: bool,
+        fp16: bool,
     ) -> None:
         self._function = function
         self._outputs = outputs
         self._device = device
-        self._half = half
+        self._fp16 = fp16
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Copy there, run, copy back."""
+        """Copy the arrays to the device, run, copy the results back."""
         results = self._run(self._on_device(arrays))
-        # In single precision, as engines give it.
+        # In fp32, as engines return it.
         return {
             name: result.float().cpu().numpy()
             for name, result in zip(self._outputs, results, strict=True)
         }
 
     def bind(self, call: Call) -> Callable[[], object]:
-        """Put a call's arrays on the device."""
+        """Copy a call's arrays to the device."""
         tensors = self._on_device(call)
 
         def run() -> None:
@@ -76,7 +76,7 @@ class TorchRunner:
         }
 
     def _run(self, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        precision = torch.autocast(self._device, torch.float16) if self._half else nullcontext()
+        precision = torch.autocast(self._device, torch.float16) if self._fp16 else nullcontext()
         with torch.no_grad(), precision:
             return self._function(**tensors)
 
@@ -84,11 +84,11 @@ class TorchRunner:
 def torch_backends(
     model: EmotionModel, device: str, compiled: bool, not_run: dict[str, str]
 ) -> list[Backend]:
-    """Give the model on PyTorch in all its ways.
+    """List the model's PyTorch backends: eager and compiled, fp32 and fp16.
 
     Args:
         compiled: also with torch.compile, which takes minutes.
-        not_run: takes what can't be had, and why.
+        not_run: gets what is unavailable, and why.
     """
     name = f"PyTorch {device.upper()}"
     if device == "cuda" and not torch.cuda.is_available():
@@ -97,47 +97,47 @@ def torch_backends(
         return []
     modes = {"eager": None, **(COMPILED if compiled else {})}
     if not compiled:
-        not_run[f"{name} compiled"] = "left out as asked"
+        not_run[f"{name} compiled"] = LEFT_OUT
     elif device == "cpu":
         modes.pop("compiled, CUDA graphs")
-    single = copy.deepcopy(model).eval().to(device)
-    models = {"fp32": single}
+    fp32 = copy.deepcopy(model).eval().to(device)
+    models = {"fp32": fp32}
     if device == "cuda":
-        models["fp16"] = to_half(single, device)
+        models["fp16"] = to_fp16(fp32, device)
     else:
-        not_run[f"{name} fp16"] = "CPUs only imitate half precision, at a fraction of the speed"
+        not_run[f"{name} fp16"] = "CPUs emulate fp16, at a fraction of the speed"
     return [
-        Backend(f"{name} {told}", precision, partial(_open, of, device, precision == "fp16", mode))
-        for told, mode in modes.items()
+        Backend(f"{name} {kind}", precision, partial(_open, of, device, precision == "fp16", mode))
+        for kind, mode in modes.items()
         for precision, of in models.items()
     ]
 
 
-def to_half(model: EmotionModel, device: str) -> EmotionModel:
-    """Give a copy for autocast whose large weights are in half precision already.
+def to_fp16(model: EmotionModel, device: str) -> EmotionModel:
+    """Copy a model for autocast, with large weights converted to fp16 beforehand.
 
-    Without gradients autocast would halve them anew in every call. The spectrogram stays in single
-    precision, as in the exported graphs.
+    Without gradients autocast would convert them anew in every call. The spectrogram stays in fp32,
+    as in the exported graphs.
     """
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             module.half()
         elif isinstance(module, LogMel):
-            single = torch.autocast(device, enabled=False)
-            module.forward = single(module.forward)  # type: ignore[method-assign]
+            fp32 = torch.autocast(device, enabled=False)
+            module.forward = fp32(module.forward)  # type: ignore[method-assign]
     return model
 
 
-def _open(model: EmotionModel, device: str, half: bool, mode: str | None, name: str) -> TorchRunner:
+def _open(model: EmotionModel, device: str, fp16: bool, mode: str | None, name: str) -> TorchRunner:
     function = model.networks()[name]
     if mode:
         function = torch.compile(function, mode=mode, dynamic=False)
-    return TorchRunner(function, OUTPUTS[name], device, half)
+    return TorchRunner(function, OUTPUTS[name], device, fp16)
 
 
-def forget_compiled() -> None:
-    """Free compiled code and the GPU's memory; too many variants of one function end up eager."""
+def free_compiled() -> None:
+    """Free compiled code and GPU memory: torch.compile limits the variants of a function."""
     torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

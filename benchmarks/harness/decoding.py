@@ -1,0 +1,59 @@
+"""Jobs that only decode clips: the floor below any system that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from mfer_edge.sources.clip import Clip
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.video.frame import VideoFrame
+
+
+def decode_all(*clips: str) -> Callable[[], None]:
+    """Decode clips by PyAV, every frame and all the audio, without conversion."""
+
+    def one_pass() -> None:
+        for path in clips:
+            for _ in decoded(path):
+                pass
+
+    return one_pass
+
+
+def decoded(path: str) -> Iterator[VideoFrame | AudioFrame]:
+    """Decode a clip's first video and first audio track by PyAV."""
+    import av
+
+    with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
+        videos, audios = container.streams.video[:1], container.streams.audio[:1]
+        for video in videos:
+            video.thread_type = "AUTO"
+        yield from container.decode(*videos, *audios)
+
+
+def decode_sampled(*clips: str) -> Callable[[], None]:
+    """Decode clips by mfer-edge: the sampled frames and the audio."""
+
+    def one_pass() -> None:
+        for path in clips:
+            with Clip(path) as clip:
+                for _ in clip:
+                    pass
+
+    return one_pass
+
+
+def decode_opencv(*clips: str) -> Callable[[], None]:
+    """Decode every frame of clips by OpenCV, which converts them to BGR."""
+    import cv2
+
+    def one_pass() -> None:
+        for path in clips:
+            capture = cv2.VideoCapture(path)
+            while capture.read()[0]:
+                pass
+
+    return one_pass

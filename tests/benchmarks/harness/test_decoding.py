@@ -1,0 +1,36 @@
+"""Decoding alone, on real and synthetic clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+from av.video.frame import VideoFrame
+
+from benchmarks.harness.decoding import decode_all, decode_opencv, decode_sampled, decoded
+from mfer_edge.sources.clip import read_sound
+from mfer_edge.speech.vad import SAMPLE_RATE
+from tests.support.clips import sine, write_clip
+from tests.support.paths import ROOT
+
+FEAR = ROOT / "samples" / "fear.mp4"
+
+
+def test_every_frame_and_all_audio_are_decoded() -> None:
+    capture = cv2.VideoCapture(str(FEAR))
+    frame_count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = list(decoded(str(FEAR)))
+    audio = [frame for frame in frames if not isinstance(frame, VideoFrame)]
+    assert len(frames) - len(audio) == frame_count > 80
+    audio_s = sum(frame.samples / frame.sample_rate for frame in audio)
+    assert audio_s == pytest.approx(len(read_sound(FEAR)) / SAMPLE_RATE, abs=0.05)
+
+
+def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> None:
+    silent = write_clip(tmp_path / "10:30.mp4", 0.4)
+    audible = write_clip(tmp_path / "audible.m4a", 0.4, sound=sine(0.4))
+    assert {type(frame) for frame in decoded(str(silent))} == {VideoFrame}
+    assert VideoFrame not in {type(frame) for frame in decoded(str(audible))}
+    for opener in (decode_all, decode_sampled, decode_opencv):
+        opener(str(FEAR), str(silent), str(audible))()
