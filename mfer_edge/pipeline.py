@@ -202,7 +202,7 @@ class Pipeline:
                 time.perf_counter() - start, self.load_s, self.threads, stopwatch.stages_s
             ),
             warnings=self.notes + warnings,
-            sightings=tuple(session.sightings),
+            detections=tuple(session.sightings),
         )
 
 

@@ -15,7 +15,7 @@ from export.parity import Call
 from mfer_edge.arms import AudioArm, Fusion, VisualArm
 from mfer_edge.bench.latency import time_clip, time_updates
 from mfer_edge.bench.nvml import nvidia_gpus
-from mfer_edge.bench.stats import LEAST_RUNS, LatencyStats, RunBudget
+from mfer_edge.bench.stats import MIN_RUNS, LatencyStats, RunBudget
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
@@ -154,7 +154,7 @@ def _update(networks: Mapping[str, Engine], material: Material) -> np.ndarray | 
 
 
 def _effort(runs: int) -> RunBudget:
-    return RunBudget(least=min(runs, LEAST_RUNS), most=runs)
+    return RunBudget(min_runs=min(runs, MIN_RUNS), max_runs=runs)
 
 
 def _gpu_memory() -> int | None:
