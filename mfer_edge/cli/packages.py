@@ -1,7 +1,7 @@
 """Check that `import train` and `import export` find mfer-edge's packages.
 
-`python -m mfer_edge` puts the current folder before installed packages on the import path, so a
-`train.py` of the user would be imported instead.
+`python -m mfer_edge` puts the current folder first on the import path, so that a `train.py` of the
+user would be imported instead.
 """
 
 from __future__ import annotations
@@ -23,41 +23,35 @@ def check_packages(names: Sequence[str], *, command: str) -> None:
 
     Args:
         names: of packages that are installed beside `mfer_edge`.
-        command: the command that needs them, for the message.
+        command: the command that imports them, for the message.
 
     Raises:
-        click.UsageError: another module with that name comes first on the import path.
+        click.UsageError: another module of that name comes first on the import path.
         MferError: a package is not installed.
     """
     for name in names:
-        path = import_path(name)
-        if path is None:
-            raise MferError(
-                f"mfer-edge's package {name} is not beside {INSTALL_FOLDER / 'mfer_edge'}: "
-                "install mfer-edge again"
+        found = module_path(name)
+        if found is None:
+            raise MferError(f"mfer-edge's package {name} is missing: install mfer-edge again")
+        if found == INSTALL_FOLDER / name:
+            continue
+        way_out = "rename it, or take its folder out of PYTHONPATH"
+        if found.parent == Path.cwd():
+            way_out = (
+                f"run `mfer-edge {command}` instead of `python -m mfer_edge {command}`, or run it "
+                "from another folder"
             )
-        if path.parent != INSTALL_FOLDER / name:
-            raise click.UsageError(
-                f"{_shown(path)} hides mfer-edge's {name}: {_way_out(path, command)}"
-            )
+        raise click.UsageError(f"{found} hides mfer-edge's package {name}: {way_out}")
 
 
-def import_path(name: str) -> Path | None:
-    """File that `import name` would run; None if there is none."""
+def module_path(name: str) -> Path | None:
+    """File of a module, or folder of a package, that `import` would find; None if there is none."""
     try:
         spec = find_spec(name)
-    except ValueError:  # imported already, by something that is not a module of a file
+    except ValueError:  # in `sys.modules` without a spec
         return None
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
-    return Path(spec.origin).resolve()
-
-
-def _shown(path: Path) -> Path:
-    return path.parent if path.name == "__init__.py" else path
-
-
-def _way_out(path: Path, command: str) -> str:
-    if _shown(path).parent == Path.cwd():
-        return f"run `mfer-edge {command}` instead of `python -m mfer_edge`, or another folder"
-    return "rename it, or take its folder out of PYTHONPATH"
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return None if spec.origin is None else Path(spec.origin).resolve()
