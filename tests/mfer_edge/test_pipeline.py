@@ -97,8 +97,8 @@ class TestRealClips:
 
     def test_sightings_lie_on_the_face(self, anger_analysis: Analysis) -> None:
         """The actor moves a little, near the middle of the picture of 640 by 360 pixels."""
-        assert len(anger_analysis.sightings) == anger_analysis.tracks[0].faces
-        for sighting in anger_analysis.sightings:
+        assert len(anger_analysis.detections) == anger_analysis.tracks[0].faces
+        for sighting in anger_analysis.detections:
             assert 120 < sighting.left < 280 < sighting.right < 440
             assert 20 < sighting.top < 180 < sighting.bottom < 340
 
@@ -236,7 +236,7 @@ class TestSeveralFaces:
         assert every.windows[1].modalities == ("visual",)
         assert len(main.tracks) == len(every.tracks) == 2
         areas: dict[int, float] = {}
-        for s in main.sightings:
+        for s in main.detections:
             area = (s.right - s.left) * (s.bottom - s.top)
             areas[s.track] = areas.get(s.track, 0) + area
         assert main.windows[0].track == max(areas, key=lambda track: areas[track])
@@ -356,7 +356,7 @@ class TestWindows:
         assert analysis.overall.scores == pytest.approx(mean)
 
     def test_sightings_are_left_out_of_the_json(self, anger_analysis: Analysis) -> None:
-        bare = replace(anger_analysis, sightings=())
+        bare = replace(anger_analysis, detections=())
         assert bare.to_dict() == anger_analysis.to_dict()
 
 
