@@ -104,18 +104,7 @@ def draw_timeline(analysis: Analysis) -> np.ndarray:
             at = RIGHT + GAP, y + STRIP_HEIGHT / 2
             put_text(image, f"{share:.0%} of the time", at, TEXT, MUTED)
 
-    main = [reading for reading in analysis.windows if reading.main]
-    fused = analysis.overall.scores if analysis.overall else None
-    for index, (heading, missing, scores) in enumerate(
-        (
-            ("fused", "no reading", fused),
-            ("face alone", "no face", mean_scores([reading.visual for reading in main])),
-            ("voice alone", "no speech", mean_scores([reading.audio for reading in main])),
-        )
-    ):
-        x = RIGHT + GAP + index * (COLUMN_WIDTH + GAP)
-        put_text(image, heading, (x, HEADING_Y), SMALL, MUTED)
-        _column(image, x, scores, missing, rows, colours)
+    _columns(image, analysis, rows, colours)
     for index, warning in enumerate(analysis.warnings):
         text = shorten(f"! {warning}", WIDTH - 2 * MARGIN, TEXT)
         put_text(image, text, (MARGIN, notes_y + 26 * index), TEXT, RED)
@@ -154,6 +143,23 @@ def _name(image: np.ndarray, name: str, y: float, colour: Colour | None = None) 
         fill(image, MARGIN, y - 6, MARGIN + 12, y + 6, colour)
     text = shorten(name, NAME_WIDTH - 24 - 12, TEXT)
     put_text(image, text, (MARGIN + 24, y), TEXT, INK if colour else MUTED)
+
+
+def _columns(
+    image: np.ndarray, analysis: Analysis, rows: dict[str, int], colours: dict[str, Colour]
+) -> None:
+    """Draw the mean scores: fused, of the face alone, of the voice alone."""
+    main = [reading for reading in analysis.windows if reading.main]
+    fused = analysis.overall.scores if analysis.overall else None
+    columns = (
+        ("fused", "no reading", fused),
+        ("face alone", "no face", mean_scores([reading.visual for reading in main])),
+        ("voice alone", "no speech", mean_scores([reading.audio for reading in main])),
+    )
+    for index, (heading, missing, scores) in enumerate(columns):
+        x = RIGHT + GAP + index * (COLUMN_WIDTH + GAP)
+        put_text(image, heading, (x, HEADING_Y), SMALL, MUTED)
+        _column(image, x, scores, missing, rows, colours)
 
 
 def _column(
