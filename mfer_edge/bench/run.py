@@ -29,7 +29,7 @@ from mfer_edge.cpu import core_count
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.sources.replay import Footage, read_footage
+from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 SCENARIOS = ("single", "streams", "offline", "sweep")
@@ -157,10 +157,10 @@ def bench(
             tell(f"the clip, {effort}")
             times |= time_clip(pipeline, clip, effort)
             tell(f"updates of a live session, {effort}")
-            footage = read_footage(clip, pipeline.bundle.manifest.frame_rate)
+            footage = Replay.read(clip, pipeline.bundle.manifest.frame_rate)
             times |= time_updates(pipeline, footage, effort)
         elif scenario == "streams":
-            footage = read_footage(clip, pipeline.bundle.manifest.frame_rate)
+            footage = Replay.read(clip, pipeline.bundle.manifest.frame_rate)
             trials = _try_streams(pipeline, footage, streams, tell)
         elif scenario == "offline":
             tell(f"clips on {threads} workers, {effort}")
@@ -206,7 +206,7 @@ def _clip(clip: Path | None) -> Path:
 
 
 def _try_streams(
-    pipeline: Pipeline, footage: Footage, streams: int | None, tell: Callable[[str], None]
+    pipeline: Pipeline, footage: Replay, streams: int | None, tell: Callable[[str], None]
 ) -> list[Trial]:
     def attempt(count: int) -> Trial:
         tell(f"{count} live stream{'s' * (count != 1)} in real time")
@@ -216,7 +216,7 @@ def _try_streams(
         return [attempt(streams)]
     update = time_updates(pipeline, footage, RunBudget(5, 5))["call.update"]
     # A first guess: one update at a time, each with a share of pictures to look at before it.
-    return most_streams(attempt, int(pipeline.windows().hop_s / (3 * update.p50_s)))
+    return most_streams(attempt, int(pipeline.options().hop_s / (3 * update.p50_s)))
 
 
 def _counts(threads: int) -> list[int]:
@@ -225,7 +225,7 @@ def _counts(threads: int) -> list[int]:
 
 
 def _waits(pipeline: Pipeline) -> Waits:
-    windows, manifest = pipeline.windows(), pipeline.bundle.manifest
+    windows, manifest = pipeline.options(), pipeline.bundle.manifest
     return Waits(
         window_s=windows.window_s,
         hop_s=windows.hop_s,

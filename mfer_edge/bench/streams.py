@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import Footage, push
+from mfer_edge.sources.replay import Replay
 
 UPDATES = 10  # readings of each stream that count
 TRIALS = 8  # numbers of streams to try, at most
@@ -38,9 +38,7 @@ class Trial:
         return not self.lost and self.p99_s is not None and self.p99_s <= self.hop_s
 
 
-def try_streams(
-    pipeline: Pipeline, footage: Footage, streams: int, updates: int = UPDATES
-) -> Trial:
+def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int = UPDATES) -> Trial:
     """Feed as many sessions, a thread each, in real time from decoded footage.
 
     Streams are spread evenly over a hop, as cameras that were started independently are. A
@@ -54,21 +52,23 @@ def try_streams(
     Raises:
         EngineError: a network gave up.
     """
-    windows = pipeline.windows()
+    windows = pipeline.options()
     begin_s = windows.window_s + 1.5 * windows.hop_s  # the first reading is there half a hop late
     end_s = begin_s + updates * windows.hop_s
     origin_s = time.perf_counter() + LEAD_S
     lost = threading.Event()
 
     def stream(index: int) -> list[float]:
-        session = pipeline.session(windows, footage.has_video, footage.has_audio)
+        session = pipeline.session(
+            windows, has_video=footage.has_video, has_audio=footage.has_audio
+        )
         shift_s = origin_s + windows.hop_s * index / streams
         latencies_s = []
-        for due_s, item in footage.replay():
+        for due_s, item in footage.endless().timed():
             if due_s >= end_s or lost.is_set():
                 break
             time.sleep(max(0.0, shift_s + due_s - time.perf_counter()))
-            push(session, item)
+            session.push(item)
             late_s = time.perf_counter() - shift_s - due_s
             if session.readings() and due_s >= begin_s:
                 latencies_s.append(late_s)

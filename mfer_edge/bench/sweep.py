@@ -12,7 +12,7 @@ import numpy as np
 from mfer_edge.bench.stats import LatencyStats, RunBudget, speedup, timed
 from mfer_edge.bundle import ENGINES, Bundle
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
 BATCHES = (1, 5, 20)  # faces in one call: one, a second's, a window's
@@ -95,7 +95,7 @@ def _work(
 ) -> Iterator[tuple[str, int, Callable[[], object]]]:
     """Give what is to be timed: the network's name, its batch, a call."""
     recorded = {name: Recorded(network) for name, network in networks.items()}
-    Pipeline(bundle, recorded).analyze(clip)
+    Pipeline(Model.of(bundle, recorded)).analyze(clip)
     for name in ENGINES:
         arrays = recorded[name].arrays
         if name == "face" and arrays:
@@ -105,7 +105,7 @@ def _work(
                 yield name, batch, partial(networks[name], faces=shaped)
         elif arrays:  # else the clip has nothing for it
             yield name, 1, partial(networks[name], **arrays)
-    yield WHOLE, 1, partial(Pipeline(bundle, networks).analyze, clip)
+    yield WHOLE, 1, partial(Pipeline(Model.of(bundle, networks)).analyze, clip)
 
 
 def verdicts(cells: Sequence[SweepResult]) -> tuple[str, ...]:

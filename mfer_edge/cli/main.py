@@ -108,7 +108,7 @@ def infer(
 
     pipeline = Pipeline.open(bundle, device, threads or 0)
     try:
-        windows = pipeline.windows(window, hop, faces, skip_still)
+        windows = pipeline.options(window, hop, faces, skip_still)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -117,7 +117,9 @@ def infer(
     for source in sources:
         with failures.reported():
             with progress_bar(source, talk) as progress:
-                analysis = pipeline.analyze(source, windows, video is not None, progress)
+                analysis = pipeline.analyze(
+                    source, windows, keep_detections=video is not None, progress=progress
+                )
             analyses.append(analysis)
             if talk:
                 click.echo(describe(analysis))

@@ -19,7 +19,7 @@ from mfer_edge.bundle import MANIFEST, Bundle
 from mfer_edge.errors import BundleError, EngineError, MediaError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
 from tests.support.analyses import LABELS
@@ -134,7 +134,7 @@ class TestMissingParts:
         if name.endswith("m4a"):
             voice = repeat(anger, tmp_path / name, kinds=("audio",))
         else:
-            sound = read_sound(anger)[None]
+            sound = read_audio(anger)[None]
             voice = write_clip(tmp_path / name, sound=sound, rate=SAMPLE_RATE, video=None)
         analysis = pipeline.analyze(voice)
         [window] = analysis.windows
@@ -150,7 +150,7 @@ class TestMissingParts:
     def test_black_video_with_the_sound(
         self, pipeline: Pipeline, anger: Path, anger_analysis: Analysis, tmp_path: Path
     ) -> None:
-        analysis = pipeline.analyze(filmed(tmp_path / "b.mp4", [BLACK] * 21, read_sound(anger)))
+        analysis = pipeline.analyze(filmed(tmp_path / "b.mp4", [BLACK] * 21, read_audio(anger)))
         [window] = analysis.windows
         assert window.modalities == ("audio",)
         assert (window.frames, window.faces, window.track) == (21, 0, None)
@@ -227,8 +227,8 @@ class TestMissingParts:
 
 class TestSeveralFaces:
     def test_main_and_all(self, pipeline: Pipeline, pair: Path) -> None:
-        main = pipeline.analyze(pair, keep_sightings=True)
-        every = pipeline.analyze(pair, pipeline.windows(faces="all"))
+        main = pipeline.analyze(pair, keep_detections=True)
+        every = pipeline.analyze(pair, pipeline.options(faces="all"))
         assert len(main.windows) == 1 and len(every.windows) == 2
         assert main.windows[0] == every.windows[0]
         assert main.overall == every.overall  # the main face speaks for the clip
@@ -242,7 +242,7 @@ class TestSeveralFaces:
         assert main.windows[0].track == max(areas, key=lambda track: areas[track])
 
     def test_csv_and_captions_tell_the_faces_apart(self, pipeline: Pipeline, pair: Path) -> None:
-        analysis = pipeline.analyze(pair, pipeline.windows(faces="all"))
+        analysis = pipeline.analyze(pair, pipeline.options(faces="all"))
         lines = analysis.to_csv().splitlines()
         assert len(lines) == 3
         assert {line.split(",")[3] for line in lines[1:]} == {"0", "1"}
@@ -335,16 +335,8 @@ class TestWrongInput:
 
 
 class TestWindows:
-    def test_by_default_the_bundles(self, pipeline: Pipeline) -> None:
-        manifest, windows = pipeline.bundle.manifest, pipeline.windows()
-        assert (windows.window_s, windows.hop_s) == (manifest.window_s, manifest.hop_s)
-
-    def test_a_short_window_brings_its_hop_along(self, pipeline: Pipeline) -> None:
-        assert pipeline.windows(0.5).hop_s == 0.5
-        assert pipeline.windows(2.0).hop_s == 1.0
-
     def test_a_clip_in_short_windows(self, pipeline: Pipeline, anger: Path) -> None:
-        analysis = pipeline.analyze(anger, pipeline.windows(1.0, 0.5))
+        analysis = pipeline.analyze(anger, pipeline.options(1.0, 0.5))
         spans = [(r.start_s, r.end_s) for r in analysis.windows]
         assert spans == [(start / 2, start / 2 + 1) for start in range(7)]
         assert analysis.overall is not None

@@ -20,7 +20,7 @@ from export.checkpoint import open_source
 from export.torch_reference import reference_engines
 from mfer_edge.bundle import COMPACT, MODEL_ENGINES, Bundle
 from mfer_edge.errors import MferError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.clips import sine, write_clip
 from tests.support.footage import filmed, pictures
 from tests.support.paths import ROOT
@@ -34,7 +34,7 @@ def moment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second and a half of a real clip, with face and speech."""
     anger = ROOT / "samples" / "anger.mp4"
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, pictures(anger)[7:15], read_sound(anger)[22_400:48_000])
+    return filmed(path, pictures(anger)[7:15], read_audio(anger)[22_400:48_000])
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +28,10 @@ from mfer_edge.bundle import Bundle, save_bundle
 from mfer_edge.cli.main import main
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MferError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import read_sound
-from mfer_edge.sources.replay import push, read_footage
+from mfer_edge.sources.clip import read_audio
+from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
 from tests.support.clips import write_clip
@@ -48,12 +46,12 @@ def brisk() -> Pipeline:
     """The package's bundle with windows that are soon over."""
     bundle = Bundle.open()
     manifest = replace(bundle.manifest, window_s=0.8, hop_s=0.4)
-    return Pipeline(replace(bundle, manifest=manifest), load_engines(bundle))
+    return Pipeline(Model.of(replace(bundle, manifest=manifest), load_engines(bundle)))
 
 
 @pytest.fixture(scope="module")
 def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sound = read_sound(anger)[None, 22_400:48_000]
+    sound = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
     return write_clip(path, sound=sound, rate=SAMPLE_RATE, video=None)
 
@@ -87,41 +85,7 @@ def slowed(pipeline: Pipeline, **seconds: float) -> Pipeline:
     networks = dict(load_engines(pipeline.bundle))
     for name, taken_s in seconds.items():
         networks[name] = Slow(networks[name], taken_s)
-    return Pipeline(pipeline.bundle, networks)
-
-
-class TestFootage:
-    def test_is_the_clip_in_order_of_time_again_and_again(self, moment: Path) -> None:
-        footage = read_footage(moment, RATE)
-        assert footage.length_s == pytest.approx(1.6)
-        assert len(footage.sound) == round(1.6 * SAMPLE_RATE)
-        once = 8 + 16  # pictures, and blocks of 0.1 s
-        items = list(islice(footage.replay(), 3 * once))
-        due = [due_s for due_s, _ in items]
-        assert due == sorted(due)
-        times = [item.time_s for _, item in items if isinstance(item, Frame)]
-        assert np.allclose(np.diff(times), 0.2)
-        sound = np.concatenate([i.samples for _, i in items if not isinstance(i, Frame)])
-        assert np.array_equal(sound, np.tile(footage.sound, 3))
-        expected = read_sound(moment)
-        assert np.array_equal(footage.sound[: len(expected)], expected[: len(footage.sound)])
-
-    def test_gives_nothing_before_it_was_heard(self, moment: Path) -> None:
-        heard_s = 0.0
-        for due_s, item in islice(read_footage(moment, RATE).replay(), 60):
-            if not isinstance(item, Frame):
-                heard_s += len(item.samples) / SAMPLE_RATE
-                assert due_s == pytest.approx(heard_s)
-
-    def test_holds_no_more_than_asked(self, anger: Path) -> None:
-        footage = read_footage(anger, RATE, length_s=1.0)
-        assert len(footage.pictures) == 5
-        assert (footage.length_s, len(footage.sound)) == (1.0, SAMPLE_RATE)
-
-    def test_of_one_track(self, voice: Path, face: Path) -> None:
-        heard, seen = read_footage(voice, RATE), read_footage(face, RATE)
-        assert (heard.has_video, heard.has_audio) == (False, True)
-        assert (seen.has_video, seen.has_audio) == (True, False)
+    return Pipeline(Model.of(pipeline.bundle, networks))
 
 
 class TestClip:
@@ -153,7 +117,7 @@ class TestClip:
 
 class TestUpdates:
     def test_one_call_of_each_stage(self, brisk: Pipeline, moment: Path) -> None:
-        times = time_updates(brisk, read_footage(moment, RATE), RunBudget(5, 5))
+        times = time_updates(brisk, Replay.read(moment, RATE), RunBudget(5, 5))
         assert set(times) == {f"call.{stage}" for stage in (*STAGES[1:], "update")}
         assert len(times["call.update"].runs_s) == 5
         assert len(times["call.vad"].runs_s) == 5  # one for each window
@@ -163,20 +127,20 @@ class TestUpdates:
         self, brisk: Pipeline, moment: Path
     ) -> None:
         slow = slowed(brisk, audio=0.2, visual=0.1)
-        update = time_updates(slow, read_footage(moment, RATE), RunBudget(3, 3))["call.update"]
+        update = time_updates(slow, Replay.read(moment, RATE), RunBudget(3, 3))["call.update"]
         assert min(update.runs_s) > 0.1  # some windows may hold no speech
         assert max(update.runs_s) > 0.3
 
     def test_of_the_voice_alone(self, brisk: Pipeline, voice: Path) -> None:
-        times = time_updates(brisk, read_footage(voice, RATE), RunBudget(4, 4))
+        times = time_updates(brisk, Replay.read(voice, RATE), RunBudget(4, 4))
         assert set(times) == {"call.vad", "call.audio", "call.update"}
 
     def test_the_first_reading_is_there_when_told(self, pipeline: Pipeline, moment: Path) -> None:
-        session, footage = pipeline.session(), read_footage(moment, RATE)
+        session, footage = pipeline.session(), Replay.read(moment, RATE)
         waits = bench_module._waits(pipeline)
         arrived = []
-        for due_s, item in footage.replay():
-            push(session, item)
+        for due_s, item in footage.endless().timed():
+            session.push(item)
             if session.readings():
                 arrived.append(due_s)
             if len(arrived) == 2:
@@ -203,7 +167,7 @@ class TestStarts:
 class TestStreams:
     def test_one_stream_in_real_time(self, brisk: Pipeline, moment: Path) -> None:
         start_s = time.perf_counter()
-        trial = try_streams(brisk, read_footage(moment, RATE), 1, updates=3)
+        trial = try_streams(brisk, Replay.read(moment, RATE), 1, updates=3)
         assert time.perf_counter() - start_s >= 0.8 + 3 * 0.4  # it was waited for
         assert (trial.streams, trial.updates, trial.lost) == (1, 3, False)
         assert trial.p50_s is not None and trial.p99_s is not None
@@ -214,13 +178,13 @@ class TestStreams:
     ) -> None:
         """Pictures that take half their interval each leave the reading waiting for none."""
         slow = slowed(brisk, visual=0.25)
-        trial = try_streams(slow, read_footage(moment, RATE), 1, updates=3)
+        trial = try_streams(slow, Replay.read(moment, RATE), 1, updates=3)
         assert trial.p50_s is not None and trial.p50_s > 0.25
 
     def test_too_many_are_given_up(self, brisk: Pipeline, moment: Path) -> None:
         start_s = time.perf_counter()
         hopeless = slowed(brisk, visual=0.9)  # a hop is 0.4 s
-        trial = try_streams(hopeless, read_footage(moment, RATE), 2, updates=50)
+        trial = try_streams(hopeless, Replay.read(moment, RATE), 2, updates=50)
         assert trial.lost and not trial.holds
         assert time.perf_counter() - start_s < 15  # of the 21 s it was to last
 
@@ -229,7 +193,8 @@ class TestStreams:
         broken["visual"] = broken["fusion"]
         start_s = time.perf_counter()
         with pytest.raises(MferError):
-            try_streams(Pipeline(brisk.bundle, broken), read_footage(moment, RATE), 2, updates=100)
+            failing = Pipeline(Model.of(brisk.bundle, broken))
+            try_streams(failing, Replay.read(moment, RATE), 2, updates=100)
         assert time.perf_counter() - start_s < 20
 
     @given(limit=st.integers(0, 300), start=st.integers(0, 300))

@@ -28,7 +28,7 @@ from mfer_edge.engines.onnx import import_onnxruntime
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Timing, Track
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import Clip, read_sound
+from mfer_edge.sources.clip import Clip, read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.analyses import LABELS, analysis, reading
 from tests.support.clips import write_clip
@@ -77,7 +77,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The voice alone."""
-    sound = read_sound(anger)[None, 22_400:48_000]
+    sound = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
     return write_clip(path, sound=sound, rate=SAMPLE_RATE, video=None)
 

@@ -12,7 +12,6 @@ import pytest
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
-from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
@@ -34,8 +33,7 @@ class CountingDetector(FaceDetector):
 
 @pytest.fixture(scope="module")
 def detector(pipeline: Pipeline) -> FaceDetector:
-    networks = load_engines(pipeline.bundle)
-    return FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
+    return pipeline.model.detector
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from mfer_edge.outputs.timeline import (
     write_timeline,
 )
 from mfer_edge.results import BundleInfo, Scores, Track
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.analyses import LABELS, analysis, reading, scores, sightings
 from tests.support.clips import sine, write_clip
 
@@ -143,7 +143,7 @@ class TestOverlay:
         out = tmp_path / "out.mp4"
         write_overlay(source, analysis([reading(0, 1.6)], 1.6), out)
         assert frames(out)[0] == pytest.approx(times, abs=1e-3)
-        heard, there = read_sound(out), read_sound(source)
+        heard, there = read_audio(out), read_audio(source)
         assert len(heard) == pytest.approx(len(there), abs=2 * 1024)
         start = [int(np.argmax(np.abs(wave) > 0.2)) for wave in (heard, there)]
         assert start[0] == pytest.approx(start[1], abs=100)  # 6 ms
@@ -164,7 +164,7 @@ class TestOverlay:
             shift = (container.start_time or 0) / av.time_base
         expected = [time_s - shift for time_s in frames(source)[0]]
         assert frames(out)[0] == pytest.approx(expected, abs=2e-3)
-        assert len(read_sound(out)) == pytest.approx(16_000, abs=1000)
+        assert len(read_audio(out)) == pytest.approx(16_000, abs=1000)
 
     def test_clip_without_sound_stays_without(self, tmp_path: Path) -> None:
         source = write_clip(tmp_path / "clip.mp4", 0.4)

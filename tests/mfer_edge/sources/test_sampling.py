@@ -82,29 +82,31 @@ def pictures_of(path: Path, rate: float) -> list[Frame]:
 
 
 def decoded_frames(path: Path, rate: float = RATE) -> tuple[int, float]:
-    """Count the frames that come out of a spared decoder, and give the end that is told."""
+    """Count the frames that come out of a skipped decoder, and give the end that is told."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         video.thread_type = "AUTO"
-        sparing = FrameSkipper(video, Sampler(rate, float(video.time_base)))
+        skipper = FrameSkipper(video, Sampler(rate, float(video.time_base)))
         count = 0
         for packet in container.demux(video):
-            sparing.prepare(packet, container.start_time / av.time_base, damaged=False)
+            skipper.prepare(packet, container.start_time / av.time_base, damaged=False)
             for frame in packet.decode():
-                sparing.saw(frame)
+                skipper.observe(frame)
                 count += 1
-    return count, sparing.end_s
+    return count, skipper.end_s
 
 
-def spared(container: InputContainer, sparing: FrameSkipper, damaged_from: float = math.inf) -> int:
+def skipped(
+    container: InputContainer, skipper: FrameSkipper, damaged_from: float = math.inf
+) -> int:
     """Decode a video, and count the packets for which the decoder may leave a frame out."""
     video = container.streams.video[0]
     count = 0
     for index, packet in enumerate(p for p in container.demux(video) if p.size):
-        sparing.prepare(packet, 0.0, damaged=index >= damaged_from)
+        skipper.prepare(packet, 0.0, damaged=index >= damaged_from)
         count += video.codec_context.skip_frame == "NONREF"
         for frame in packet.decode():
-            sparing.saw(frame)
+            skipper.observe(frame)
     return count
 
 
@@ -115,7 +117,7 @@ class TestPicturesAreTheSame:
         assert_same_pictures(ROOT / "samples" / name, threads)
 
     @pytest.mark.parametrize(
-        "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["spared", "whole"]
+        "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["skipped", "whole"]
     )
     def test_of_recordings(self, name: str) -> None:
         assert_same_pictures(shared_data("RAVDESS_AV", name))
@@ -217,21 +219,21 @@ class TestSparing:
             tmp_path / "clip.mp4", seconds=1, fps=30, video=moving, encoding=X264["pyramid"]
         )
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing) > 15
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper) > 15
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing, damaged_from=2) <= 2
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper, damaged_from=2) <= 2
 
     def test_decodes_all_where_time_starts_anew(self, tmp_path: Path) -> None:
         path = write_clip(
             tmp_path / "clip.mp4", seconds=2, fps=30, video=moving, encoding=X264["pyramid"]
         )
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing) > 30
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper) > 30
             container.seek(0)
-            assert spared(container, sparing) == 0
+            assert skipped(container, skipper) == 0
 
 
 class TestSampler:

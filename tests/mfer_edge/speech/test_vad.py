@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from export.assets import SILERO_VAD
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import (
     CALL_CHUNKS,
     CHUNK,
@@ -59,7 +59,7 @@ def network() -> OnnxEngine:
 @functools.cache
 def recording(parts: tuple[str, ...]) -> np.ndarray:
     path = shared_data(*parts)
-    return read_sound(sorted(path.iterdir())[0] if path.is_dir() else path)
+    return read_audio(sorted(path.iterdir())[0] if path.is_dir() else path)
 
 
 def package_options(options: VadOptions) -> dict[str, float]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, pictures
 from tests.support.paths import ROOT
 from tests.train.made import RATE, entry, face_picture, voice, write_sound
@@ -69,7 +69,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """A face with a voice; a silent face; a voice without a face."""
     folder, clip = tmp_path_factory.mktemp("films"), ROOT / "samples" / "anger.mp4"
     images = [np.ascontiguousarray(image[:, 160:520]) for image in pictures(clip)[8:11]]
-    sound = read_sound(clip)[25_600:35_200]
+    sound = read_audio(clip)[25_600:35_200]
     blank = [np.full((80, 80, 3), 90, np.uint8)] * 3
     return [
         entry(filmed(folder / "both.mp4", images, sound), "av"),

@@ -14,9 +14,9 @@ import pytest
 from mfer_edge.bundle import Bundle, Crop
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MediaError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
 from tests.support.footage import filmed, pictures
 from tests.support.paths import ROOT, shared_data
@@ -59,10 +59,9 @@ def runtime(
     bundle = Bundle.open()
     manifest = dataclasses.replace(bundle.manifest, crop=Crop(size, scale))
     face, audio = Noting(no_faces), Noting(networks["audio"])
-    pipeline = Pipeline(
-        dataclasses.replace(bundle, manifest=manifest), {**networks, "face": face, "audio": audio}
-    )
-    pipeline.analyze(path, pipeline.windows(WHOLE_S))
+    engines = {**networks, "face": face, "audio": audio}
+    pipeline = Pipeline(Model.of(dataclasses.replace(bundle, manifest=manifest), engines))
+    pipeline.analyze(path, pipeline.options(WHOLE_S))
     waves = [given["wave"][0] for given in audio.given]
     faces = [given["faces"][:, 0] for given in face.given]
     assert len(waves) <= 1
@@ -85,7 +84,7 @@ def moment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second of the clip around its face, with sound."""
     images = [np.ascontiguousarray(image[:, 160:520]) for image in pictures(ANGER)[8:13]]
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, images, read_sound(ANGER)[25_600:41_600])
+    return filmed(path, images, read_audio(ANGER)[25_600:41_600])
 
 
 @pytest.mark.parametrize("name", ["03-01-05-01-01-01-01.flac", "03-01-01-01-02-02-01.flac"])
@@ -95,7 +94,7 @@ def test_training_hears_what_the_runtime_hears(
     path = shared_data("RAVDESS", "Actor_01", name)
     heard, _ = runtime(path, networks)
     inputs = preprocessor(entry(path))
-    assert 0.5 * RATE < len(heard) < len(read_sound(path))
+    assert 0.5 * RATE < len(heard) < len(read_audio(path))
     assert inputs.speech.dtype == np.float32
     assert inputs.speech_s == len(heard) / RATE
     np.testing.assert_allclose(inputs.speech, heard, rtol=0, atol=HALF_LEVEL)
@@ -144,7 +143,7 @@ def test_a_recording_with_a_scrap_of_speech_is_used_whole(
     tmp_path: Path, networks: dict[str, Engine], preprocessor: Preprocessor
 ) -> None:
     wave = np.zeros(2 * RATE, np.float32)
-    wave[RATE : RATE + 4300] = read_sound(ANGER)[28_000:32_300]
+    wave[RATE : RATE + 4300] = read_audio(ANGER)[28_000:32_300]
     segments = speech_segments(SpeechProbability(networks["vad"])(wave), len(wave))
     assert 0 < len(collect_speech(wave, segments)) < 0.4 * RATE
     path = write_sound(tmp_path / "scrap.wav", wave)

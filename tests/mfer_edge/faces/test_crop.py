@@ -1,4 +1,4 @@
-"""Faces cut out as the face network wants them, and what the image arm makes of them."""
+"""Crops of faces, as the face backbone takes them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.arms import VisualArm
 from mfer_edge.bundle import Crop
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.model import load_engines
-from mfer_edge.pipeline import Pipeline
 
 AS_IS = Crop(48, 1.0)
+
+
 HEIGHT, WIDTH = 120, 160
+
+
 RNG = np.random.default_rng(0)
 
 
@@ -29,6 +30,8 @@ def box(left: float, top: float, right: float, bottom: float) -> FaceBox:
 
 
 LEVELS = RNG.integers(0, 256, (HEIGHT, WIDTH))
+
+
 PICTURE = grey_picture(LEVELS)
 
 
@@ -129,41 +132,3 @@ class TestCrop:
         crop = crop_face(image, found, Crop(size, scale))
         assert crop.shape == (size, size) and crop.dtype == np.uint8
         assert crop.min() >= 90 and crop.max() < 160  # nothing that is not in the picture
-
-
-@pytest.fixture(scope="module")
-def arm(pipeline: Pipeline) -> VisualArm:
-    networks = load_engines(pipeline.bundle)
-    return VisualArm(networks["face"], networks["visual"])
-
-
-class TestArm:
-    def test_faces_are_embedded_each_on_its_own(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        size = pipeline.bundle.manifest.crop.size
-        faces = RNG.integers(0, 256, (5, size, size), np.uint8)
-        together = arm.embed(faces)
-        alone = np.concatenate([arm.embed(face[None]) for face in faces])
-        np.testing.assert_allclose(together, alone, atol=1e-4)
-        assert np.abs(together[0] - together[1]).max() > 0.01
-
-    def test_faces_are_embedded_so_many_at_once(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        networks = load_engines(pipeline.bundle)
-        called = []
-
-        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
-            called.append(len(arrays["faces"]))
-            return networks["face"](**arrays)
-
-        size = pipeline.bundle.manifest.crop.size
-        faces = RNG.integers(0, 256, (7, size, size), np.uint8)
-        found = VisualArm(face, networks["visual"], at_once=3).embed(faces)
-        assert called == [3, 3, 1]
-        np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
-
-    def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        size = pipeline.bundle.manifest.crop.size
-        embeddings = arm.embed(RNG.integers(0, 256, (30, size, size), np.uint8))
-        for frames in (1, 2, 20, 30):
-            scores = arm(embeddings[:frames]).scores
-            assert scores.shape == (len(pipeline.bundle.manifest.labels),)
-            assert scores.min() >= 0 and scores.sum() == pytest.approx(1, abs=1e-5)
