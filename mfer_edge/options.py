@@ -18,7 +18,7 @@ class SessionOptions:
 
     window_s: float
     hop_s: float  # from the start of one window to the start of the next
-    faces: str = "main"  # whose readings to give: one of FACE_CHOICES
+    faces: str = "main"  # which faces have readings: one of FACE_CHOICES
     skip_still: float = 0.0
     """Grey levels by which a crop may differ on average from the one that was embedded last, to
     take over its embedding; 0 embeds every crop."""

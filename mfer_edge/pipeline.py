@@ -85,7 +85,7 @@ class Pipeline:
 
         Args:
             window_s, hop_s: length of a window, and from the start of one to the next.
-            faces: whose readings to give, `main` or `all`.
+            faces: which faces have readings, `main` or `all`.
             skip_still: a face whose crop changed by at most so many grey levels, on average over
                 its pixels, is not embedded again: an approximation, off with 0.
 

@@ -42,7 +42,7 @@ _SILENCE = _Speech(None, 0.0)
 
 
 class Session:
-    """Takes frames and audio as they come, and gives a reading for each window.
+    """Takes frames and audio as they come, and makes a reading of each window.
 
     A reading is ready once both video and audio have reached its window's end. It depends on the
     frames and the samples alone, not on how they were cut into pushes, so a file and a live source

@@ -36,7 +36,7 @@ class EmbeddingCache:
         self._previous: dict[int, CachedFace] = {}  # of the frame before, by track
 
     def __call__(self, tracks: Sequence[int], crops: Sequence[np.ndarray]) -> list[CachedFace]:
-        """Give a cached face for each face of the next frame: an earlier one, or a new one.
+        """Return a cached face for each face of the next frame: an earlier one, or a new one.
 
         Args:
             tracks: ids of the faces, each once.

@@ -84,3 +84,13 @@ class Source(Protocol):
 
     def warnings(self) -> tuple[str, ...]:
         """What was missing or damaged in what was read so far, a line each, for the user."""
+
+
+def missing_tracks(source: Source) -> list[str]:
+    """Warnings of a source on the tracks that it lacks."""
+    missing = []
+    if not source.has_video:
+        missing.append("no video track: the voice alone was read")
+    if not source.has_audio:
+        missing.append("no sound track: the face alone was read")
+    return missing

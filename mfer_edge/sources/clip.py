@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
-from mfer_edge.sources.base import AudioChunk, Frame
+from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.probe import announced_duration_s, choose_tracks, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_mixed
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, shown_s
@@ -24,7 +24,7 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
-MAX_CLIP_LAG_S = 60.0  # between tracks: nobody waits for a file, and some are badly interleaved
+MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved
 
 
 class Clip:
@@ -112,11 +112,7 @@ class Clip:
 
     def warnings(self) -> tuple[str, ...]:
         """Tracks that are missing, damage, and an early end, as far as the clip was read."""
-        warnings = []
-        if not self.has_video:
-            warnings.append("no video track: the voice alone was read")
-        if not self.has_audio:
-            warnings.append("no sound track: the face alone was read")
+        warnings = missing_tracks(self)
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")

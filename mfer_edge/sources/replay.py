@@ -1,4 +1,4 @@
-"""Footage held decoded in memory, and replayed as a live source would give it."""
+"""Footage held decoded in memory, with the times at which a live source would have it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from mfer_edge.errors import MediaError
-from mfer_edge.sources.base import AudioChunk, Frame
+from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.clip import Clip
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 FOOTAGE_S = 8.0  # of a clip that are held by default, its frames uncompressed
 CHUNK_S = 0.1  # of audio that comes at a time
-REPLAY_LAG_S = 5.0  # never needed: items come in order of the time at which they are due
+REPLAY_LAG_S = 5.0  # never reached: items come in order of the time at which they are due
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +139,4 @@ class Replay:
 
     def warnings(self) -> tuple[str, ...]:
         """Tracks that are missing."""
-        missing = []
-        if not self.has_video:
-            missing.append("no video track: the voice alone was read")
-        if not self.has_audio:
-            missing.append("no sound track: the face alone was read")
-        return tuple(missing)
+        return tuple(missing_tracks(self))

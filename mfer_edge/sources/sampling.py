@@ -27,11 +27,11 @@ class Sampler:
         self._next = 0  # the tick at which the next frame is due
 
     def tick(self, time_s: float) -> int:
-        """Count the ticks up to a time, in seconds from the clip's start."""
+        """Number of ticks up to a time, in seconds from the clip's start."""
         return int((time_s + self._slack_s) * self._rate)
 
     def takes(self, time_s: float) -> bool:
-        """Tell whether to take the next frame, in order of time."""
+        """Whether to take the next frame, in order of time."""
         reached = self.tick(time_s)
         if reached < self._next:
             return False

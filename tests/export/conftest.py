@@ -81,7 +81,7 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
         FRAME_RATE,
         (width, height),
         video=lambda index: pictures[first + index],
-        sound=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
+        audio=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
         rate=SAMPLE_RATE,
     )
 

@@ -12,7 +12,7 @@ from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
 from tests.support.sessions import OnceDetector, Stream, read_stream
 
@@ -68,7 +68,7 @@ def fear_analysis(pipeline: Pipeline, fear: Path) -> Analysis:
 def moment(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second and a half of the clip, quick to read, with face and speech; moov at its end."""
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, pictures(anger)[7:15], read_audio(anger)[22_400:48_000])
+    return filmed(path, images_of(anger)[7:15], read_audio(anger)[22_400:48_000])
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +76,7 @@ def pair(anger: Path, fear: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Both actors side by side for a second and a half; the left one, a little larger, is heard."""
     images = [
         np.hstack([left, np.pad(right[30:330, 50:590], ((30, 30), (50, 50), (0, 0)))])
-        for left, right in zip(pictures(anger)[7:15], pictures(fear)[7:15], strict=True)
+        for left, right in zip(images_of(anger)[7:15], images_of(fear)[7:15], strict=True)
     ]
     path = tmp_path_factory.mktemp("pair") / "pair.mp4"
     return filmed(path, images, read_audio(anger)[22_400:48_000])

@@ -114,7 +114,7 @@ class TestWindows:
         session.close()
         assert session.readings() == [] and session.tracks() == ()
 
-    def test_pictures_alone_count_their_own_time(self, model: Model) -> None:
+    def test_frames_alone_count_their_own_time(self, model: Model) -> None:
         """The last frame is shown for as long as the others."""
         session = Session(model, DEFAULT, has_audio=False)
         for index in range(30):

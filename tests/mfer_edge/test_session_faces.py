@@ -98,7 +98,7 @@ class TestFaces:
         assert all(track.faces >= len(together.frames) - 1 for track in tracks)
         assert len(session.detections) == sum(track.faces for track in tracks)
 
-    def test_sightings_are_kept_only_where_asked_for(self, model: Model, stream: Stream) -> None:
+    def test_detections_are_kept_only_where_asked_for(self, model: Model, stream: Stream) -> None:
         session = Session(model, DEFAULT)
         session.push_frame(stream.frames[0].image, 0.0)
         assert session.detections == [] and len(session.tracks()) == 1

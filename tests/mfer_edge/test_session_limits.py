@@ -24,7 +24,7 @@ from tests.support.sessions import (
 
 
 class TestMissing:
-    def test_sound_that_ends_early(self, model: Model, stream: Stream) -> None:
+    def test_audio_that_ends_early(self, model: Model, stream: Stream) -> None:
         """Its windows come when the frames are too far ahead, with the audio that there was."""
         session, at = Session(model, DEFAULT), []
         audio = stream.audio[: 3 * SAMPLE_RATE]
@@ -43,7 +43,7 @@ class TestMissing:
         alone.close()
         assert at[0][1].speech_s == pytest.approx(alone.readings()[0].speech_s, abs=0.2)
 
-    def test_pictures_that_stop(self, model: Model, stream: Stream) -> None:
+    def test_frames_that_stop(self, model: Model, stream: Stream) -> None:
         session = Session(model, DEFAULT)
         for frame in stream.frames[:11]:  # 2 s
             session.push_frame(frame.image, frame.time_s)
@@ -72,7 +72,7 @@ class TestMissing:
         items = in_turn(long, random.Random(1), 0.5)
         assert waits.readings() == read(model, items, long.end_s)
 
-    def test_pictures_that_never_come(self, model: Model, stream: Stream) -> None:
+    def test_frames_that_never_come(self, model: Model, stream: Stream) -> None:
         session = Session(model, DEFAULT)
         session.push_audio(stream.again(3).audio)
         readings = session.readings()
@@ -113,12 +113,12 @@ class TestMemory:
             session.readings()
             sizes.append(held(session))
         assert minute.end_s > 60
-        frames_s, sound_s = (max(size) for size in zip(*sizes, strict=True))
+        frames_s, audio_s = (max(size) for size in zip(*sizes, strict=True))
         longest_s = DEFAULT.window_s + DEFAULT.hop_s + FRAME_S
         assert frames_s <= longest_s / FRAME_S + 1
-        assert sound_s <= longest_s
+        assert audio_s <= longest_s
 
-    def test_sound_that_is_always_too_late_does_not_pile_up(self, model: Model) -> None:
+    def test_audio_that_is_always_too_late_does_not_pile_up(self, model: Model) -> None:
         """A microphone that was opened long after the camera."""
         session = Session(model, DEFAULT)
         for index in range(round(60 / FRAME_S)):
@@ -128,7 +128,7 @@ class TestMemory:
         assert held(session)[1] <= DEFAULT.hop_s + 1
         assert session.late_s == {"audio": pytest.approx(40.0), "video": 0.0}
 
-    def test_pictures_without_sound_do_not_pile_up(self, model: Model) -> None:
+    def test_frames_without_audio_do_not_pile_up(self, model: Model) -> None:
         session = Session(model, DEFAULT)
         for index in range(round(60 / FRAME_S)):
             session.push_frame(NOBODY, index * FRAME_S)
@@ -150,13 +150,13 @@ class TestWrongInput:
         ],
         ids=["grey", "with alpha", "channels first", "float"],
     )
-    def test_picture_of_another_form(self, session: Session, image: np.ndarray) -> None:
+    def test_frame_of_another_form(self, session: Session, image: np.ndarray) -> None:
         with pytest.raises(ValueError, match=r"a frame is \(height, width, 3\) uint8, not") as e:
             session.push_frame(image, 0.0)
         assert f"{image.shape} {image.dtype}" in str(e.value)
 
     @pytest.mark.parametrize("time_s", [1.0, 0.5, float("nan"), float("inf"), -1.0, 1.7e9])
-    def test_picture_at_an_impossible_time(self, session: Session, time_s: float) -> None:
+    def test_frame_at_an_impossible_time(self, session: Session, time_s: float) -> None:
         """The last is the time of day: taken as it is, it would be centuries of windows."""
         session.push_frame(NOBODY, 1.0)
         with pytest.raises(ValueError, match="the frame"):
@@ -164,7 +164,7 @@ class TestWrongInput:
         session.push_frame(NOBODY, 1.2)  # the session goes on
 
     @pytest.mark.parametrize("time_s", [float("nan"), float("inf"), -0.1, 1.7e9])
-    def test_first_picture_at_an_impossible_time(self, session: Session, time_s: float) -> None:
+    def test_first_frame_at_an_impossible_time(self, session: Session, time_s: float) -> None:
         with pytest.raises(ValueError, match="counts from the start of the session"):
             session.push_frame(NOBODY, time_s)
 
@@ -180,7 +180,7 @@ class TestWrongInput:
         ],
         ids=["double", "int16", "column", "stereo", "nan", "inf"],
     )
-    def test_sound_of_another_form(self, session: Session, samples: np.ndarray) -> None:
+    def test_audio_of_another_form(self, session: Session, samples: np.ndarray) -> None:
         with pytest.raises(ValueError, match="audio"):
             session.push_audio(samples)
         session.close()
@@ -196,7 +196,7 @@ class TestWrongInput:
         session.close()  # once more does no harm
         assert len(session.readings()) == 1
 
-    def test_picture_mirrored_or_with_colours_turned_by_a_view(
+    def test_frame_mirrored_or_with_colours_turned_by_a_view(
         self, model: Model, stream: Stream
     ) -> None:
         """As OpenCV and PyAV users write them; such arrays run backwards in memory."""

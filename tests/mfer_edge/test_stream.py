@@ -156,7 +156,7 @@ class TestWhileItRuns:
     def test_a_clip_closed_by_its_user_while_it_is_streamed(
         self, once: Pipeline, tmp_path: Path
     ) -> None:
-        path = write_clip(tmp_path / "long.mp4", 20.0, sound=sine(20.0))
+        path = write_clip(tmp_path / "long.mp4", 20.0, audio=sine(20.0))
         with Clip(path, 5.0) as clip:
             readings = once.stream(clip)
             next(readings)

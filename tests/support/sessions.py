@@ -19,11 +19,7 @@ from mfer_edge.sources.clip import Clip
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 FRAME_S = 0.2  # from one frame to the next
-
-
 DEFAULT = SessionOptions(4.0, 1.0)
-
-
 NOBODY = np.zeros((10, 10, 3), np.uint8)  # too small for a face, so it costs no time
 
 

@@ -137,7 +137,7 @@ def test_short_clips_are_heard_whole(reference: Reference) -> None:
 
 
 def test_what_it_cannot_read_is_an_error_of_a_line(reference: Reference, tmp_path: Path) -> None:
-    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, sound=sine(0.4))
+    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, audio=sine(0.4))
     with pytest.raises(MediaError, match=r"faceless.mp4: the reference needs a face and sound"):
         reference.analyze(faceless)
     words = tmp_path / "words.mp4"

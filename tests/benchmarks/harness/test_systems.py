@@ -59,7 +59,7 @@ def test_every_frame_and_all_the_sound_are_decoded() -> None:
 
 def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> None:
     silent = write_clip(tmp_path / "10:30.mp4", 0.4)
-    heard = write_clip(tmp_path / "heard.m4a", 0.4, sound=sine(0.4))
+    heard = write_clip(tmp_path / "heard.m4a", 0.4, audio=sine(0.4))
     assert {type(frame) for frame in frames(str(silent))} == {VideoFrame}
     assert VideoFrame not in {type(frame) for frame in frames(str(heard))}
     for opener in (decode, decode_as_we_do, decode_by_opencv):

@@ -35,7 +35,7 @@ from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
 from tests.support.clips import write_clip
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 
 TWICE = RunBudget(2, 2)
 RATE = 5.0
@@ -53,13 +53,13 @@ def brisk() -> Pipeline:
 def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    return write_clip(path, sound=sound, rate=SAMPLE_RATE, video=None)
+    return write_clip(path, audio=sound, rate=SAMPLE_RATE, video=None)
 
 
 @pytest.fixture(scope="module")
 def face(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("face") / "face.mp4"
-    return filmed(path, pictures(anger)[7:15], None)
+    return filmed(path, images_of(anger)[7:15], None)
 
 
 @pytest.fixture(scope="module")

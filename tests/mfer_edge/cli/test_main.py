@@ -79,7 +79,7 @@ def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The voice alone."""
     sound = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    return write_clip(path, sound=sound, rate=SAMPLE_RATE, video=None)
+    return write_clip(path, audio=sound, rate=SAMPLE_RATE, video=None)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ HEIGHT, WIDTH = 120, 160
 RNG = np.random.default_rng(0)
 
 
-def grey_picture(levels: np.ndarray) -> np.ndarray:
-    """A colour picture whose grey levels are known exactly."""
+def grey_image(levels: np.ndarray) -> np.ndarray:
+    """A colour image whose grey levels are known exactly."""
     return np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -30,9 +30,7 @@ def box(left: float, top: float, right: float, bottom: float) -> FaceBox:
 
 
 LEVELS = RNG.integers(0, 256, (HEIGHT, WIDTH))
-
-
-PICTURE = grey_picture(LEVELS)
+PICTURE = grey_image(LEVELS)
 
 
 def repeated(left: int, top: int, side: int) -> np.ndarray:
@@ -66,7 +64,7 @@ class TestCrop:
         crop = crop_face(PICTURE, box(left, top, left + 48, top + 48), AS_IS)
         assert (crop == repeated(left, top, 48)).all()
 
-    def test_larger_than_the_picture(self) -> None:
+    def test_larger_than_the_image(self) -> None:
         crop = crop_face(PICTURE, box(-16, -36, 176, 156), AS_IS)  # 192 pixels: 4 for one
         means = repeated(-16, -36, 192).reshape(48, 4, 48, 4).mean(axis=(1, 3))
         assert np.abs(crop - means).max() <= 0.5
@@ -77,7 +75,7 @@ class TestCrop:
         assert np.abs(crop - means).max() <= 0.5
 
     def test_growing_interpolates(self) -> None:
-        ramp = grey_picture(np.tile(np.arange(WIDTH), (HEIGHT, 1)))
+        ramp = grey_image(np.tile(np.arange(WIDTH), (HEIGHT, 1)))
         crop = crop_face(ramp, box(40, 40, 64, 64), AS_IS)  # 24 pixels: half a one for each
         expected = np.clip(40 + (np.arange(48) + 0.5) / 2 - 0.5, 40, 63)
         assert np.abs(crop - expected).max() <= 0.5
@@ -100,7 +98,7 @@ class TestCrop:
             crop = crop_face(image, box(5, 5, 53, 53), AS_IS)
             assert np.abs(crop.astype(float) - 255 * weight).max() <= 0.5
 
-    def test_picture_is_left_as_it_was(self) -> None:
+    def test_image_is_left_as_it_was(self) -> None:
         image = PICTURE.copy()
         crop = crop_face(image, box(30, 20, 78, 68), AS_IS)
         crop[:] = 0
@@ -115,7 +113,7 @@ class TestCrop:
         scale=st.floats(0.1, 3),
     )
     @settings(deadline=None, max_examples=200)
-    def test_any_box_in_any_picture(
+    def test_any_box_in_any_image(
         self,
         height: int,
         width: int,
@@ -131,4 +129,4 @@ class TestCrop:
         found = box(left, top, left + sides[0], top + sides[1])
         crop = crop_face(image, found, Crop(size, scale))
         assert crop.shape == (size, size) and crop.dtype == np.uint8
-        assert crop.min() >= 90 and crop.max() < 160  # nothing that is not in the picture
+        assert crop.min() >= 90 and crop.max() < 160  # nothing that is not in the image

@@ -12,12 +12,12 @@ from mfer_edge.faces.integral_image import IntegralImage
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), height=st.integers(30, 120), width=st.integers(30, 120))
-def test_a_part_of_a_resized_picture(data: st.DataObject, height: int, width: int) -> None:
+def test_a_part_of_a_resized_image(data: st.DataObject, height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
     left, top = data.draw(st.integers(0, 20)), data.draw(st.integers(0, 20))
     right, bottom = data.draw(st.integers(left + 1, 29)), data.draw(st.integers(top + 1, 24))
-    picture = IntegralImage(image)
-    whole, part = picture.resized(25, 30), picture.resized(25, 30, (left, top, right, bottom))
+    integral = IntegralImage(image)
+    whole, part = integral.resized(25, 30), integral.resized(25, 30, (left, top, right, bottom))
     np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
@@ -53,7 +53,7 @@ def test_crops_are_the_parts_resized(data: st.DataObject, size: int, seed: int) 
         np.testing.assert_array_equal(crop, part)
 
 
-def test_sums_of_a_very_large_white_picture_do_not_overflow() -> None:
-    picture = IntegralImage(np.full((3000, 4000, 3), 255, np.uint8))  # 3.06e9 > 2**31
-    np.testing.assert_allclose(picture.resized(7, 9), 255, rtol=1e-6)
-    np.testing.assert_allclose(picture.crops(np.array([[9, 8, 4000, 3000]]), 3), 255, rtol=1e-6)
+def test_sums_of_a_very_large_white_image_do_not_overflow() -> None:
+    integral = IntegralImage(np.full((3000, 4000, 3), 255, np.uint8))  # 3.06e9 > 2**31
+    np.testing.assert_allclose(integral.resized(7, 9), 255, rtol=1e-6)
+    np.testing.assert_allclose(integral.crops(np.array([[9, 8, 4000, 3000]]), 3), 255, rtol=1e-6)

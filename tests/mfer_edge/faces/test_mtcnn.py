@@ -36,9 +36,7 @@ CLIPS = [
 
 
 NETWORKS = ("pnet", "rnet", "onet")
-
-
-HEIGHTS = (72, 96, 120, 192, 240)  # of the frames in the group picture; a face is half as high
+HEIGHTS = (72, 96, 120, 192, 240)  # of the frames in the group image; a face is half as high
 
 
 @pytest.fixture(scope="session")
@@ -65,14 +63,14 @@ def with_options(detector: FaceDetector, options: MtcnnOptions) -> FaceDetector:
 
 @functools.cache
 def frames(name: str) -> list[np.ndarray]:
-    """A picture for each second of a real clip, 720p, with one face."""
+    """A image for each second of a real clip, 720p, with one face."""
     with Clip(shared_data("RAVDESS_AV", name), frame_rate=1.0) as clip:
         return [item.image for item in clip if isinstance(item, Frame)]
 
 
 @functools.cache
 def group() -> tuple[np.ndarray, int]:
-    """A group picture, made of frames of both actors at several sizes, and how many are in it."""
+    """A group image, made of frames of both actors at several sizes, and how many are in it."""
     canvas = np.full((sum(HEIGHTS), 1280, 3), 90, np.uint8)
     top = count = 0
     for height in HEIGHTS:
@@ -98,7 +96,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_same_faces(detector: FaceDetector, image: np.ndarray) -> list[FaceBox]:
-    """Assert that facenet-pytorch finds the same faces in a picture; give them."""
+    """Assert that facenet-pytorch finds the same faces in a image; give them."""
     faces = detector(image)
     boxes, probability, landmarks = facenet_boxes(image, detector.options)
     assert len(faces) == len(boxes)
@@ -178,14 +176,14 @@ def test_landmarks_are_where_they_are_in_a_face(detector: FaceDetector) -> None:
         assert nose[1] < min(mouth[1], other_mouth[1]) < face.bottom
 
 
-def test_grey_picture_is_one_with_three_equal_channels(detector: FaceDetector) -> None:
+def test_grey_image_is_one_with_three_equal_channels(detector: FaceDetector) -> None:
     grey = cv2.cvtColor(frames(CLIPS[0])[0], cv2.COLOR_BGR2GRAY)
     faces = detector(grey)
     assert len(faces) == 1
     assert faces == detector(np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def test_part_of_a_larger_picture_needs_no_copy(detector: FaceDetector) -> None:
+def test_part_of_a_larger_image_needs_no_copy(detector: FaceDetector) -> None:
     part = frames(CLIPS[0])[0][40:700, 300:1000]
     assert detector(part) == detector(part.copy())
 
@@ -205,23 +203,21 @@ def test_more_candidates_than_one_call_takes(detector: FaceDetector) -> None:
     face = detector(image)[0]
     boxes = np.tile(corners(face).astype(np.float32), (2 * BATCH + 3, 1))
     boxes += np.linspace(-4, 4, len(boxes), dtype=np.float32)[:, None]
-    picture = IntegralImage(image)
-    assert len(detector.verify(picture, boxes)) == 1
-    assert len(detector.refine(picture, boxes)) == 1
+    image = IntegralImage(image)
+    assert len(detector.verify(image, boxes)) == 1
+    assert len(detector.refine(image, boxes)) == 1
 
 
-def test_boxes_outside_the_picture_are_no_faces(detector: FaceDetector) -> None:
-    picture = IntegralImage(np.zeros((60, 80, 3), np.uint8))
+def test_boxes_outside_the_image_are_no_faces(detector: FaceDetector) -> None:
+    image = IntegralImage(np.zeros((60, 80, 3), np.uint8))
     boxes = np.array(
         [[-50, -50, -10, -10], [90, 0, 130, 40], [0, 70, 40, 110], [10, 10, 10, 10]], np.float32
     )
-    assert detector.refine(picture, boxes).shape == (0, 4)
-    assert detector.verify(picture, boxes) == []
+    assert detector.refine(image, boxes).shape == (0, 4)
+    assert detector.verify(image, boxes) == []
 
 
 TINY = [(0, 0), (0, 9), (1, 1), (1, 900), (900, 1), (11, 11), (12, 12), (13, 640), (19, 19)]
-
-
 SMALL = [(20, 20), (21, 33), (240, 320), (720, 1280)]
 
 
@@ -252,7 +248,7 @@ def test_noise_is_no_trouble(
         assert 0.05 < face.probability <= 1
 
 
-def test_smallest_face_follows_the_picture() -> None:
+def test_smallest_face_follows_the_image() -> None:
     assert MtcnnOptions().smallest(720, 1280) == pytest.approx(20 / 0.709**3)
     assert MtcnnOptions().smallest(1280, 720) == MtcnnOptions().smallest(720, 1280)
     assert MtcnnOptions().smallest(240, 320) == 20
@@ -279,7 +275,7 @@ def test_box_is_that_of_facenets_whole_pyramid(detector: FaceDetector, name: str
 
 
 @pytest.mark.parametrize("side", [48, 60, 100, 300])
-def test_finds_faces_from_a_fifteenth_of_the_picture(detector: FaceDetector, side: int) -> None:
+def test_finds_faces_from_a_fifteenth_of_the_image(detector: FaceDetector, side: int) -> None:
     for name in CLIPS:
         image = frames(name)[0]
         face = detector(image)[0]
@@ -293,7 +289,7 @@ def test_finds_faces_from_a_fifteenth_of_the_picture(detector: FaceDetector, sid
 
 
 class TestNear:
-    """What is found near a face of the frame before is what the whole picture gives."""
+    """What is found near a face of the frame before is what the whole image gives."""
 
     @pytest.mark.parametrize("name", CLIPS)
     def test_in_real_frames(self, detector: FaceDetector, name: str) -> None:

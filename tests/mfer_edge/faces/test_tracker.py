@@ -50,7 +50,7 @@ class TestTracks:
         assert tracker.tracks() == (Track(0, 0.0, 1.8, 10),)
 
     def test_a_moving_face_is_one(self) -> None:
-        tracker = FaceTracker()  # a face crosses a picture of 2000 pixels in 8 s
+        tracker = FaceTracker()  # a face crosses a image of 2000 pixels in 8 s
         assert {tracker.update(i / 5, [box(50 * i)])[0] for i in range(40)} == {0}
 
     def test_a_jump_is_another_face(self) -> None:

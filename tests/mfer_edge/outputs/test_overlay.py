@@ -68,7 +68,7 @@ def is_near(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
 def clip(tmp_path: Path) -> Path:
     """Two seconds of one colour at 10 Hz, and a tone."""
     path = tmp_path / "clip.mp4"
-    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), sound=sine(2.0, channels=2))
+    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), audio=sine(2.0, channels=2))
 
 
 class TestOverlay:
@@ -139,7 +139,7 @@ class TestOverlay:
         tone = sine(1.6, channels=2)
         tone[:, : round(0.5 * 48_000)] = 0
         source = tmp_path / "clip.mkv"
-        write_clip(source, size=SIZE, video=plain(SIZE), sound=tone, frame_times_s=times)
+        write_clip(source, size=SIZE, video=plain(SIZE), audio=tone, frame_times_s=times)
         out = tmp_path / "out.mp4"
         write_overlay(source, analysis([reading(0, 1.6)], 1.6), out)
         assert frames(out)[0] == pytest.approx(times, abs=1e-3)
@@ -157,7 +157,7 @@ class TestOverlay:
     ) -> None:
         source = tmp_path / f"clip{ending}"
         options = {"output_ts_offset": str(start_s)}
-        write_clip(source, 1.0, 25, (64, 48), sound=sine(1.0), options=options)
+        write_clip(source, 1.0, 25, (64, 48), audio=sine(1.0), options=options)
         out = tmp_path / "out.mp4"
         write_overlay(source, analysis([reading(0, 1)], 1.0), out)
         with av.open(str(source)) as container:
@@ -242,7 +242,7 @@ class TestOverlay:
         assert sorted(tmp_path.iterdir()) == [clip]
 
     def test_sound_alone_has_no_picture_to_draw_on(self, tmp_path: Path) -> None:
-        source = write_clip(tmp_path / "clip.wav", sound=sine(0.5))
+        source = write_clip(tmp_path / "clip.wav", audio=sine(0.5))
         with pytest.raises(MediaError, match="no video to draw on"):
             write_overlay(source, analysis([], 0.5), tmp_path / "out.mp4")
         assert sorted(tmp_path.iterdir()) == [source]

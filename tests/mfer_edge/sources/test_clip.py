@@ -19,12 +19,10 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.clip import Clip, read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
-from tests.support.clips import picture_number, sine, write_clip
+from tests.support.clips import frame_number, sine, write_clip
 from tests.support.paths import shared_data
 
 WITH_VIDEO = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"]
-
-
 AV_CLIPS = [
     "01-01-01-01-01-02-01",
     "01-01-01-01-01-02-04",
@@ -33,13 +31,13 @@ AV_CLIPS = [
 ]
 
 
-def pictures_of(path: Path, frame_rate: float = 5.0) -> list[Frame]:
+def frames_of(path: Path, frame_rate: float = 5.0) -> list[Frame]:
     with Clip(path, frame_rate) as clip:
         return [item for item in clip if isinstance(item, Frame)]
 
 
 def numbers_of(path: Path, frame_rate: float = 5.0) -> list[int]:
-    return [picture_number(picture.image) for picture in pictures_of(path, frame_rate)]
+    return [frame_number(frame.image) for frame in frames_of(path, frame_rate)]
 
 
 def first_at_or_after_each_tick(times: list[Fraction], rate: int = 5) -> list[int]:
@@ -49,7 +47,7 @@ def first_at_or_after_each_tick(times: list[Fraction], rate: int = 5) -> list[in
     return sorted(set(wanted))
 
 
-class TestPictures:
+class TestFrames:
     @pytest.mark.parametrize(
         "fps", [Fraction(24), Fraction(25), Fraction(30_000, 1001), Fraction(30), Fraction(60)]
     )
@@ -59,9 +57,9 @@ class TestPictures:
     ) -> None:
         path = write_clip(tmp_path / f"clip{suffix}", 3.0, fps)
         times = [index / fps for index in range(round(3 * fps))]
-        found = pictures_of(path)
+        found = frames_of(path)
         wanted = first_at_or_after_each_tick(times)
-        assert [picture_number(picture.image) for picture in found] == wanted
+        assert [frame_number(frame.image) for frame in found] == wanted
         assert [p.time_s for p in found] == pytest.approx(
             [float(times[i]) for i in wanted], abs=1e-3
         )
@@ -79,25 +77,25 @@ class TestPictures:
 
     @pytest.mark.parametrize("suffix", WITH_VIDEO)
     def test_containers(self, tmp_path: Path, suffix: str) -> None:
-        path = write_clip(tmp_path / f"clip{suffix}", 2.0, 30, sound=sine(2.0, channels=2))
+        path = write_clip(tmp_path / f"clip{suffix}", 2.0, 30, audio=sine(2.0, channels=2))
         with Clip(path) as clip:
             assert clip.has_video and clip.has_audio
             assert clip.duration_s == pytest.approx(2.0, abs=0.05)
             found = [item for item in clip if isinstance(item, Frame)]
-        assert [picture_number(picture.image) for picture in found] == list(range(0, 60, 6))
-        assert all(picture.image.shape == (48, 64, 3) for picture in found)
-        assert all(picture.image.dtype == np.uint8 for picture in found)
+        assert [frame_number(frame.image) for frame in found] == list(range(0, 60, 6))
+        assert all(frame.image.shape == (48, 64, 3) for frame in found)
+        assert all(frame.image.dtype == np.uint8 for frame in found)
         assert clip.duration_s == pytest.approx(2.0, abs=0.05)
         assert clip.damaged == 0
 
     def test_slow_video_gives_each_frame_once(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "clip.mp4", 4.0, 2)
-        assert [picture.time_s for picture in pictures_of(path)] == [0.5 * n for n in range(8)]
+        assert [frame.time_s for frame in frames_of(path)] == [0.5 * n for n in range(8)]
 
     @pytest.mark.parametrize(("frame_rate", "wanted"), [(1, 2), (2.5, 5), (10, 20), (100, 50)])
-    def test_other_picture_rates(self, tmp_path: Path, frame_rate: float, wanted: int) -> None:
+    def test_other_frame_rates(self, tmp_path: Path, frame_rate: float, wanted: int) -> None:
         path = write_clip(tmp_path / "clip.mp4", 2.0, 25)
-        assert len(pictures_of(path, frame_rate)) == wanted
+        assert len(frames_of(path, frame_rate)) == wanted
 
     def test_time_stamps_rounded_to_the_containers_unit(self, tmp_path: Path) -> None:
         # In Matroska the frame at 1/3 s has the time stamp 0.333, before the tick.
@@ -106,8 +104,8 @@ class TestPictures:
 
     def test_video_without_time_stamps(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "clip.h264", 2.0, 25)
-        found = pictures_of(path)
-        assert [picture_number(picture.image) for picture in found] == list(range(0, 50, 5))
+        found = frames_of(path)
+        assert [frame_number(frame.image) for frame in found] == list(range(0, 50, 5))
         assert found[-1].time_s == pytest.approx(1.8)
 
     def test_clip_starts_at_zero_whatever_its_time_stamps(self, tmp_path: Path) -> None:
@@ -116,7 +114,7 @@ class TestPictures:
             assert container.start_time >= 100 * av.time_base
         with Clip(path) as clip:
             found = [item for item in clip if isinstance(item, Frame)]
-        assert [picture.time_s for picture in found] == pytest.approx([n / 5 for n in range(10)])
+        assert [frame.time_s for frame in found] == pytest.approx([n / 5 for n in range(10)])
         assert clip.duration_s == pytest.approx(2.0, abs=0.05)
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -130,7 +128,7 @@ class TestPictures:
         path = tmp_path / f"clip{suffix}"
         size = (stored.shape[1], stored.shape[0])
         write_clip(path, 0.4, 10, size, video=lambda index: stored.copy(), rotation=rotation)
-        (shown, _) = pictures_of(path)
+        (shown, _) = frames_of(path)
         assert shown.image.shape == upright.shape
         assert np.abs(shown.image.astype(int) - upright).mean() < 8
         ok, by_opencv = cv2.VideoCapture(str(path)).read()
@@ -149,10 +147,10 @@ class TestPictures:
             frames.append(image)
         times = [Fraction(1001, 30_000) * index for index in range(len(frames))]
         wanted = first_at_or_after_each_tick(times)
-        found = pictures_of(path)
+        found = frames_of(path)
         assert [p.time_s for p in found] == pytest.approx([float(times[i]) for i in wanted])
-        for picture, index in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(picture.image, frames[index])
+        for frame, index in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(frame.image, frames[index])
 
 
 class TestClip:
@@ -164,7 +162,7 @@ class TestClip:
 
     @pytest.mark.parametrize("begun", [False, True])
     def test_reading_on_after_it_was_closed(self, tmp_path: Path, begun: bool) -> None:
-        path = write_clip(tmp_path / "clip.mp4", 2.0, sound=sine(2.0))
+        path = write_clip(tmp_path / "clip.mp4", 2.0, audio=sine(2.0))
         with Clip(path) as clip:
             items = iter(clip)
             if begun:
@@ -189,18 +187,18 @@ class TestClip:
         assert not is_open()
 
     def test_duration_is_what_was_there(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mkv", 2.0, 25, sound=sine(1.2))
+        path = write_clip(tmp_path / "clip.mkv", 2.0, 25, audio=sine(1.2))
         with Clip(path) as clip:
             assert clip.duration_s == pytest.approx(2.0, abs=0.01)
             list(clip)
         assert clip.duration_s == pytest.approx(2.0, abs=1e-6)
-        path = write_clip(tmp_path / "clip.mkv", 1.2, 25, sound=sine(2.0))
+        path = write_clip(tmp_path / "clip.mkv", 1.2, 25, audio=sine(2.0))
         with Clip(path) as clip:
             list(clip)
         assert clip.duration_s == pytest.approx(2.0, abs=1e-6)
 
-    def test_sound_alone_leaves_the_video_undecoded(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mp4", 2.0, sound=sine(2.0))
+    def test_audio_alone_leaves_the_video_undecoded(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "clip.mp4", 2.0, audio=sine(2.0))
         with Clip(path) as clip:
             both = [item.samples for item in clip if isinstance(item, AudioChunk)]
         with Clip(path, frame_rate=None) as clip:
@@ -214,10 +212,10 @@ class TestClip:
         written = write_clip(tmp_path / "plain.mp4", 0.4)
         path = tmp_path / name
         path.write_bytes(written.read_bytes())
-        assert len(pictures_of(path)) == 2
+        assert len(frames_of(path)) == 2
 
     def test_title_that_is_no_utf_8(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.wav", sound=sine(0.5))
+        path = write_clip(tmp_path / "clip.wav", audio=sine(0.5))
         title = "Grüße".encode("latin-1") + b"\0"
         info = b"INFOINAM" + len(title).to_bytes(4, "little") + title
         path.write_bytes(path.read_bytes() + b"LIST" + len(info).to_bytes(4, "little") + info)
@@ -228,13 +226,13 @@ class TestClip:
     ) -> None:
         write_clip(tmp_path / "plain.mp4", 0.4).rename(tmp_path / "12:30.mp4")
         monkeypatch.chdir(tmp_path)
-        assert len(pictures_of(Path("12:30.mp4"))) == 2
+        assert len(frames_of(Path("12:30.mp4"))) == 2
 
     def test_memory_does_not_grow_with_the_length(self, tmp_path: Path) -> None:
         def peak(seconds: float) -> int:
             path = tmp_path / f"{seconds}.mkv"
-            sound = sine(seconds, SAMPLE_RATE)
-            write_clip(path, seconds, 1, sound=sound, rate=SAMPLE_RATE, video_codec="mpeg4")
+            audio = sine(seconds, SAMPLE_RATE)
+            write_clip(path, seconds, 1, audio=audio, rate=SAMPLE_RATE, video_codec="mpeg4")
             tracemalloc.start()
             with Clip(path) as clip:
                 for _ in clip:
@@ -244,4 +242,4 @@ class TestClip:
             assert clip.duration_s == pytest.approx(seconds, abs=0.01)
             return most
 
-        assert peak(240) < 1.5 * peak(20) + 100_000  # four minutes of sound alone are 15 MB
+        assert peak(240) < 1.5 * peak(20) + 100_000  # four minutes of audio alone are 15 MB

@@ -21,7 +21,7 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.speech.vad import SAMPLE_RATE
-from tests.support.clips import CODECS, picture_number, sine, write_clip
+from tests.support.clips import CODECS, frame_number, sine, write_clip
 from tests.support.paths import ROOT
 
 
@@ -46,7 +46,7 @@ class TestBadInput:
         assert self.error(path) == "the file is empty"
 
     def test_no_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = write_clip(tmp_path / "clip.wav", sound=sine(0.1))
+        path = write_clip(tmp_path / "clip.wav", audio=sine(0.1))
         path.chmod(0)
         if os.access(path, os.R_OK):  # root reads everything
             monkeypatch.setattr(os, "access", lambda *_: False)
@@ -69,7 +69,7 @@ class TestBadInput:
         self.error(path)
 
     def test_mp4_without_its_index(self, tmp_path: Path) -> None:
-        whole = write_clip(tmp_path / "whole.mp4", sound=sine(2.0)).read_bytes()
+        whole = write_clip(tmp_path / "whole.mp4", audio=sine(2.0)).read_bytes()
         path = tmp_path / "clip.mp4"
         path.write_bytes(whole[: len(whole) // 2])  # the index is at the end
         assert "cut off" in self.error(path)
@@ -79,8 +79,8 @@ class TestBadInput:
         path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
         assert self.error(path) == "no video and no audio that can be decoded"
 
-    def test_unknown_codec_beside_good_sound(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mp4", sound=sine(2.0))
+    def test_unknown_codec_beside_good_audio(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "clip.mp4", audio=sine(2.0))
         path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
         with Clip(path) as clip:
             assert not clip.has_video
@@ -91,12 +91,12 @@ class TestBadInput:
     @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
     def test_cut_off_download_gives_what_is_there(self, tmp_path: Path, share: float) -> None:
         options = {"movflags": "faststart"}
-        path = write_clip(tmp_path / "clip.mp4", 4.0, sound=sine(4.0), options=options)
+        path = write_clip(tmp_path / "clip.mp4", 4.0, audio=sine(4.0), options=options)
         whole = path.read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
         with Clip(path) as clip:
             assert clip.duration_s == pytest.approx(4.0, abs=0.05)
-            found = [picture_number(item.image) for item in clip if isinstance(item, Frame)]
+            found = [frame_number(item.image) for item in clip if isinstance(item, Frame)]
         assert clip.damaged > 0
         # In the last moments, a frame may lack while one after it is there.
         assert found[:-2] == list(range(0, 100, 5))[: len(found[:-2])]
@@ -108,7 +108,7 @@ class TestBadInput:
     def test_cut_off_without_a_damaged_packet_shows_as_missing(
         self, tmp_path: Path, suffix: str
     ) -> None:
-        path = write_clip(tmp_path / f"clip{suffix}", 4.0, sound=sine(4.0))
+        path = write_clip(tmp_path / f"clip{suffix}", 4.0, audio=sine(4.0))
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         with Clip(path) as clip:
@@ -116,13 +116,13 @@ class TestBadInput:
         assert 1.0 < clip.missing_s < 3.0
 
     def test_whole_clip_misses_nothing(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mp4", sound=sine(2.0))
+        path = write_clip(tmp_path / "clip.mp4", audio=sine(2.0))
         with Clip(path) as clip:
             list(clip)
         assert clip.missing_s < 0.01
 
     def test_damage_in_the_middle_is_counted_and_passed_over(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mp4", 4.0, sound=sine(4.0))
+        path = write_clip(tmp_path / "clip.mp4", 4.0, audio=sine(4.0))
         content = bytearray(path.read_bytes())
         middle = content.index(b"mdat") + (content.index(b"moov") - content.index(b"mdat")) // 2
         content[middle : middle + 600] = random.Random(0).randbytes(600)
@@ -131,17 +131,17 @@ class TestBadInput:
             items = list(clip)
         assert clip.damaged > 0
         assert clip.duration_s == pytest.approx(4.0, abs=0.1)
-        pictures = [item for item in items if isinstance(item, Frame)]
-        assert [picture_number(p.image) for p in pictures[:3]] == [0, 5, 10]
+        frames = [item for item in items if isinstance(item, Frame)]
+        assert [frame_number(p.image) for p in frames[:3]] == [0, 5, 10]
         assert sum(isinstance(item, AudioChunk) for item in items) > 100
 
     def test_disk_that_fails_midway(self, tmp_path: Path) -> None:
         """Everything before the failure is given, also the frames that the decoder still holds."""
-        path = write_clip(tmp_path / "clip.mp4", 4.0, 25, sound=sine(4.0))
+        path = write_clip(tmp_path / "clip.mp4", 4.0, 25, audio=sine(4.0))
         with Clip(path, frame_rate=25) as clip:
             clip._container = FailingContainer(clip._container, packets=150)
             items = list(clip)
-        shown = [picture_number(i.image) for i in items if isinstance(i, Frame)]
+        shown = [frame_number(i.image) for i in items if isinstance(i, Frame)]
         packets = clip._container.video_packets
         assert 10 < packets < 90
         assert shown == sorted(shown)
@@ -209,7 +209,7 @@ class TestBadInput:
             assert str(path) in str(error)
 
     def test_ffmpeg_says_nothing_of_its_own(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.mp4", 4.0, sound=sine(4.0))
+        path = write_clip(tmp_path / "clip.mp4", 4.0, audio=sine(4.0))
         content = bytearray(path.read_bytes())
         content[3000:5000] = random.Random(0).randbytes(2000)
         path.write_bytes(content)
@@ -227,9 +227,9 @@ class TestBadInput:
 @pytest.fixture(scope="session")
 def whole_files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     folder = tmp_path_factory.mktemp("whole")
-    sound = sine(1.0, channels=2)
+    audio = sine(1.0, channels=2)
     content = {
-        suffix: write_clip(folder / f"whole{suffix}", 1.0, 25, sound=sound).read_bytes()
+        suffix: write_clip(folder / f"whole{suffix}", 1.0, 25, audio=audio).read_bytes()
         for suffix in CODECS
     }
     return content.__getitem__

@@ -15,7 +15,7 @@ from mfer_edge.sources.clip import Clip, read_audio
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import write_clip
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 
 RATE = 5.0
 
@@ -24,13 +24,13 @@ RATE = 5.0
 def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     audio = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    return write_clip(path, sound=audio, rate=SAMPLE_RATE, video=None)
+    return write_clip(path, audio=audio, rate=SAMPLE_RATE, video=None)
 
 
 @pytest.fixture(scope="module")
 def face(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("face") / "face.mp4"
-    return filmed(path, pictures(anger)[7:15], None)
+    return filmed(path, images_of(anger)[7:15], None)
 
 
 class TestOnce:
@@ -87,7 +87,7 @@ class TestOnce:
             )
 
     def test_of_nothing_is_an_error(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.wav", sound=np.zeros((1, 0), np.float32), video=None)
+        path = write_clip(tmp_path / "clip.wav", audio=np.zeros((1, 0), np.float32), video=None)
         with pytest.raises(MediaError, match=r"clip\.wav"):
             Replay.read(path, RATE)
 

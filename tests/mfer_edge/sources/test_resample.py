@@ -15,18 +15,12 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.clip import Clip, read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
-from tests.support.clips import numbered_picture, picture_number, sine, write_clip
+from tests.support.clips import frame_number, numbered_frame, sine, write_clip
 from tests.support.paths import shared_data
 
 WITH_VIDEO = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"]
-
-
 TIMED = [".mp4", ".mov", ".mkv", ".webm", ".ts"]  # AVI keeps no time stamps
-
-
 SOUND_ONLY = [".wav", ".flac", ".mp3", ".ogg", ".m4a"]
-
-
 AV_CLIPS = [
     "01-01-01-01-01-02-01",
     "01-01-01-01-01-02-04",
@@ -41,15 +35,15 @@ def tone_start_s(samples: np.ndarray) -> float:
 
 def delayed_sine(start_s: float, seconds: float, rate: int = 48_000) -> np.ndarray:
     """Silence, then a tone from start_s on."""
-    sound = sine(seconds, rate)
-    sound[:, : round(start_s * rate)] = 0
-    return sound
+    audio = sine(seconds, rate)
+    audio[:, : round(start_s * rate)] = 0
+    return audio
 
 
-class TestSound:
+class TestAudio:
     @pytest.mark.parametrize("suffix", [*SOUND_ONLY, ".mkv", ".mp4", ".webm", ".avi", ".ts"])
     def test_containers(self, tmp_path: Path, suffix: str) -> None:
-        path = write_clip(tmp_path / f"clip{suffix}", 2.0, 25, sound=sine(2.0))
+        path = write_clip(tmp_path / f"clip{suffix}", 2.0, 25, audio=sine(2.0))
         samples = read_audio(path)
         assert samples.dtype == np.float32
         # Lossy codecs end on a whole frame, of up to 24 ms.
@@ -77,9 +71,9 @@ class TestSound:
     def test_rates_and_channels(
         self, tmp_path: Path, rate: int, channels: int, layout: str, codec: str
     ) -> None:
-        sound = sine(1.5, rate, channels=channels)
+        audio = sine(1.5, rate, channels=channels)
         path = tmp_path / "clip.wav"
-        write_clip(path, sound=sound, rate=rate, layout=layout, sound_codec=codec)
+        write_clip(path, audio=audio, rate=rate, layout=layout, audio_codec=codec)
         samples = read_audio(path)
         assert len(samples) / SAMPLE_RATE == pytest.approx(1.5, abs=0.002)
         assert_is_sine(samples[100:-100])
@@ -89,14 +83,14 @@ class TestSound:
         assert np.abs(samples - expected)[100:-100].max() < 0.02
 
     def test_a_voice_in_the_centre_channel_is_heard(self, tmp_path: Path) -> None:
-        sound = np.zeros((6, 48_000), np.float32)
-        sound[2] = sine(1.0)[0]  # left, right, centre, low frequencies, left back, right back
-        path = write_clip(tmp_path / "clip.wav", sound=sound, layout="5.1")
+        audio = np.zeros((6, 48_000), np.float32)
+        audio[2] = sine(1.0)[0]  # left, right, centre, low frequencies, left back, right back
+        path = write_clip(tmp_path / "clip.wav", audio=audio, layout="5.1")
         assert np.abs(read_audio(path)).max() > 0.125  # a quarter: a plain mean gives a sixth
 
     def test_channels_in_opposite_phase_cancel(self, tmp_path: Path) -> None:
-        sound = np.concatenate([sine(1.0), -sine(1.0)])
-        path = write_clip(tmp_path / "clip.wav", sound=sound)
+        audio = np.concatenate([sine(1.0), -sine(1.0)])
+        path = write_clip(tmp_path / "clip.wav", audio=audio)
         assert np.abs(read_audio(path)).max() < 1e-3
 
     def test_more_channels_than_have_a_place_are_refused(self, tmp_path: Path) -> None:
@@ -110,7 +104,7 @@ class TestSound:
             read_audio(path)
 
     def test_impossible_sample_rate_is_refused_at_once(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.wav", sound=sine(1.0))
+        path = write_clip(tmp_path / "clip.wav", audio=sine(1.0))
         content = path.read_bytes()
         rate = (48_000).to_bytes(4, "little")
         path.write_bytes(content.replace(rate, (990_000_000).to_bytes(4, "little"), 1))
@@ -127,14 +121,14 @@ class TestSound:
 
     def test_float_16_khz_is_left_as_it_is(self, tmp_path: Path) -> None:
         # No conversion is needed here at all, a path of its own through the resampler.
-        sound = sine(1.0, SAMPLE_RATE)
+        audio = sine(1.0, SAMPLE_RATE)
         path = tmp_path / "clip.wav"
-        write_clip(path, sound=sound, rate=SAMPLE_RATE, sound_codec="pcm_f32le")
-        np.testing.assert_array_equal(read_audio(path), sound[0])
+        write_clip(path, audio=audio, rate=SAMPLE_RATE, audio_codec="pcm_f32le")
+        np.testing.assert_array_equal(read_audio(path), audio[0])
 
     @pytest.mark.parametrize("name", AV_CLIPS)
     def test_real_clip_against_its_audio_only_take(self, name: str) -> None:
-        """RAVDESS publishes the same take as 48 kHz stereo AAC with video, and as sound alone."""
+        """RAVDESS publishes the same take as 48 kHz stereo AAC with video, and as audio alone."""
         clip = read_audio(shared_data("RAVDESS_AV", f"{name}.mp4"))
         path = shared_data("RAVDESS", f"Actor_{name[-2:]}", f"03{name[2:]}.flac")
         take = read_audio(path)
@@ -148,16 +142,16 @@ class TestSound:
 
     @pytest.mark.parametrize("sample", [math.nan, math.inf])
     @pytest.mark.parametrize("rate", [SAMPLE_RATE, 48_000])
-    def test_sound_that_is_not_finite_is_an_error(
+    def test_audio_that_is_not_finite_is_an_error(
         self, tmp_path: Path, sample: float, rate: int
     ) -> None:
-        sound = sine(1.0, rate)
-        sound[0, 9_000] = sample
-        write_clip(tmp_path / "clip.wav", sound=sound, rate=rate, sound_codec="pcm_f32le")
+        audio = sine(1.0, rate)
+        audio[0, 9_000] = sample
+        write_clip(tmp_path / "clip.wav", audio=audio, rate=rate, audio_codec="pcm_f32le")
         with pytest.raises(MediaError, match=r"clip\.wav: the audio holds NaN or infinite samples"):
             read_audio(tmp_path / "clip.wav")
 
-    def test_no_sound_track(self, tmp_path: Path) -> None:
+    def test_no_audio_track(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "clip.mp4", 1.0)
         assert read_audio(path).shape == (0,)
         with Clip(path) as clip:
@@ -165,7 +159,7 @@ class TestSound:
             assert not any(isinstance(item, AudioChunk) for item in clip)
 
     def test_no_video_track(self, tmp_path: Path) -> None:
-        path = write_clip(tmp_path / "clip.wav", sound=sine(1.0))
+        path = write_clip(tmp_path / "clip.wav", audio=sine(1.0))
         with Clip(path) as clip:
             assert clip.has_audio and not clip.has_video
             assert not any(isinstance(item, Frame) for item in clip)
@@ -173,13 +167,13 @@ class TestSound:
     @pytest.mark.parametrize("suffix", [".mp3", ".flac"])
     def test_cover_picture_is_no_video(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"song{suffix}"
-        plain = write_clip(tmp_path / f"plain{suffix}", sound=sine(1.0))
+        plain = write_clip(tmp_path / f"plain{suffix}", audio=sine(1.0))
         with av.open(str(plain)) as source, av.open(str(path), "w") as song:
             voice = song.add_stream_from_template(source.streams.audio[0])
             cover = song.add_stream("mjpeg")
             cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
             cover.disposition = av.stream.Disposition.attached_pic
-            frame = av.VideoFrame.from_ndarray(numbered_picture(5), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(5), format="bgr24")
             for packet in [*cover.encode(frame), *cover.encode(None)]:
                 song.mux(packet)
             for packet in source.demux(source.streams.audio[0]):
@@ -195,7 +189,7 @@ class TestSound:
 
 
 class TestClock:
-    """Sound and pictures share one clock, which starts with the clip."""
+    """Audio and frames share one clock, which starts with the clip."""
 
     @pytest.mark.parametrize(
         ("suffix", "video_start_s"),
@@ -210,28 +204,28 @@ class TestClock:
             25,
             video=lambda index: np.full((48, 64, 3), 255 * (index >= 25), np.uint8),
             video_start_s=video_start_s,
-            sound=delayed_sine(1.0 + video_start_s, 2.4),
+            audio=delayed_sine(1.0 + video_start_s, 2.4),
         )
         with Clip(path, frame_rate=25) as clip:
             items = list(clip)
-        pictures = [item for item in items if isinstance(item, Frame)]
-        flash_s = next(p.time_s for p in pictures if p.image.mean() > 127)
+        frames = [item for item in items if isinstance(item, Frame)]
+        flash_s = next(p.time_s for p in frames if p.image.mean() > 127)
         beep_s = tone_start_s(
             np.concatenate([i.samples for i in items if isinstance(i, AudioChunk)])
         )
         assert beep_s == pytest.approx(flash_s, abs=0.005)
-        if suffix != ".ts":  # there, the encoder's run-up counts as sound
+        if suffix != ".ts":  # there, the encoder's run-up counts as audio
             assert flash_s == pytest.approx(1.0 + video_start_s, abs=0.005)
 
     @pytest.mark.parametrize("suffix", TIMED)
     @pytest.mark.parametrize("late_s", [0.03, 0.7])
-    def test_sound_that_starts_late(self, tmp_path: Path, suffix: str, late_s: float) -> None:
+    def test_audio_that_starts_late(self, tmp_path: Path, suffix: str, late_s: float) -> None:
         path = write_clip(
             tmp_path / f"clip{suffix}",
             2.0,
             25,
-            sound=delayed_sine(0.5, 1.0),
-            sound_time_s=lambda time_s: time_s + late_s,
+            audio=delayed_sine(0.5, 1.0),
+            audio_time_s=lambda time_s: time_s + late_s,
         )
         samples = read_audio(path)
         assert tone_start_s(samples) == pytest.approx(0.5 + late_s, abs=0.005)
@@ -240,14 +234,14 @@ class TestClock:
     @pytest.mark.parametrize(
         ("suffix", "codec"), [(".mkv", "pcm_s16le"), (".mkv", "flac"), (".webm", "libopus")]
     )
-    def test_hole_in_the_sound_is_silence(self, tmp_path: Path, suffix: str, codec: str) -> None:
+    def test_hole_in_the_audio_is_silence(self, tmp_path: Path, suffix: str, codec: str) -> None:
         path = write_clip(
             tmp_path / f"clip{suffix}",
             3.0,
             25,
-            sound=sine(2.0),
-            sound_codec=codec,
-            sound_time_s=lambda time_s: time_s if time_s < 0.9 else time_s + 0.5,
+            audio=sine(2.0),
+            audio_codec=codec,
+            audio_time_s=lambda time_s: time_s if time_s < 0.9 else time_s + 0.5,
         )
         samples = read_audio(path)
         assert len(samples) / SAMPLE_RATE == pytest.approx(2.5, abs=0.03)
@@ -257,15 +251,15 @@ class TestClock:
         assert end - start == pytest.approx(0.5, abs=0.02)
         assert_is_sine(samples[2 * SAMPLE_RATE : 2 * SAMPLE_RATE + 4000])
 
-    def test_sound_before_a_hole_is_whole(self, tmp_path: Path) -> None:
+    def test_audio_before_a_hole_is_whole(self, tmp_path: Path) -> None:
         """What the resampler still holds comes before the silence, not after it or never."""
         path = write_clip(
             tmp_path / "clip.mkv",
             2.0,
             25,
-            sound=sine(1.5, 8_000),
+            audio=sine(1.5, 8_000),
             rate=8_000,
-            sound_time_s=lambda time_s: time_s if time_s < 0.5 else time_s + 0.5,
+            audio_time_s=lambda time_s: time_s if time_s < 0.5 else time_s + 0.5,
         )
         samples = read_audio(path)
         hole = 4 * 1024 * 2  # after four packets
@@ -274,14 +268,14 @@ class TestClock:
         assert np.abs(samples[:hole] - expected)[100:-4].max() < 0.05
         assert np.abs(samples[hole + 4 : hole + 7900]).max() == 0
 
-    def test_small_jitter_of_time_stamps_leaves_the_sound_whole(self, tmp_path: Path) -> None:
+    def test_small_jitter_of_time_stamps_leaves_the_audio_whole(self, tmp_path: Path) -> None:
         jitter = random.Random(0)
         path = write_clip(
             tmp_path / "clip.mkv",
             2.0,
             25,
-            sound=sine(2.0),
-            sound_time_s=lambda time_s: time_s + jitter.uniform(0, 0.009),
+            audio=sine(2.0),
+            audio_time_s=lambda time_s: time_s + jitter.uniform(0, 0.009),
         )
         samples = read_audio(path)
         assert len(samples) / SAMPLE_RATE == pytest.approx(2.0, abs=0.012)
@@ -289,19 +283,19 @@ class TestClock:
 
     @pytest.mark.parametrize("jump_s", [100_000.0, 2.0])
     def test_time_stamps_that_jump(self, tmp_path: Path, jump_s: float) -> None:
-        """Far past the end they are damaged and the sound goes on; near, it is a hole."""
+        """Far past the end they are damaged and the audio goes on; near, it is a hole."""
         path = write_clip(
             tmp_path / "clip.mkv",
             4.0,
             25,
-            sound=sine(2.0),
-            sound_time_s=lambda time_s: time_s if time_s < 1 else time_s + jump_s,
+            audio=sine(2.0),
+            audio_time_s=lambda time_s: time_s if time_s < 1 else time_s + jump_s,
         )
         # The header is written last and tells of the damaged end: take it out.
         path.write_bytes(path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88"))
         with Clip(path) as clip:
-            sounds = [item.samples for item in clip if isinstance(item, AudioChunk)]
-        seconds = sum(map(len, sounds)) / SAMPLE_RATE
+            chunks = [item.samples for item in clip if isinstance(item, AudioChunk)]
+        seconds = sum(map(len, chunks)) / SAMPLE_RATE
         if jump_s == 2.0:
             assert (seconds, clip.damaged) == (pytest.approx(4.0, abs=0.03), 0)
         else:
@@ -310,13 +304,13 @@ class TestClock:
 
     def test_joined_recordings_go_on(self, tmp_path: Path) -> None:
         """`cat a.ts b.ts`: the time stamps start again in the middle."""
-        part = write_clip(tmp_path / "part.ts", 2.0, 25, sound=delayed_sine(1.0, 2.0))
+        part = write_clip(tmp_path / "part.ts", 2.0, 25, audio=delayed_sine(1.0, 2.0))
         path = tmp_path / "joined.ts"
         path.write_bytes(part.read_bytes() * 2)
         with Clip(path) as clip:
             items = list(clip)
-        pictures = [item for item in items if isinstance(item, Frame)]
-        assert [picture_number(p.image) for p in pictures] == [*range(0, 50, 5)] * 2
+        frames = [item for item in items if isinstance(item, Frame)]
+        assert [frame_number(p.image) for p in frames] == [*range(0, 50, 5)] * 2
         samples = np.concatenate([i.samples for i in items if isinstance(i, AudioChunk)])
         assert len(samples) / SAMPLE_RATE == pytest.approx(4.05, abs=0.03)
         assert tone_start_s(samples[2 * SAMPLE_RATE + 1000 :]) == pytest.approx(1.0, abs=0.05)
@@ -324,14 +318,14 @@ class TestClock:
 
     def test_overlapping_recordings_are_heard_once(self, tmp_path: Path) -> None:
         """Dash cameras write files that share their last and first moments."""
-        first = write_clip(tmp_path / "a.ts", 2.0, 25, sound=sine(2.0))
+        first = write_clip(tmp_path / "a.ts", 2.0, 25, audio=sine(2.0))
         second = write_clip(
             tmp_path / "b.ts",
             2.0,
             25,
             video_start_s=1.6,
-            sound=delayed_sine(1.0, 2.0),
-            sound_time_s=lambda time_s: time_s + 1.6,
+            audio=delayed_sine(1.0, 2.0),
+            audio_time_s=lambda time_s: time_s + 1.6,
         )
         path = tmp_path / "joined.ts"
         path.write_bytes(first.read_bytes() + second.read_bytes())
@@ -345,11 +339,11 @@ class TestClock:
         assert times == pytest.approx([n / 5 + 0.02 for n in range(18)], abs=0.025)
         assert clip.damaged == 0
 
-    def test_sound_that_changes_its_form(self, tmp_path: Path) -> None:
+    def test_audio_that_changes_its_form(self, tmp_path: Path) -> None:
         """Broadcast streams go from stereo to mono and to another rate within a track."""
         path = tmp_path / "joined.mp3"
-        first = write_clip(tmp_path / "a.mp3", sound=sine(1.0, 44_100, channels=2), rate=44_100)
-        second = write_clip(tmp_path / "b.mp3", sound=sine(1.0))
+        first = write_clip(tmp_path / "a.mp3", audio=sine(1.0, 44_100, channels=2), rate=44_100)
+        second = write_clip(tmp_path / "b.mp3", audio=sine(1.0))
         path.write_bytes(first.read_bytes() + second.read_bytes())
         samples = read_audio(path)
         assert len(samples) / SAMPLE_RATE == pytest.approx(2.0, abs=0.1)

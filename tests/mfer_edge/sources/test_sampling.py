@@ -20,7 +20,7 @@ from mfer_edge.sources.sampling import FrameSkipper, Sampler
 from tests.support.clips import write_clip
 from tests.support.paths import ROOT, shared_data
 
-RATE = 5.0  # pictures a second
+RATE = 5.0  # frames a second
 X264 = {
     "no B-frames": {"bf": "0"},
     "three B-frames": {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=none"},
@@ -61,22 +61,20 @@ def first_of_each_tick(
     return taken
 
 
-def assert_same_pictures(path: Path, threads: int = 0) -> None:
+def assert_same_frames(path: Path, threads: int = 0) -> None:
     with av.open(str(path)) as container:
         slack_s = 1e-6 + float(container.streams.video[0].time_base) / 2
     expected = first_of_each_tick(every_frame(path), slack_s)
     with Clip(path, RATE, threads) as clip:
-        pictures = [item for item in clip if isinstance(item, Frame)]
+        frames = [item for item in clip if isinstance(item, Frame)]
         assert not clip.damaged
     assert len(expected) > 3
-    assert [p.time_s for p in pictures] == pytest.approx(
-        [time_s for time_s, _ in expected], abs=1e-6
-    )
-    for picture, (_, image) in zip(pictures, expected, strict=True):
-        assert np.array_equal(picture.image, image)
+    assert [p.time_s for p in frames] == pytest.approx([time_s for time_s, _ in expected], abs=1e-6)
+    for frame, (_, image) in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.image, image)
 
 
-def pictures_of(path: Path, rate: float) -> list[Frame]:
+def frames_of(path: Path, rate: float) -> list[Frame]:
     with Clip(path, rate) as clip:
         return [item for item in clip if isinstance(item, Frame)]
 
@@ -110,17 +108,17 @@ def skipped(
     return count
 
 
-class TestPicturesAreTheSame:
+class TestFramesAreTheSame:
     @pytest.mark.parametrize("threads", [0, 1, 3])
     @pytest.mark.parametrize("name", ["anger.mp4", "fear.mp4"])
     def test_of_the_samples(self, name: str, threads: int) -> None:
-        assert_same_pictures(ROOT / "samples" / name, threads)
+        assert_same_frames(ROOT / "samples" / name, threads)
 
     @pytest.mark.parametrize(
         "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["skipped", "whole"]
     )
     def test_of_recordings(self, name: str) -> None:
-        assert_same_pictures(shared_data("RAVDESS_AV", name))
+        assert_same_frames(shared_data("RAVDESS_AV", name))
 
     @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts"])
     @pytest.mark.parametrize("encoding", X264.values(), ids=X264.keys())
@@ -130,7 +128,7 @@ class TestPicturesAreTheSame:
         path = write_clip(
             tmp_path / f"clip{ending}", seconds=2.5, fps=30, video=moving, encoding=encoding
         )
-        assert_same_pictures(path)
+        assert_same_frames(path)
 
     def test_where_frames_come_at_odd_times(self, tmp_path: Path) -> None:
         gaps = np.random.default_rng(3).choice([0.01, 0.03, 0.07, 0.4], 60)
@@ -141,17 +139,17 @@ class TestPicturesAreTheSame:
             video=moving,
             encoding=X264["pyramid"],
         )
-        assert_same_pictures(path)
+        assert_same_frames(path)
 
     @pytest.mark.parametrize("codec", ["libx265", "mpeg4"])
     def test_of_codecs_that_are_decoded_whole(self, tmp_path: Path, codec: str) -> None:
         path = write_clip(tmp_path / "clip.mkv", fps=25, seconds=2, video=moving, video_codec=codec)
-        assert_same_pictures(path)
+        assert_same_frames(path)
         assert decoded_frames(path)[0] == 50
 
 
 class TestDamage:
-    def test_costs_no_more_pictures_than_where_all_is_decoded(self, tmp_path: Path) -> None:
+    def test_costs_no_more_frames_than_where_all_is_decoded(self, tmp_path: Path) -> None:
         path = write_clip(
             tmp_path / "clip.mp4", seconds=2, fps=30, video=moving, encoding=X264["three B-frames"]
         )
@@ -163,12 +161,12 @@ class TestDamage:
                 damaged[place] = rng.integers(256)
             path.write_bytes(damaged)
             try:
-                every = pictures_of(path, 30.0)  # takes each frame, so that none is left out
+                every = frames_of(path, 30.0)  # takes each frame, so that none is left out
             except MediaError:
                 continue
             read += 1
             expected = first_of_each_tick([(p.time_s, p.image) for p in every], 1e-3)
-            assert abs(len(pictures_of(path, RATE)) - len(expected)) <= 1
+            assert abs(len(frames_of(path, RATE)) - len(expected)) <= 1
         assert read > 20
 
 
