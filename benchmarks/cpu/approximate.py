@@ -36,7 +36,7 @@ from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MferError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 
@@ -120,8 +120,8 @@ def observe(way: Way, clips: Sequence[str]) -> tuple[list[Reading], np.ndarray]:
     bundle = Bundle.open(way.bundle or None)
     networks = load_engines(bundle)
     seen = _Seen(networks["visual"])
-    pipeline = Pipeline(bundle, {**networks, "visual": seen})
-    windows = pipeline.windows(skip_still=way.skip_still)
+    pipeline = Pipeline(Model.of(bundle, {**networks, "visual": seen}))
+    windows = pipeline.options(skip_still=way.skip_still)
     readings = [reading for clip in clips for reading in pipeline.analyze(clip, windows).windows]
     if not seen.embeddings:
         raise MferError("no face in these clips: nothing to approximate")

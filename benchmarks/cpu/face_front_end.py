@@ -38,7 +38,7 @@ from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
 from mfer_edge.model import load_engines
-from mfer_edge.pipeline import AHEAD
+from mfer_edge.session import PREFETCH_ITEMS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.prefetch import prefetch
@@ -132,7 +132,7 @@ def _pictures(path: Path) -> list[Frame]:
 def _front_end(path: Path, find: Find, crop: Crop) -> None:
     with (
         Clip(path, threads=decoding_threads(core_count())) as clip,
-        closing(prefetch(clip, AHEAD)) as items,
+        closing(prefetch(clip, PREFETCH_ITEMS)) as items,
     ):
         for item in items:
             if isinstance(item, Frame):
@@ -228,8 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(parser, arguments)
     find = facenet_finder()
     bundle = Bundle.open()
-    networks = load_engines(bundle)
-    detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
+    detector = FaceDetector.of(load_engines(bundle))
     rows = [
         measure(path, find, detector, bundle.manifest.crop, options.rounds)
         for path in options.clips

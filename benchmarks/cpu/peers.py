@@ -43,7 +43,7 @@ from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE, SpeechProbability, speech_segments
 
 VAD_S = 30  # of sound for the VAD: the clip's, again and again
@@ -183,7 +183,7 @@ def our_voice(bundle: str, clip: str) -> Callable[[], object]:
 
 def sound(clip: str, seconds: int) -> np.ndarray:
     """Give a clip's sound, (samples,), as often as it takes to fill so many seconds."""
-    return np.resize(read_sound(clip), seconds * SAMPLE_RATE)
+    return np.resize(read_audio(clip), seconds * SAMPLE_RATE)
 
 
 def _engine(bundle: str, network: str) -> OnnxEngine:
@@ -281,7 +281,7 @@ def measure(
     Raises:
         MferError: the clip or a bundle can't be used.
     """
-    read_sound(clip)  # it can be read
+    read_audio(clip)  # it can be read
     named = {str(path): f"mfer-edge {Bundle.open(path).manifest.precision}" for path in bundles}
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as work:

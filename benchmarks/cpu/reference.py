@@ -6,7 +6,7 @@ stage.
 | part | here | why |
 |---|---|---|
 | pictures | `cv2.VideoCapture`, every frame read, 5 a second kept | the paper's rate; usual code |
-| sound | `mfer_edge.sources.clip.read_sound`: PyAV | nothing else needs torchaudio or librosa |
+| sound | `mfer_edge.sources.clip.read_audio`: PyAV | nothing else needs torchaudio or librosa |
 | faces | facenet-pytorch's MTCNN as it comes, on every kept frame; the largest | the paper |
 | crop | `mfer_edge.arms.crop_face`: a square, grey, 224x224, (x/255 - 0.5)/0.5 | the paper |
 | ViT-B/16 | transformers, one face at a time; the class token after the last norm | the paper |
@@ -49,7 +49,7 @@ from mfer_edge.cpu import core_count
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 from train.data.preprocess import CROP_SCALE, FRAME_RATE
@@ -110,7 +110,7 @@ class Reference:
         stopwatch = Stopwatch()
         with stopwatch("decode"):
             images = sampled_pictures(Path(path))
-            wave = torch.from_numpy(read_sound(path))
+            wave = torch.from_numpy(read_audio(path))
         with stopwatch("detect"):
             crops = [crop for crop in map(self._face, images) if crop is not None]
         if not crops or not len(wave):

@@ -19,10 +19,9 @@ from mfer_edge.bench.stats import MIN_RUNS, LatencyStats, RunBudget
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
-from mfer_edge.engines.onnx import providers_for
-from mfer_edge.model import ACCELERATED, load_engines
+from mfer_edge.model import ACCELERATED, Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import read_footage
+from mfer_edge.sources.replay import Replay
 
 REPLAYS = 10  # of each call of a clip, for the time on the device
 
@@ -81,7 +80,9 @@ class Chain:
     @property
     def pipeline(self) -> Pipeline:
         """The runtime's own pipeline on these networks."""
-        return Pipeline(self.bundle, self.networks, providers_for(self.device), core_count())
+        return Pipeline(
+            Model.of(self.bundle, self.networks, device=self.device, threads=core_count())
+        )
 
     def time_update(self, clip: Path, material: Material, runs: int) -> Update:
         """Time what comes with every hop.
@@ -98,7 +99,7 @@ class Chain:
             "audio": [{"wave": material.wave}],
         }
         window_s = steady(lambda: _update(self.networks, material), runs, WARM_UP)
-        footage = read_footage(clip, self.bundle.manifest.frame_rate)
+        footage = Replay.read(clip, self.bundle.manifest.frame_rate)
         live = time_updates(self.pipeline, footage, _effort(runs))
         after = _gpu_memory()
         known = self.gpu_before is not None and after is not None
@@ -119,7 +120,7 @@ class Chain:
             MferError: it can't be read, or a network gave up.
         """
         recorders = {name: Recorder(self.networks[name]) for name in ACCELERATED}
-        analysis = Pipeline(self.bundle, {**self.networks, **recorders}).analyze(clip)
+        analysis = Pipeline(Model.of(self.bundle, {**self.networks, **recorders})).analyze(clip)
         times = time_clip(self.pipeline, clip, _effort(runs))
         calls = {name: recorder.calls for name, recorder in recorders.items()}
         return ClipRow(

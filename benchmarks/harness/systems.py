@@ -118,7 +118,7 @@ def read_with_bundle(bundle: str, skip_still: str, *clips: str) -> Callable[[], 
     from mfer_edge.pipeline import Pipeline
 
     pipeline = Pipeline.open(bundle or None, device="cpu")
-    windows = pipeline.windows(skip_still=float(skip_still))
+    windows = pipeline.options(skip_still=float(skip_still))
 
     def one_pass() -> Pass:
         analyses = [pipeline.analyze(clip, windows) for clip in clips]

@@ -18,7 +18,7 @@ from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis, Reading
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.replay import Footage, push
+from mfer_edge.sources.replay import Replay
 from mfer_edge.stopwatch import STAGES, Stopwatch
 
 CLIPS_PER_WORKER = 2  # in a round
@@ -126,9 +126,7 @@ def stages_run(readings: Sequence[Reading], has_audio: bool) -> set[str]:
     return {stage for stage, did in ran.items() if did}
 
 
-def time_updates(
-    pipeline: Pipeline, footage: Footage, budget: RunBudget
-) -> dict[str, LatencyStats]:
+def time_updates(pipeline: Pipeline, footage: Replay, budget: RunBudget) -> dict[str, LatencyStats]:
     """Time the readings of a live session that is fed as fast as it goes.
 
     The first reading does not count: it embeds the faces of a whole window.
@@ -141,16 +139,16 @@ def time_updates(
     Raises:
         EngineError: an engine failed.
     """
-    session = pipeline.session(None, footage.has_video, footage.has_audio)
-    replay = footage.replay()
+    session = pipeline.session(has_video=footage.has_video, has_audio=footage.has_audio)
+    items = iter(footage.endless())
     readings: list[Reading] = []
 
     def next_update() -> float:
         """Push until there is a reading: seconds of the last push."""
         while True:
-            _, item = next(replay)
+            item = next(items)
             start_s = time.perf_counter()
-            push(session, item)
+            session.push(item)
             ready = session.readings()
             if ready:
                 readings.extend(ready)

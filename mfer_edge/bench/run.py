@@ -29,7 +29,7 @@ from mfer_edge.cpu import core_count
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.sources.replay import Footage, read_footage
+from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 STARTS = 5  # new processes
@@ -78,9 +78,9 @@ class Setup:
         runs = self.options.runs
         return RunBudget() if runs is None else RunBudget(runs, runs)
 
-    def footage(self) -> Footage:
+    def footage(self) -> Replay:
         """Decoded beginning of the clip."""
-        return read_footage(self.clip, self.pipeline.bundle.manifest.frame_rate)
+        return Replay.read(self.clip, self.pipeline.bundle.manifest.frame_rate)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _streams(setup: Setup) -> Measurements:
         return Measurements(trials=(attempt(setup.options.streams),))
     update = time_updates(pipeline, footage, RunBudget(5, 5))["call.update"]
     # First guess: the frames between two updates take about twice as long as the update.
-    start = int(pipeline.windows().hop_s / (3 * update.p50_s))
+    start = int(pipeline.options().hop_s / (3 * update.p50_s))
     return Measurements(trials=tuple(most_streams(attempt, start)))
 
 
@@ -215,7 +215,7 @@ def thread_counts(threads: int) -> list[int]:
 
 def algorithmic_latency(pipeline: Pipeline) -> AlgorithmicLatency:
     """Delays of a live reading with the default options of a bundle."""
-    options, manifest = pipeline.windows(), pipeline.bundle.manifest
+    options, manifest = pipeline.options(), pipeline.bundle.manifest
     return AlgorithmicLatency(
         window_s=options.window_s,
         hop_s=options.hop_s,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import Footage, push
+from mfer_edge.sources.replay import Replay
 
 UPDATES = 10  # timed readings of each stream
 MAX_TRIALS = 8
@@ -38,9 +38,7 @@ class Trial:
         return not self.lost and self.p99_s is not None and self.p99_s <= self.hop_s
 
 
-def try_streams(
-    pipeline: Pipeline, footage: Footage, streams: int, updates: int = UPDATES
-) -> Trial:
+def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int = UPDATES) -> Trial:
     """Feed sessions, each in a thread, in real time from decoded footage.
 
     Starts are spread evenly over a hop, like those of independent cameras. The latency of a reading
@@ -54,21 +52,23 @@ def try_streams(
     Raises:
         EngineError: an engine failed.
     """
-    options = pipeline.windows()
+    options = pipeline.options()
     begin_s = options.window_s + 1.5 * options.hop_s  # the first reading is half a hop late
     end_s = begin_s + updates * options.hop_s
     origin_s = time.perf_counter() + LEAD_S
     lost = threading.Event()
 
     def stream(index: int) -> list[float]:
-        session = pipeline.session(options, footage.has_video, footage.has_audio)
+        session = pipeline.session(
+            options, has_video=footage.has_video, has_audio=footage.has_audio
+        )
         shift_s = origin_s + options.hop_s * index / streams
         latencies_s = []
-        for due_s, item in footage.replay():
+        for due_s, item in footage.endless().timed():
             if due_s >= end_s or lost.is_set():
                 break
             time.sleep(max(0.0, shift_s + due_s - time.perf_counter()))
-            push(session, item)
+            session.push(item)
             late_s = time.perf_counter() - shift_s - due_s
             if session.readings() and due_s >= begin_s:
                 latencies_s.append(late_s)

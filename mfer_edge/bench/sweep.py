@@ -12,7 +12,7 @@ import numpy as np
 from mfer_edge.bench.stats import LatencyStats, RunBudget, speedup, timed
 from mfer_edge.bundle import ENGINES, Bundle
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
 BATCHES = (1, 5, 20)  # faces per call: those of one frame, of a second, of a window
@@ -102,7 +102,7 @@ def sweep(
 
 def _calls(bundle: Bundle, engines: Mapping[str, Engine], clip: Path) -> Iterator[TimedCall]:
     recording = {name: RecordingEngine(engine) for name, engine in engines.items()}
-    Pipeline(bundle, recording).analyze(clip)
+    Pipeline(Model.of(bundle, recording)).analyze(clip)
     for name in ENGINES:
         arrays = recording[name].arrays
         if name == "face" and arrays:
@@ -112,7 +112,7 @@ def _calls(bundle: Bundle, engines: Mapping[str, Engine], clip: Path) -> Iterato
                 yield TimedCall(name, batch, partial(engines[name], faces=resized))
         elif arrays:  # else the clip has no input for this engine
             yield TimedCall(name, 1, partial(engines[name], **arrays))
-    yield TimedCall(END_TO_END, 1, partial(Pipeline(bundle, engines).analyze, clip))
+    yield TimedCall(END_TO_END, 1, partial(Pipeline(Model.of(bundle, engines)).analyze, clip))
 
 
 def verdicts(results: Sequence[SweepResult]) -> tuple[str, ...]:

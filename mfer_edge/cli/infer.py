@@ -72,7 +72,7 @@ def infer(
 
     pipeline = Pipeline.open(bundle, device, threads or 0)
     try:
-        options = pipeline.windows(window, hop, faces, skip_still)
+        options = pipeline.options(window, hop, faces, skip_still)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(analyze_sources(pipeline, sources, options, outputs, quiet=quiet))
@@ -96,7 +96,9 @@ def analyze_sources(
     for source in sources:
         with failures.reported():
             with progress_bar(source.name, quiet=quiet) as progress:
-                analysis = pipeline.analyze(source, options, outputs.video is not None, progress)
+                analysis = pipeline.analyze(
+                    source, options, keep_detections=outputs.video is not None, progress=progress
+                )
             analyses.append(analysis)
             print_analysis(analysis, outputs, quiet=quiet, one_per_line=len(sources) > 1)
             write_images(analysis, source, outputs, quiet=quiet)

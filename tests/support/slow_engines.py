@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
 
@@ -26,4 +26,4 @@ def slowed(pipeline: Pipeline, **seconds: float) -> Pipeline:
     engines = dict(load_engines(pipeline.bundle))
     for name, taken_s in seconds.items():
         engines[name] = Slow(engines[name], taken_s)
-    return Pipeline(pipeline.bundle, engines)
+    return Pipeline(Model.of(pipeline.bundle, engines))

@@ -21,7 +21,7 @@ from benchmarks.cpu.reference import (
 )
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import Clip, read_sound
+from mfer_edge.sources.clip import Clip, read_audio
 from tests.support.clips import sine, write_clip
 from tests.support.paths import ROOT
 from tests.train.made import small_presets, voice
@@ -100,13 +100,13 @@ def test_it_computes_what_the_runtime_computes(model: EmotionModel, result: Resu
     from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
 
     networks = reference_engines(model)
-    detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
+    detector = FaceDetector.of(networks)
     crop = Crop(32, Bundle.open().manifest.crop.scale)
     with Clip(ANGER) as clip:
         images = [item.image for item in clip if isinstance(item, Frame)]
     faces = np.stack([crop_face(image, detector(image)[0], crop) for image in images])
     visual_arm = VisualArm(networks["face"], networks["visual"])
-    wave = read_sound(ANGER)
+    wave = read_audio(ANGER)
     segments = speech_segments(SpeechProbability(networks["vad"])(wave), len(wave))
     audio = AudioArm(networks["audio"])(collect_speech(wave, segments))
     scores = Fusion(networks["fusion"])(visual_arm(visual_arm.embed(faces)), audio)
@@ -131,13 +131,13 @@ def test_short_clips_are_heard_whole(reference: Reference) -> None:
     assert reference._speech(short) is short
     assert reference._speech(silent) is silent
     with_pause = torch.cat(
-        [torch.zeros(40_000), torch.from_numpy(read_sound(ANGER)[22_400:48_000])]
+        [torch.zeros(40_000), torch.from_numpy(read_audio(ANGER)[22_400:48_000])]
     )
     assert 4_000 < len(reference._speech(with_pause)) < 30_000
 
 
 def test_what_it_cannot_read_is_an_error_of_a_line(reference: Reference, tmp_path: Path) -> None:
-    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, sound=sine(0.4))
+    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, audio=sine(0.4))
     with pytest.raises(MediaError, match=r"faceless.mp4: the reference needs a face and sound"):
         reference.analyze(faceless)
     words = tmp_path / "words.mp4"

@@ -20,9 +20,9 @@ from export.checkpoint import open_source
 from export.torch_reference import reference_engines
 from mfer_edge.bundle import COMPACT, MODEL_ENGINES, Bundle
 from mfer_edge.errors import MferError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.clips import sine, write_clip
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
 from train.models.emotion_model import EmotionModel
 
@@ -34,7 +34,7 @@ def moment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second and a half of a real clip, with face and speech."""
     anger = ROOT / "samples" / "anger.mp4"
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, pictures(anger)[7:15], read_sound(anger)[22_400:48_000])
+    return filmed(path, images_of(anger)[7:15], read_audio(anger)[22_400:48_000])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_without_a_gpu_the_baseline_is_left(
 def test_clips_without_face_and_speech_are_refused_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clip = write_clip(tmp_path / "tone.mp4", 1.0, sound=sine(1.0))
+    clip = write_clip(tmp_path / "tone.mp4", 1.0, audio=sine(1.0))
     assert run(["--bundle", COMPACT, "--clip", clip, "--device", "cpu"]) == 1
     assert "--clip" in capsys.readouterr().err.splitlines()[-1]
 

@@ -21,7 +21,7 @@ from benchmarks.harness.systems import (
 )
 from mfer_edge.bundle import COMPACT, Bundle
 from mfer_edge.errors import MferError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
 from tests.support.clips import sine, write_clip
@@ -54,12 +54,12 @@ def test_every_frame_and_all_the_sound_are_decoded() -> None:
     sounds = [frame for frame in decoded if not isinstance(frame, VideoFrame)]
     assert len(decoded) - len(sounds) == pictures > 80
     heard_s = sum(frame.samples / frame.sample_rate for frame in sounds)
-    assert heard_s == pytest.approx(len(read_sound(FEAR)) / SAMPLE_RATE, abs=0.05)
+    assert heard_s == pytest.approx(len(read_audio(FEAR)) / SAMPLE_RATE, abs=0.05)
 
 
 def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> None:
     silent = write_clip(tmp_path / "10:30.mp4", 0.4)
-    heard = write_clip(tmp_path / "heard.m4a", 0.4, sound=sine(0.4))
+    heard = write_clip(tmp_path / "heard.m4a", 0.4, audio=sine(0.4))
     assert {type(frame) for frame in frames(str(silent))} == {VideoFrame}
     assert VideoFrame not in {type(frame) for frame in frames(str(heard))}
     for opener in (decode, decode_as_we_do, decode_by_opencv):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mfer_edge.bundle import Bundle
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import write_clip
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 
 HWMON = "sys/class/hwmon"
 JETSON = {
@@ -47,20 +47,20 @@ def brisk() -> Pipeline:
     """The package's bundle with windows that are soon over."""
     bundle = Bundle.open()
     manifest = replace(bundle.manifest, window_s=0.8, hop_s=0.4)
-    return Pipeline(replace(bundle, manifest=manifest), load_engines(bundle))
+    return Pipeline(Model.of(replace(bundle, manifest=manifest), load_engines(bundle)))
 
 
 @pytest.fixture(scope="module")
 def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sound = read_sound(anger)[None, 22_400:48_000]
+    sound = read_audio(anger)[None, 22_400:48_000]
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    return write_clip(path, sound=sound, rate=SAMPLE_RATE, video=None)
+    return write_clip(path, audio=sound, rate=SAMPLE_RATE, video=None)
 
 
 @pytest.fixture(scope="module")
 def face(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("face") / "face.mp4"
-    return filmed(path, pictures(anger)[7:15], None)
+    return filmed(path, images_of(anger)[7:15], None)
 
 
 @pytest.fixture(scope="module")

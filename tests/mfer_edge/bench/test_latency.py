@@ -17,7 +17,7 @@ from mfer_edge.bench.run import (
 from mfer_edge.bench.stats import RunBudget
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import push, read_footage
+from mfer_edge.sources.replay import Replay
 from mfer_edge.stopwatch import STAGES
 from tests.support.slow_engines import slowed
 
@@ -54,7 +54,7 @@ class TestClip:
 
 class TestUpdates:
     def test_one_call_of_each_stage(self, brisk: Pipeline, moment: Path) -> None:
-        times = time_updates(brisk, read_footage(moment, RATE), RunBudget(5, 5))
+        times = time_updates(brisk, Replay.read(moment, RATE), RunBudget(5, 5))
         assert set(times) == {f"call.{stage}" for stage in (*STAGES[1:], "update")}
         assert len(times["call.update"].runs_s) == 5
         assert len(times["call.vad"].runs_s) == 5  # one for each window
@@ -62,22 +62,22 @@ class TestUpdates:
 
     def test_update_includes_all_engines(self, brisk: Pipeline, moment: Path) -> None:
         slow = slowed(brisk, audio=0.2, visual=0.1)
-        update = time_updates(slow, read_footage(moment, RATE), RunBudget(3, 3))["call.update"]
+        update = time_updates(slow, Replay.read(moment, RATE), RunBudget(3, 3))["call.update"]
         assert min(update.runs_s) > 0.1  # some windows may hold no speech
         assert max(update.runs_s) > 0.3
 
     def test_of_the_voice_alone(self, brisk: Pipeline, voice: Path) -> None:
-        times = time_updates(brisk, read_footage(voice, RATE), RunBudget(4, 4))
+        times = time_updates(brisk, Replay.read(voice, RATE), RunBudget(4, 4))
         assert set(times) == {"call.vad", "call.audio", "call.update"}
 
     def test_readings_are_ready_at_the_algorithmic_latency(
         self, pipeline: Pipeline, moment: Path
     ) -> None:
-        session, footage = pipeline.session(), read_footage(moment, RATE)
+        session, footage = pipeline.session(), Replay.read(moment, RATE)
         waits = algorithmic_latency(pipeline)
         arrived = []
-        for due_s, item in footage.replay():
-            push(session, item)
+        for due_s, item in footage.endless().timed():
+            session.push(item)
             if session.readings():
                 arrived.append(due_s)
             if len(arrived) == 2:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.errors import MferError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import read_footage
+from mfer_edge.sources.replay import Replay
 from tests.support.slow_engines import slowed
 
 RATE = 5.0  # frames per second
@@ -22,7 +22,7 @@ RATE = 5.0  # frames per second
 class TestStreams:
     def test_one_stream_in_real_time(self, brisk: Pipeline, moment: Path) -> None:
         start_s = time.perf_counter()
-        trial = try_streams(brisk, read_footage(moment, RATE), 1, updates=3)
+        trial = try_streams(brisk, Replay.read(moment, RATE), 1, updates=3)
         assert time.perf_counter() - start_s >= 0.8 + 3 * 0.4  # in real time
         assert (trial.streams, trial.updates, trial.lost) == (1, 3, False)
         assert trial.p50_s is not None and trial.p99_s is not None
@@ -33,13 +33,13 @@ class TestStreams:
     ) -> None:
         """A slow engine delays the reading, however late its frames are pushed."""
         slow = slowed(brisk, visual=0.25)
-        trial = try_streams(slow, read_footage(moment, RATE), 1, updates=3)
+        trial = try_streams(slow, Replay.read(moment, RATE), 1, updates=3)
         assert trial.p50_s is not None and trial.p50_s > 0.25
 
     def test_too_many_are_aborted(self, brisk: Pipeline, moment: Path) -> None:
         start_s = time.perf_counter()
         hopeless = slowed(brisk, visual=0.9)  # a hop is 0.4 s
-        trial = try_streams(hopeless, read_footage(moment, RATE), 2, updates=50)
+        trial = try_streams(hopeless, Replay.read(moment, RATE), 2, updates=50)
         assert trial.lost and not trial.holds
         assert time.perf_counter() - start_s < 15  # of the 21 s it was to last
 
@@ -48,7 +48,9 @@ class TestStreams:
         broken["visual"] = broken["fusion"]
         start_s = time.perf_counter()
         with pytest.raises(MferError):
-            try_streams(Pipeline(brisk.bundle, broken), read_footage(moment, RATE), 2, updates=100)
+            try_streams(
+                Pipeline(Model.of(brisk.bundle, broken)), Replay.read(moment, RATE), 2, updates=100
+            )
         assert time.perf_counter() - start_s < 20
 
     @given(limit=st.integers(0, 300), start=st.integers(0, 300))

@@ -46,7 +46,7 @@ def is_near(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
 def clip(tmp_path: Path) -> Path:
     """Two seconds of one colour at 10 Hz, and a tone."""
     path = tmp_path / "clip.mp4"
-    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), sound=sine(2.0, channels=2))
+    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), audio=sine(2.0, channels=2))
 
 
 class TestOverlay:
@@ -128,7 +128,7 @@ class TestOverlay:
         assert shares[0] == 0 and shares[-1] == pytest.approx(0.95)
 
     def test_clip_without_video_is_an_error(self, tmp_path: Path) -> None:
-        source = write_clip(tmp_path / "clip.wav", sound=sine(0.5))
+        source = write_clip(tmp_path / "clip.wav", audio=sine(0.5))
         with pytest.raises(MediaError, match="no video to draw on"):
             write_overlay(source, analysis([], 0.5), tmp_path / "out.mp4")
         assert sorted(tmp_path.iterdir()) == [source]

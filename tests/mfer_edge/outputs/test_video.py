@@ -12,7 +12,7 @@ import pytest
 from mfer_edge.errors import OutputError
 from mfer_edge.outputs import video
 from mfer_edge.outputs.overlay import write_overlay
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.analyses import analysis, reading
 from tests.support.clips import sine, write_clip
 
@@ -45,7 +45,7 @@ def differs(image: np.ndarray) -> np.ndarray:
 def clip(tmp_path: Path) -> Path:
     """Two seconds of one colour at 10 Hz, and a tone."""
     path = tmp_path / "clip.mp4"
-    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), sound=sine(2.0, channels=2))
+    return write_clip(path, 2.0, 10, SIZE, video=plain(SIZE), audio=sine(2.0, channels=2))
 
 
 class TestVideo:
@@ -66,11 +66,11 @@ class TestVideo:
         tone = sine(1.6, channels=2)
         tone[:, : round(0.5 * 48_000)] = 0
         source = tmp_path / "clip.mkv"
-        write_clip(source, size=SIZE, video=plain(SIZE), sound=tone, frame_times_s=times)
+        write_clip(source, size=SIZE, video=plain(SIZE), audio=tone, frame_times_s=times)
         out = tmp_path / "out.mp4"
         write_overlay(source, analysis([reading(0, 1.6)], 1.6), out)
         assert frames(out)[0] == pytest.approx(times, abs=1e-3)
-        written, original = read_sound(out), read_sound(source)
+        written, original = read_audio(out), read_audio(source)
         assert len(written) == pytest.approx(len(original), abs=2 * 1024)
         start = [int(np.argmax(np.abs(wave) > 0.2)) for wave in (written, original)]
         assert start[0] == pytest.approx(start[1], abs=100)  # 6 ms
@@ -84,14 +84,14 @@ class TestVideo:
     ) -> None:
         source = tmp_path / f"clip{ending}"
         options = {"output_ts_offset": str(start_s)}
-        write_clip(source, 1.0, 25, (64, 48), sound=sine(1.0), options=options)
+        write_clip(source, 1.0, 25, (64, 48), audio=sine(1.0), options=options)
         out = tmp_path / "out.mp4"
         write_overlay(source, analysis([reading(0, 1)], 1.0), out)
         with av.open(str(source)) as container:
             shift = (container.start_time or 0) / av.time_base
         expected = [time_s - shift for time_s in frames(source)[0]]
         assert frames(out)[0] == pytest.approx(expected, abs=2e-3)
-        assert len(read_sound(out)) == pytest.approx(16_000, abs=1000)
+        assert len(read_audio(out)) == pytest.approx(16_000, abs=1000)
 
     def test_clip_without_audio_stays_without(self, tmp_path: Path) -> None:
         source = write_clip(tmp_path / "clip.mp4", 0.4)
