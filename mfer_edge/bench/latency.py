@@ -35,7 +35,7 @@ pipeline = Pipeline.open(sys.argv[1] or None, sys.argv[2], int(sys.argv[3]))
 loaded = time.time()
 pipeline.analyze(sys.argv[4])
 done = time.time()
-from mfer_edge.machine import peak_memory
+from mfer_edge.bench.machine import peak_memory
 print(imported, loaded, done, peak_memory() or 0)
 """
 
