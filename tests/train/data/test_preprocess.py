@@ -263,7 +263,7 @@ def keys(moment: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Iterato
             engines[other] = dataclasses.replace(engines[other], sha256="00" * 32)
         manifest = dataclasses.replace(bundle.manifest, engines=engines)
         opened = dataclasses.replace(bundle, manifest=manifest)
-        monkeypatch.setattr(Bundle, "open", lambda: opened)
+        monkeypatch.setattr(Bundle, "open", lambda folder=None: opened)
         listed = dataclasses.replace(entry(moment, kind), **fields)
         return Preprocessor(size, scale, cache).key(listed)
 
