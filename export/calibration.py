@@ -9,7 +9,7 @@ import numpy as np
 
 from mfer_edge.bundle import ENGINES, Bundle
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
 Call = dict[str, np.ndarray]  # a network's inputs, by name
@@ -34,7 +34,7 @@ def record_calls(
     """Read clips with a bundle; give every call of these networks, in order."""
     networks = load_engines(bundle)
     recorders = {name: Recorder(networks[name]) for name in names}
-    pipeline = Pipeline(bundle, {**networks, **recorders})
+    pipeline = Pipeline(Model.of(bundle, {**networks, **recorders}))
     for clip in clips:
         pipeline.analyze(clip)
     return {name: recorder.calls for name, recorder in recorders.items()}

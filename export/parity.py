@@ -13,7 +13,7 @@ from mfer_edge.bundle import ENGINES, MODEL_ENGINES, Bundle, EngineFile
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError, MferError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 
@@ -298,7 +298,7 @@ def measure(
     """
     engines = load_engines(bundle, device)
     compared = {name: _Compared(name, engines[name], reference[name]) for name in ENGINES}
-    expected = _readings(Pipeline(bundle, compared), clips)
+    expected = _readings(Pipeline(Model.of(bundle, compared)), clips)
 
     broken: list[Failure] = []
     for name, comparison in compared.items():
@@ -312,7 +312,7 @@ def measure(
         broken.append(Failure("", "readings", what))
     else:
         try:
-            given = _readings(Pipeline(bundle, engines), clips)
+            given = _readings(Pipeline(Model.of(bundle, engines)), clips)
         except EngineError as error:
             broken.append(Failure("", "readings", f"not compared: {error}"))
     pairs = list(zip(given, expected, strict=True)) if given else []

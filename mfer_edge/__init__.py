@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
+    from mfer_edge.sources.base import AudioChunk, Frame, Source
 
 __all__ = [
     "Analysis",
+    "AudioChunk",
     "BundleError",
     "EngineError",
+    "Frame",
     "MediaError",
     "MferError",
     "Overall",
@@ -24,6 +27,7 @@ __all__ = [
     "Reading",
     "Session",
     "SessionOptions",
+    "Source",
     "Timing",
     "Track",
 ]
@@ -40,12 +44,15 @@ _HOME = {
     "Timing": "results",
     "Track": "results",
     "Session": "session",
-    "SessionOptions": "session",
+    "SessionOptions": "options",
+    "AudioChunk": "sources.base",
+    "Frame": "sources.base",
+    "Source": "sources.base",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Public names load their module on first use: `mfer-edge --help` needs none of them.
+    # Public names import their module on first use: `mfer-edge --help` needs none of them.
     if name not in _HOME:
         raise AttributeError(f"module 'mfer_edge' has no attribute {name!r}")
     from importlib import import_module

@@ -1,12 +1,12 @@
-"""The errors that a person using mfer-edge can meet, each with a message for that person."""
+"""Errors that a user of mfer-edge can meet, each with a one-line message for that user."""
 
 
 class MferError(Exception):
-    """Anything that stops the work for a reason outside the code."""
+    """Base class: a failure whose cause is outside the code."""
 
 
 class MediaError(MferError):
-    """A clip that can't be read: missing, not a video or sound, or damaged."""
+    """A clip that can't be read: missing, without video and audio, or damaged."""
 
 
 class BundleError(MferError):
@@ -14,8 +14,8 @@ class BundleError(MferError):
 
 
 class EngineError(MferError):
-    """A network that can't be loaded or run on this machine as asked."""
+    """An engine that can't be loaded, or run on this machine as asked."""
 
 
 class OutputError(MferError):
-    """A result that can't be written where, or as, it was asked for."""
+    """A result that can't be written where, or in the format, it was asked for."""

@@ -1,34 +1,127 @@
-"""The whole chain for a clip: a bundle's networks, and a session fed from a file."""
+"""A bundle loaded and ready: its engines, and the parts built on them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from mfer_edge.arms import AudioArm, Fusion, VisualArm
+from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, VisualArm
 from mfer_edge.bundle import ENGINES, Bundle, Manifest
+from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.malloc import memory_returned
-from mfer_edge.engines.onnx import OnnxEngine, providers_for
+from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import TensorRtEngine
 from mfer_edge.engines.tensorrt_target import check_plans, this_target
+from mfer_edge.errors import EngineError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
 
 ACCELERATED = ("face", "audio")
-"""Networks that gain from a second CPU thread, and from leaving the CPU. A call of the others takes
-less than the way to a GPU and back, and pictures come to the detector's in a new size each."""
+"""Engines that gain from a second CPU thread, and from a GPU. A call of the others takes less time
+than the way to a GPU and back, and the detector's inputs change size from call to call."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An emotion recognition model, ready to run.
+
+    Example:
+        >>> model = Model.load(device="cpu")
+        >>> model.device, model.manifest.labels[0]
+        ('cpu', 'neutral')
+    """
+
+    bundle: Bundle
+    vad: Engine
+    detector: FaceDetector
+    visual: VisualArm
+    audio: AudioArm
+    fusion: Fusion
+    providers: tuple[str, ...] = (PROVIDER_OF_DEVICE["cpu"],)  # of the accelerated engines
+    threads: int = 1  # CPU threads of each accelerated engine
+    load_s: float = 0.0  # seconds that opening and loading took
+    notes: tuple[str, ...] = ()  # why `auto` did not take a better device; shown with every result
+    find_within_s: float = field(default=FIND_WITHIN_S, kw_only=True)  # longest to find a new face
+
+    @classmethod
+    def load(
+        cls, bundle: Bundle | Path | str | None = None, device: str = "auto", threads: int = 0
+    ) -> Model:
+        """Open a bundle and load its engines.
+
+        Args:
+            bundle: opened, or its folder; by default the compact bundle in the package.
+            device: where the accelerated engines run: `cpu`, `cuda`, `tensorrt` (the bundle's
+                plans), or `auto`, the best of them that works.
+            threads: CPU threads; 0 takes all cores that this process may use.
+
+        Raises:
+            BundleError: the bundle is not whole.
+            EngineError: the device can't be used, or an engine does not load.
+        """
+        start = time.perf_counter()
+        threads = threads or core_count()
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        notes: list[str] = []
+        *better, last = _devices_to_try(opened, device)
+        for choice in better:
+            try:
+                engines = load_engines(opened, choice, threads)
+                break
+            except EngineError as error:
+                notes.append(f"--device auto could not take {choice}: {error}")
+        else:
+            choice, engines = last, load_engines(opened, last, threads)
+        model = cls.of(opened, engines, device=choice, threads=threads)
+        return replace(model, load_s=time.perf_counter() - start, notes=tuple(notes))
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, engines: Mapping[str, Engine], *, device: str = "cpu", threads: int = 1
+    ) -> Model:
+        """Build a model on engines that are loaded.
+
+        Args:
+            engines: one for each of `ENGINES`, as `load_engines` gives them.
+            device: where the accelerated ones run.
+            threads: CPU threads of each accelerated one.
+        """
+        at_once = FACES_AT_ONCE if device == "cpu" else None
+        return cls(
+            bundle=bundle,
+            vad=engines["vad"],
+            detector=FaceDetector.of(engines),
+            visual=VisualArm(engines["face"], engines["visual"], at_once),
+            audio=AudioArm(engines["audio"]),
+            fusion=Fusion(engines["fusion"]),
+            providers=tuple(providers_for(device)),
+            threads=threads,
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def device(self) -> str:
+        """Where the accelerated engines run: `cpu`, `cuda` or `tensorrt`."""
+        return self.providers[0].split()[0].removesuffix("ExecutionProvider").lower()
 
 
 def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[str, Engine]:
-    """Load every network of a bundle, by name.
+    """Load every engine of a bundle, by name.
 
     Args:
-        device: where the large ones run: `cpu`, `cuda` or `tensorrt`.
+        device: where the accelerated ones run: `cpu`, `cuda` or `tensorrt`.
         threads: CPU threads for each of them.
 
     Raises:
-        EngineError: the device is not to be had, or a network does not load.
+        EngineError: the device can't be used, or an engine does not load.
     """
     providers, cpu = providers_for(device), providers_for("cpu")
     if device == "tensorrt":
@@ -46,19 +139,14 @@ def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[
         memory_returned(bundle.manifest.weights_bytes),
         ThreadPoolExecutor(len(ACCELERATED)) as pool,
     ):
-        side_by_side = device == "cpu" and threads > 1  # on a GPU nobody has tried it
-        loaded = (pool.map if side_by_side else map)(load, ENGINES)
+        parallel = device == "cpu" and threads > 1  # on a GPU this is untested
+        loaded = (pool.map if parallel else map)(load, ENGINES)
         return dict(zip(ENGINES, loaded, strict=True))
 
 
-@dataclass(frozen=True)
-class Model:
-    """A bundle's parts, ready to run."""
-
-    manifest: Manifest
-    vad: Engine
-    detector: FaceDetector
-    visual: VisualArm
-    audio: AudioArm
-    fusion: Fusion
-    find_within_s: float = FIND_WITHIN_S  # the longest that a new face may go unseen
+def _devices_to_try(bundle: Bundle, device: str) -> list[str]:
+    """Devices in the order in which to try them."""
+    if device != "auto":
+        return [device]
+    cuda = providers_for("auto")[0] == PROVIDER_OF_DEVICE["cuda"]
+    return ["tensorrt"] * bool(bundle.manifest.plans) + ["cuda"] * cuda + ["cpu"]

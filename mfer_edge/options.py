@@ -1,4 +1,4 @@
-"""A session takes pictures and sound as they come and gives readings: here, time passes."""
+"""Options of a session."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ FACE_CHOICES = ("main", "all")
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How time is cut into readings, of which faces, and how closely these are looked at."""
+    """Which windows to read, which faces in them, and how much a face may change unnoticed."""
 
     window_s: float
-    hop_s: float  # from the start of one window to that of the next
-    faces: str = "main"  # whose readings to give: one of FACE_CHOICES
-    skip_still: float = 0.0  # up to so many grey levels a changed face is not embedded again
+    hop_s: float  # from the start of one window to the start of the next
+    faces: str = "main"  # which faces have readings: one of FACE_CHOICES
+    skip_still: float = 0.0
+    """Grey levels by which a crop may differ on average from the one that was embedded last, to
+    take over its embedding; 0 embeds every crop."""
 
 
-def check_options(windows: SessionOptions, manifest: Manifest) -> None:
-    """Refuse windows that the networks can't take.
+def check_options(options: SessionOptions, manifest: Manifest) -> None:
+    """Refuse options that a bundle can't serve.
 
     Raises:
         ValueError: with one line that says why.
     """
-    window_s, hop_s = windows.window_s, windows.hop_s
+    window_s, hop_s = options.window_s, options.hop_s
     if not window_s > 0:
         raise ValueError(f"the window is {window_s:g} s: it must be over 0")
     if not MIN_HOP_S <= hop_s <= window_s:
@@ -41,10 +43,9 @@ def check_options(windows: SessionOptions, manifest: Manifest) -> None:
             f"the window is {window_s:g} s: with half a hop of {hop_s:g} s it must be at most the "
             f"{manifest.max_window_s:g} s that the bundle {manifest.name} takes"
         )
-    if windows.faces not in FACE_CHOICES:
-        raise ValueError(f"faces is {windows.faces!r}: it must be one of {', '.join(FACE_CHOICES)}")
-    if not 0 <= windows.skip_still <= MAX_LEVELS:
+    if options.faces not in FACE_CHOICES:
+        raise ValueError(f"faces is {options.faces!r}: it must be one of {', '.join(FACE_CHOICES)}")
+    if not 0 <= options.skip_still <= MAX_LEVELS:
         raise ValueError(
-            f"still faces are to be skipped up to {windows.skip_still:g} grey levels: it must be 0 "
-            f"to {MAX_LEVELS}"
+            f"skip_still is {options.skip_still:g} grey levels: it must be 0 to {MAX_LEVELS}"
         )

@@ -1,77 +1,76 @@
-"""What an analysis gives, and its JSON, CSV and WebVTT forms."""
+"""Results of an analysis: readings of windows, tracks of faces, and what made them."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1
-
 Scores = dict[str, float]
 """A probability for every label of the bundle, summing to 1."""
+
+MODALITY_NAMES = {"visual": "face", "audio": "voice"}
+"""Names of the modalities in texts for people."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What face and voice show over one window."""
+    """Emotion scores of one window, from one face and the voice."""
 
-    start_s: float  # from the clip's start
+    start_s: float  # from the start of the clip
     end_s: float
-    track: int | None  # of the face; None where there was none
-    main: bool  # whether that is the window's main face; there is one such reading per window
-    scores: Scores | None  # of everything there was; None where there was neither face nor speech
+    track: int | None  # id of the face's track; None without a face
+    main: bool  # whether this is the window's main face; every window has one such reading
+    scores: Scores | None  # fused; None without a face and without speech
     visual: Scores | None  # of the face alone
     audio: Scores | None  # of the voice alone
-    frames: int  # looked at
-    faces: int  # frames in which this face was found
+    frames: int  # in the window
+    faces: int  # frames in which this face was detected
     speech_s: float
-    reused: int = 0  # of the faces, those that another one's embedding stands for
+    reused: int = 0  # of `faces`, those that took the embedding of another frame
 
     @property
     def label(self) -> str | None:
-        """The likeliest emotion."""
-        return None if self.scores is None else likeliest(self.scores)
+        """Label with the highest score; None without scores."""
+        return None if self.scores is None else top_label(self.scores)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Which of `visual` and `audio` the scores rest on."""
+        """Those of `visual` and `audio` that the scores come from."""
         present = {"visual": self.visual, "audio": self.audio}
         return tuple(name for name, scores in present.items() if scores is not None)
 
 
 @dataclass(frozen=True)
 class Overall:
-    """What a whole clip shows: the mean over the windows of its main faces."""
+    """Mean of a clip's scores, over the readings of the main faces."""
 
     scores: Scores
     modalities: tuple[str, ...]
 
     @property
     def label(self) -> str:
-        """The likeliest emotion."""
-        return likeliest(self.scores)
+        """Label with the highest score."""
+        return top_label(self.scores)
 
 
 @dataclass(frozen=True)
 class Track:
     """One face over time."""
 
-    track: int
+    track: int  # id
     start_s: float
     end_s: float
-    faces: int  # frames in which it was found
+    faces: int  # frames in which the face was detected
 
 
 @dataclass(frozen=True)
 class FaceDetection:
-    """Where one face was in one frame."""
+    """Position of one face in one frame."""
 
     time_s: float
     track: int
-    left: float  # pixels of the picture as shown
+    left: float  # pixels of the frame as displayed
     top: float
     right: float
     bottom: float
@@ -79,117 +78,48 @@ class FaceDetection:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """Which bundle made an analysis."""
+    """Identity of the bundle that an analysis was made with."""
 
     name: str
     precision: str
     trained: bool
-    sha256: str  # of its manifest, which holds those of its files
+    sha256: str  # of the manifest, which lists the hashes of all files
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of an analysis went."""
+    """Durations of an analysis and its stages."""
 
     wall_s: float  # from opening the clip to the last reading
-    load_s: float  # opening the bundle, before that
+    load_s: float  # opening the bundle, not part of `wall_s`
     threads: int
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def rtf(self, duration_s: float) -> float:
-        """Give the real-time factor: seconds of work for a second of clip."""
+        """Real-time factor: seconds of computing for each second of the clip."""
         return self.wall_s / duration_s if duration_s else 0.0
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `Pipeline.analyze` gives for one clip."""
+    """Result of `Pipeline.analyze` for one clip."""
 
     source: str
     duration_s: float
     bundle: BundleInfo
     device: str
     providers: tuple[str, ...]
-    overall: Overall | None  # None where no window had a face or speech
+    overall: Overall | None  # None if no window had a face or speech
     windows: tuple[Reading, ...]
     tracks: tuple[Track, ...]
     timing: Timing
     warnings: tuple[str, ...]
-    sightings: tuple[FaceDetection, ...] = ()  # kept where asked for, to draw them; not in the JSON
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form, schema 1."""
-        return {
-            "schema": SCHEMA,
-            "source": self.source,
-            "duration_s": _ms(self.duration_s),
-            "bundle": {
-                "name": self.bundle.name,
-                "precision": self.bundle.precision,
-                "trained": self.bundle.trained,
-                "sha256": self.bundle.sha256,
-            },
-            "device": self.device,
-            "providers": list(self.providers),
-            "overall": None
-            if self.overall is None
-            else {
-                "label": self.overall.label,
-                "scores": _rounded(self.overall.scores),
-                "modalities": list(self.overall.modalities),
-            },
-            "windows": [_reading_dict(reading) for reading in self.windows],
-            "tracks": [
-                {
-                    "track": track.track,
-                    "start_s": _ms(track.start_s),
-                    "end_s": _ms(track.end_s),
-                    "faces": track.faces,
-                }
-                for track in self.tracks
-            ],
-            "timing": {
-                "wall_s": _ms(self.timing.wall_s),
-                "rtf": _ms(self.timing.rtf(self.duration_s)),
-                "load_s": _ms(self.timing.load_s),
-                "threads": self.timing.threads,
-                "stages_s": {name: _ms(value) for name, value in self.timing.stages_s.items()},
-            },
-            "warnings": list(self.warnings),
-        }
-
-    def to_csv(self) -> str:
-        """Give a line per window: its times, face, label, and every score."""
-        labels = self.labels
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            ["source", "start_s", "end_s", "track", "main", "label", "modalities",
-             "frames", "faces", "speech_s", *labels]
-        )  # fmt: skip
-        for reading in self.windows:
-            scores = _rounded(reading.scores) or {}
-            writer.writerow(
-                [self.source, _ms(reading.start_s), _ms(reading.end_s), reading.track,
-                 reading.main, reading.label, "+".join(reading.modalities),
-                 reading.frames, reading.faces, _ms(reading.speech_s),
-                 *(scores.get(label) for label in labels)]
-            )  # fmt: skip
-        return text.getvalue()
-
-    def to_vtt(self) -> str:
-        """Give WebVTT captions: each window's label, shown from its middle to the next one's."""
-        from mfer_edge.outputs.webvtt import captions, vtt_time
-
-        lines = ["WEBVTT", ""]
-        for cue in captions(self.windows, self.duration_s):
-            lines += [f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}", cue.text, ""]
-        return "\n".join(lines)
+    detections: tuple[FaceDetection, ...] = ()  # kept on request, for the overlay; not in the JSON
 
     @property
     def labels(self) -> list[str]:
-        """Every label of the bundle."""
+        """Labels of the bundle."""
         if self.bundle.labels:
             return list(self.bundle.labels)
         for reading in self.windows:
@@ -197,9 +127,29 @@ class Analysis:
                 return list(reading.scores)
         return []
 
+    # The formats are in `outputs`, which imports this module.
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of the JSON output, schema 1."""
+        from mfer_edge.outputs.json import analysis_dict
+
+        return analysis_dict(self)
+
+    def to_csv(self) -> str:
+        """CSV table with one row per reading."""
+        from mfer_edge.outputs.csv import csv_text
+
+        return csv_text([self])
+
+    def to_vtt(self) -> str:
+        """WebVTT captions with the label of each window."""
+        from mfer_edge.outputs.webvtt import vtt_text
+
+        return vtt_text(self)
+
 
 def overall(readings: Sequence[Reading]) -> Overall | None:
-    """Sum up a clip: the mean score of its main readings; None where no window has any."""
+    """Average the scores of the main readings; None if there are no scores."""
     scored = [reading for reading in readings if reading.main and reading.scores is not None]
     scores = mean_scores([reading.scores for reading in scored])
     if scores is None:
@@ -209,38 +159,13 @@ def overall(readings: Sequence[Reading]) -> Overall | None:
 
 
 def mean_scores(several: Sequence[Scores | None]) -> Scores | None:
-    """Average the scores that are there, label by label; None where none are."""
-    there = [scores for scores in several if scores is not None]
-    if not there:
+    """Average scores label by label, leaving out None; None if nothing is left."""
+    present = [scores for scores in several if scores is not None]
+    if not present:
         return None
-    return {label: sum(scores[label] for scores in there) / len(there) for label in there[0]}
+    return {label: sum(scores[label] for scores in present) / len(present) for label in present[0]}
 
 
-def likeliest(scores: Scores) -> str:
+def top_label(scores: Scores) -> str:
+    """Label with the highest score."""
     return max(scores, key=lambda label: scores[label])
-
-
-def _reading_dict(reading: Reading) -> dict[str, Any]:
-    return {
-        "start_s": _ms(reading.start_s),
-        "end_s": _ms(reading.end_s),
-        "track": reading.track,
-        "main": reading.main,
-        "label": reading.label,
-        "scores": _rounded(reading.scores),
-        "modalities": list(reading.modalities),
-        "visual": _rounded(reading.visual),
-        "audio": _rounded(reading.audio),
-        "frames": reading.frames,
-        "faces": reading.faces,
-        "reused": reading.reused,
-        "speech_s": _ms(reading.speech_s),
-    }
-
-
-def _rounded(scores: Scores | None) -> Scores | None:
-    return None if scores is None else {label: round(value, 6) for label, value in scores.items()}
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds, 3)

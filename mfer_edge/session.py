@@ -1,43 +1,28 @@
-"""A session takes pictures and sound as they come and gives readings: here, time passes."""
+"""Sessions: frames and audio in, readings of sliding windows out."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
-from mfer_edge.faces.crop import crop_face
-from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
-from mfer_edge.faces.finder import FaceFinder
-from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.faces.tracker import FaceTracker
+from mfer_edge.faces.stream import FaceStream, FrameFaces, TrackedFace, faces_by_track, main_track
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
+from mfer_edge.sources.base import AudioChunk, Frame, Source
+from mfer_edge.sources.prefetch import prefetch
 from mfer_edge.speech.buffer import SpeechBuffer
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
-MAX_LAG_S = 5.0  # sound or video that is further behind the other counts as missing there
-MAX_FILE_LAG_S = 60.0  # the same in a file, where nobody waits and some are badly interleaved
-MAX_GAP_S = 3600.0  # pictures that are further apart have wrong times: say, of the clock
-
-
-@dataclass
-class _Face:
-    """One face in one frame."""
-
-    track: int
-    box: FaceBox
-    look: CachedFace  # shared with the frames in which it is nearly the same
-
-
-@dataclass(frozen=True)
-class _Frame:
-    time_s: float
-    faces: list[_Face]
+MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
+MAX_GAP_S = 3600.0  # frames that are further apart have wrong times: say, of the clock
+PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 
 
 @dataclass(frozen=True)
@@ -48,249 +33,302 @@ class _Window:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Speech:
     output: ArmOutput | None  # None where there was too little speech
     speech_s: float
 
 
-_SILENCE = _Heard(None, 0.0)
+_SILENCE = _Speech(None, 0.0)
 
 
 class Session:
-    """Pushes pictures and sound in, gives readings out.
+    """Takes frames and audio as they come, and makes a reading of each window.
 
-    A window's reading is ready once both video and sound have reached its end. It depends on
-    the pictures and the sound alone, not on how they were cut into pushes, so a file and a live
-    source give the same readings. Memory holds one window, and what the lag allows.
+    A reading is ready once both video and audio have reached its window's end. It depends on the
+    frames and the samples alone, not on how they were cut into pushes, so a file and a live source
+    give the same readings. Memory holds one window, and the lag between audio and video.
 
     Args:
-        chain: what to run.
-        windows: how to cut time.
-        has_video, has_audio: whether pictures, sound, are going to come.
-        keep_sightings: remember where every face was, to draw it.
-        max_lag_s: how far sound may be behind the video, or the video behind the sound, before a
-            window is read without it.
+        model: engines to run.
+        options: windows to read, and faces in them.
+        has_video, has_audio: whether frames, audio, are to be expected.
+        keep_detections: remember where every face was, to draw it.
+        max_lag_s: how far audio may be behind video, or the reverse, before a window is read
+            without it.
 
     Attributes:
-        late_s: how much of the sound, and of the video, came after its windows had been read.
+        late_s: seconds of `audio` and of `video` that came after their windows had been read.
+        detections: where every face was, if they are kept.
+        stopwatch: time that each stage took.
 
     Raises:
-        ValueError: the windows are not positive, or longer than the networks take.
+        ValueError: the windows are not positive, or longer than the engines take.
     """
 
     def __init__(
         self,
-        chain: Model,
-        windows: SessionOptions,
+        model: Model,
+        options: SessionOptions,
+        *,
         has_video: bool = True,
         has_audio: bool = True,
-        keep_sightings: bool = False,
+        keep_detections: bool = False,
         max_lag_s: float = MAX_LAG_S,
     ) -> None:
-        check_options(windows, chain.manifest)
+        check_options(options, model.manifest)
         self.stopwatch = Stopwatch()
-        self.sightings: list[FaceDetection] = []
-        self.late_s = {"sound": 0.0, "video": 0.0}
-        self._chain = chain
-        self._windows = windows
+        self.detections: list[FaceDetection] = []
+        self.late_s = {"audio": 0.0, "video": 0.0}
+        self._model = model
+        self._options = options
         self._has_video, self._has_audio = has_video, has_audio
-        self._keep_sightings = keep_sightings
+        self._keep_detections = keep_detections
         self._max_lag_s = max_lag_s
-        self._finder = FaceFinder(chain.detector, chain.find_within_s)
-        self._tracker = FaceTracker()
-        self._still = EmbeddingCache(windows.skip_still)
-        self._frames: deque[_Frame] = deque()
-        self._speech = SpeechBuffer(chain.vad)
-        self._video_s: float | None = None  # time of the latest picture
-        self._done = 0  # windows given
+        self._faces = FaceStream(
+            model.detector,
+            model.manifest.crop,
+            skip_still=options.skip_still,
+            find_within_s=model.find_within_s,
+        )
+        self._frames: deque[FrameFaces] = deque()  # of the windows to come
+        self._speech = SpeechBuffer(model.vad)
+        self._video_s: float | None = None  # time of the latest frame
+        self._windows_read = 0
         self._ready: list[Reading] = []
         self._closed = False
 
-    def push_frame(self, image: np.ndarray, time_s: float) -> None:
-        """Add the next picture: (height, width, 3) uint8 BGR, at seconds from the start.
-
-        Pictures should come at the bundle's frame rate, in order of time.
+    def push(self, item: Frame | AudioChunk) -> None:
+        """Add the next item of a source.
 
         Raises:
-            ValueError: the picture has another form, is not later than the one before, or is
-                hours away from it.
+            ValueError: as `push_frame` and `push_audio`.
+        """
+        if isinstance(item, Frame):
+            self.push_frame(item.image, item.time_s)
+        else:
+            self.push_audio(item.samples)
+
+    def push_frame(self, image: np.ndarray, time_s: float) -> None:
+        """Add the next frame: (height, width, 3) uint8 BGR, at seconds from the start.
+
+        Frames should come at the bundle's frame rate, in order of time.
+
+        Raises:
+            ValueError: the image has another shape or type, or the frame is not later than the one
+                before, or hours later.
         """
         self._check_open()
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
-                f"a picture is (height, width, 3) uint8, not {image.shape} {image.dtype}"
+                f"a frame is (height, width, 3) uint8, not {image.shape} {image.dtype}"
             )
         if self._video_s is not None and time_s <= self._video_s:
-            raise ValueError(f"the picture at {time_s} s is not later than the one before")
-        before_s = max(self._video_s or 0.0, self._speech.end / SAMPLE_RATE)
-        if not 0 <= time_s <= before_s + MAX_GAP_S:
+            raise ValueError(f"the frame at {time_s} s is not later than the one before")
+        reached_s = max(self._video_s or 0.0, self._audio_s)
+        if not 0 <= time_s <= reached_s + MAX_GAP_S:
             raise ValueError(
-                f"the picture's time is {time_s} s; it counts from the start of the session, "
-                f"which has come to {before_s:.1f} s"
+                f"the frame's time is {time_s} s; it counts from the start of the session, "
+                f"which has reached {reached_s:.1f} s"
             )
         self._video_s = time_s
-        if time_s < self._given_s():
-            self.late_s["video"] += 1 / self._chain.manifest.frame_rate
-        self._give_windows(self._reached_s())  # those that end at or before this picture
+        if time_s < self._last_end_s():
+            self.late_s["video"] += 1 / self._model.manifest.frame_rate
+        self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
-            boxes = self._finder(image, time_s)
-            tracks = self._tracker.update(time_s, boxes)
-            spec = self._chain.manifest.crop
-            looks = self._still(tracks, [crop_face(image, box, spec) for box in boxes])
-            faces = [_Face(*parts) for parts in zip(tracks, boxes, looks, strict=True)]
-        self._frames.append(_Frame(time_s, faces))
-        if self._keep_sightings:
-            self.sightings += [
+            found = self._faces.push(Frame(time_s, image))
+        self._frames.append(found)
+        if self._keep_detections:
+            self.detections += [
                 FaceDetection(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
-                for f in faces
+                for f in found.faces
             ]
 
     def push_audio(self, samples: np.ndarray) -> None:
         """Add the next (n,) float32 samples in [-1, 1], 16 kHz, mono; any number of them.
 
         Raises:
-            ValueError: the samples have another form, or are not all finite.
+            ValueError: the samples have another shape or type, or are not all finite.
         """
         self._check_open()
         if samples.ndim != 1 or samples.dtype != np.float32:
-            raise ValueError(f"sound is (n,) float32, not {samples.shape} {samples.dtype}")
+            raise ValueError(f"audio is (n,) float32, not {samples.shape} {samples.dtype}")
         if not np.isfinite(samples).all():
-            raise ValueError("the sound holds NaN or infinite samples")
-        late = min(round(self._given_s() * SAMPLE_RATE) - self._speech.end, len(samples))
-        self.late_s["sound"] += max(0, late) / SAMPLE_RATE
+            raise ValueError("the audio holds NaN or infinite samples")
+        late = min(round(self._last_end_s() * SAMPLE_RATE) - self._speech.end, len(samples))
+        self.late_s["audio"] += max(0, late) / SAMPLE_RATE
         self._speech.push(samples)
-        self._give_windows(self._reached_s())
+        self._read_windows(self._reached_s())
 
     def readings(self) -> list[Reading]:
-        """Give the readings that have become ready since the last call."""
+        """Return the readings that have become ready since the last call."""
         ready, self._ready = self._ready, []
         return ready
 
-    def tracks(self) -> tuple[Track, ...]:
-        """Every face so far; of those that are gone, the latest 10,000."""
-        return self._tracker.tracks()
+    def run(
+        self, source: Source, progress: Callable[[float], None] | None = None
+    ) -> Iterator[Reading]:
+        """Push all of a source, and close; yield each reading as soon as its window ends.
 
-    @property
-    def forgotten(self) -> int:
-        """How many faces are no longer among the tracks."""
-        return self._tracker.forgotten
+        A thread decodes a few items ahead.
+
+        Args:
+            progress: called with the share of the source that is done, 0 to 1, if it has an end.
+
+        Raises:
+            MediaError: the source can't be read.
+        """
+        items = prefetch(self.stopwatch.timed("decode", source), PREFETCH_ITEMS)
+        with closing(items):
+            for item in items:
+                self.push(item)
+                if progress and source.duration_s:
+                    done_s = item.time_s if isinstance(item, Frame) else self._audio_s
+                    progress(min(1.0, done_s / source.duration_s))
+                yield from self.readings()
+        self.close(source.duration_s)
+        yield from self.readings()
+
+    def tracks(self) -> tuple[Track, ...]:
+        """Every face so far; of those that were lost, the latest 10,000."""
+        return self._faces.tracks()
 
     def close(self, end_s: float | None = None) -> None:
-        """End the stream; what is left of it makes a last window.
+        """End the stream; the rest of it makes a last window.
 
         A stream that is less than half a hop longer than a window is one window. Of a longer one,
         the last window ends with it, unless less than half a hop would be new.
 
         Args:
-            end_s: how long the stream was; by default as far as pictures and sound went.
+            end_s: how long the stream was; by default up to the last frame and sample.
         """
         if self._closed:
             return
         if end_s is None:
-            frame_s = 1 / self._chain.manifest.frame_rate
+            frame_s = 1 / self._model.manifest.frame_rate
             video_s = 0.0 if self._video_s is None else self._video_s + frame_s
-            end_s = max(video_s, self._speech.end / SAMPLE_RATE)
-        window_s, hop_s = self._windows.window_s, self._windows.hop_s
-        self._give_windows(end_s)
-        left_s = end_s - self._given_s()
-        if left_s > 0 and (self._done == 0 or left_s >= hop_s / 2):
-            self._give(max(0.0, end_s - window_s) if self._done else 0.0, end_s, last=True)
+            end_s = max(video_s, self._audio_s)
+        window_s, hop_s = self._options.window_s, self._options.hop_s
+        self._read_windows(end_s)
+        rest_s = end_s - self._last_end_s()
+        if rest_s > 0 and (self._windows_read == 0 or rest_s >= hop_s / 2):
+            start_s = max(0.0, end_s - window_s) if self._windows_read else 0.0
+            self._read_window(start_s, end_s, last=True)
         self._closed = True
+
+    def warnings(self) -> tuple[str, ...]:
+        """What was left out so far, a line each, for the user."""
+        warnings = []
+        for kind, late_s in (("sound", self.late_s["audio"]), ("video", self.late_s["video"])):
+            if late_s:
+                warnings.append(
+                    f"{late_s:.1f} s of the {kind} stand too far back in the file and were left out"
+                )
+        if self._faces.dropped_tracks:
+            warnings.append(
+                f"the {self._faces.dropped_tracks} faces that were lost first are not listed"
+            )
+        return tuple(warnings)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("the session is closed")
 
-    def _window_end(self) -> float:
-        return self._done * self._windows.hop_s + self._windows.window_s
+    @property
+    def _audio_s(self) -> float:
+        return self._speech.end / SAMPLE_RATE
 
-    def _given_s(self) -> float:
-        """Where the latest window that was given ends."""
-        return self._window_end() - self._windows.hop_s if self._done else 0.0
+    def _next_end_s(self) -> float:
+        """End of the next window to read."""
+        return self._windows_read * self._options.hop_s + self._options.window_s
+
+    def _last_end_s(self) -> float:
+        """End of the latest window that was read."""
+        return self._next_end_s() - self._options.hop_s if self._windows_read else 0.0
 
     def _reached_s(self) -> float:
-        """How far both pictures and sound have come."""
-        came = []
+        """Time that both video and audio have reached, or should have by now."""
+        reached = []
         if self._has_video:
-            came.append(self._video_s or 0.0)
+            reached.append(self._video_s or 0.0)
         if self._has_audio:
-            came.append(self._speech.end / SAMPLE_RATE)
-        return max(min(came), max(came) - self._max_lag_s) if came else 0.0
+            reached.append(self._audio_s)
+        return max(min(reached), max(reached) - self._max_lag_s) if reached else 0.0
 
-    def _give_windows(self, reached_s: float) -> None:
-        """Give the windows that end by then; the first a little late, as it may be the only one."""
-        while self._window_end() + (0 if self._done else self._windows.hop_s / 2) <= reached_s:
-            end_s = self._window_end()
-            self._give(end_s - self._windows.window_s, end_s, last=False)
-            self._done += 1
+    def _read_windows(self, reached_s: float) -> None:
+        """Read the windows that end by then; the first half a hop later, as it may be the only."""
+        while self._next_end_s() + (0 if self._windows_read else self._options.hop_s / 2) <= (
+            reached_s
+        ):
+            end_s = self._next_end_s()
+            self._read_window(end_s - self._options.window_s, end_s, last=False)
+            self._windows_read += 1
 
-    def _give(self, start_s: float, end_s: float, last: bool) -> None:
+    def _read_window(self, start_s: float, end_s: float, last: bool) -> None:
         while self._frames and self._frames[0].time_s < start_s:
             self._frames.popleft()
         frames = [f for f in self._frames if f.time_s < end_s or last]
-        seen = _faces_by_track(frames)
-        main = max(seen, key=lambda track: sum(f.box.area for f in seen[track]), default=None)
+        by_track = faces_by_track(frames)
+        main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
-        heard = self._hear(start_s, end_s, last)
-        faces = [] if main is None else seen.pop(main)
-        self._ready.append(self._read(window, main, faces, heard, main=True))
-        if self._windows.faces == "all":
-            for track in sorted(seen):
+        speech = self._run_audio_arm(start_s, end_s, last)
+        faces = [] if main is None else by_track.pop(main)
+        self._ready.append(self._reading(window, main, faces, speech, main=True))
+        if self._options.faces == "all":
+            for track in sorted(by_track):
                 # Which face speaks is not known: the voice goes with the main one.
-                self._ready.append(self._read(window, track, seen[track], _SILENCE, main=False))
+                faces = by_track[track]
+                self._ready.append(self._reading(window, track, faces, _SILENCE, main=False))
 
-    def _hear(self, start_s: float, end_s: float, last: bool) -> _Heard:
+    def _run_audio_arm(self, start_s: float, end_s: float, last: bool) -> _Speech:
         end = min(round(end_s * SAMPLE_RATE), self._speech.end)
-        start = min(round(start_s * SAMPLE_RATE), end)  # sound that comes too late is dropped
+        start = min(round(start_s * SAMPLE_RATE), end)  # audio that comes too late is dropped
         with self.stopwatch("vad"):
             speech = self._speech.speech(start, end, last)
         speech_s = len(speech) / SAMPLE_RATE
-        if not len(speech) or speech_s < self._chain.manifest.min_speech_s:
-            return _Heard(None, speech_s)
+        if not len(speech) or speech_s < self._model.manifest.min_speech_s:
+            return _Speech(None, speech_s)
         with self.stopwatch("audio"):
-            return _Heard(self._chain.audio(speech), speech_s)
+            return _Speech(self._model.audio(speech), speech_s)
 
-    def _see(self, faces: list[_Face]) -> ArmOutput | None:
+    def _run_visual_arm(self, faces: list[TrackedFace]) -> ArmOutput | None:
         if not faces:
             return None
         with self.stopwatch("visual"):
-            fresh = list(dict.fromkeys(f.look for f in faces if f.look.embedding is None))
+            fresh = list(dict.fromkeys(f.cached for f in faces if f.cached.embedding is None))
             if fresh:
-                embeddings = self._chain.visual.embed(np.stack([look.crop for look in fresh]))
-                for look, embedding in zip(fresh, embeddings, strict=True):
-                    look.embedding = embedding
-            embedded = [f.look.embedding for f in faces if f.look.embedding is not None]
-            return self._chain.visual(np.stack(embedded))
+                embeddings = self._model.visual.embed(np.stack([cached.crop for cached in fresh]))
+                for cached, embedding in zip(fresh, embeddings, strict=True):
+                    cached.embedding = embedding
+            embedded = [f.cached.embedding for f in faces if f.cached.embedding is not None]
+            return self._model.visual(np.stack(embedded))
 
-    def _read(
-        self, window: _Window, track: int | None, faces: list[_Face], heard: _Heard, main: bool
+    def _reading(
+        self,
+        window: _Window,
+        track: int | None,
+        faces: list[TrackedFace],
+        speech: _Speech,
+        *,
+        main: bool,
     ) -> Reading:
-        visual = self._see(faces)
+        visual = self._run_visual_arm(faces)
         with self.stopwatch("fusion"):
-            scores = self._chain.fusion(visual, heard.output)
+            scores = self._model.fusion(visual, speech.output)
         return Reading(
             start_s=window.start_s,
             end_s=window.end_s,
             track=track,
             main=main,
-            scores=self._named(scores),
-            visual=self._named(visual.scores if visual else None),
-            audio=self._named(heard.output.scores if heard.output else None),
+            scores=self._by_label(scores),
+            visual=self._by_label(visual.scores if visual else None),
+            audio=self._by_label(speech.output.scores if speech.output else None),
             frames=window.frames,
             faces=len(faces),
-            speech_s=heard.speech_s,
-            reused=len(faces) - len({face.look for face in faces}),
+            speech_s=speech.speech_s,
+            reused=len(faces) - len({face.cached for face in faces}),
         )
 
-    def _named(self, scores: np.ndarray | None) -> Scores | None:
+    def _by_label(self, scores: np.ndarray | None) -> Scores | None:
         if scores is None:
             return None
-        return dict(zip(self._chain.manifest.labels, map(float, scores), strict=True))
-
-
-def _faces_by_track(frames: list[_Frame]) -> dict[int, list[_Face]]:
-    seen: dict[int, list[_Face]] = {}
-    for frame in frames:
-        for face in frame.faces:
-            seen.setdefault(face.track, []).append(face)
-    return seen
+        return dict(zip(self._model.manifest.labels, map(float, scores), strict=True))

@@ -1,4 +1,4 @@
-"""A session takes pictures and sound as they come and gives readings: here, time passes."""
+"""Time taken by each stage of a session."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ STAGES = ("decode", "vad", "detect", "visual", "audio", "fusion")
 
 
 class Stopwatch:
-    """Adds up the time that each stage takes."""
+    """Sum of the time that each stage took.
+
+    Attributes:
+        stages_s: seconds, by stage.
+    """
 
     def __init__(self) -> None:
         self.stages_s = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time spent in a `with` block towards a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -27,7 +32,7 @@ class Stopwatch:
             self.stages_s[stage] += time.perf_counter() - start
 
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Iterate, and count the time that it takes to come by each item."""
+        """Iterate, and count the time that each next item takes towards a stage."""
         iterator, end = iter(items), object()
         while True:
             with self(stage):

@@ -1,4 +1,4 @@
-"""Times of starts, of clips, and of a live session's updates."""
+"""Latency of process starts, of clips, and of the readings of a live session."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis, Reading
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.replay import Footage, push
+from mfer_edge.sources.replay import Replay
 from mfer_edge.stopwatch import STAGES, Stopwatch
 
-CLIPS = 2  # that each worker gets in a round
-HOME = Path(mfer_edge.__file__).parents[1]
+CLIPS_PER_WORKER = 2  # in a round
+INSTALL_FOLDER = Path(mfer_edge.__file__).parents[1]
 
-# What `mfer-edge infer` does, its parts told apart. Times are since the epoch, as no other clock
-# is the same in two processes on every system.
-FRESH = """
+# The steps of `mfer-edge infer`, timed. Times are since the epoch: no other clock is the same in
+# two processes on every system.
+START_SCRIPT = """
 import sys, time
-import mfer_edge.cli.main
+import mfer_edge.cli.infer
 from mfer_edge.pipeline import Pipeline
 imported = time.time()
 pipeline = Pipeline.open(sys.argv[1] or None, sys.argv[2], int(sys.argv[3]))
 loaded = time.time()
 pipeline.analyze(sys.argv[4])
 done = time.time()
-from mfer_edge.machine import peak_memory
+from mfer_edge.bench.machine import peak_memory
 print(imported, loaded, done, peak_memory() or 0)
 """
 
 
-class Laps(Stopwatch):
-    """A stopwatch that keeps each call."""
+class CallStopwatch(Stopwatch):
+    """Stopwatch that also keeps the time of every call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,32 +58,32 @@ class Laps(Stopwatch):
 def time_starts(
     bundle: Path | None, device: str, threads: int, clip: Path, starts: int
 ) -> tuple[dict[str, LatencyStats], int | None]:
-    """Read a clip in fresh processes, with the files in the system's cache.
+    """Time new processes that analyze a clip, with the files in the system's cache.
 
     Returns:
-        From the start of the process to `start.import`, from there to `start.load`, from there to
-        the end of `start.first`, the first clip; and `start.total`; then the processes' peak
-        memory in bytes.
+        `start.import`, from the start of the process until the imports are done; `start.load`, from
+        there until the bundle is loaded; `start.first`, the first clip; `start.total`. Then the
+        peak memory of the processes in bytes.
 
     Raises:
-        MferError: the process failed.
+        MferError: a process failed.
     """
     arguments = [str(bundle or ""), device, str(threads), str(clip)]
-    paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(INSTALL_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     runs_s = []
     peaks = []
     for _ in range(starts):
         start_s = time.time()
         done = subprocess.run(
-            [sys.executable, "-c", FRESH, *arguments],
+            [sys.executable, "-c", START_SCRIPT, *arguments],
             capture_output=True,
             text=True,
             env=environment,
         )
         if done.returncode != 0:
-            why = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-            raise MferError(f"{clip}: a fresh process could not read it: {why}")
+            reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            raise MferError(f"{clip}: a new process could not analyze it: {reason}")
         imported_s, loaded_s, done_s, peak = map(float, done.stdout.split())
         runs_s.append(
             (imported_s - start_s, loaded_s - imported_s, done_s - loaded_s, done_s - start_s)
@@ -96,14 +96,14 @@ def time_starts(
     return times, max(peaks) or None
 
 
-def time_clip(pipeline: Pipeline, clip: Path, effort: RunBudget) -> dict[str, LatencyStats]:
-    """Read a clip again and again: `clip.total`, and `clip.STAGE` for the stages that ran.
+def time_clip(pipeline: Pipeline, clip: Path, budget: RunBudget) -> dict[str, LatencyStats]:
+    """Time the analysis of a clip: `clip.total`, and `clip.STAGE` for the stages that ran.
 
     Raises:
         MediaError: the clip can't be read.
     """
     analyses: list[Analysis] = []
-    runs_s = timed(lambda: analyses.append(pipeline.analyze(clip)), effort)
+    runs_s = timed(lambda: analyses.append(pipeline.analyze(clip)), budget)
     with Clip(clip) as opened:
         ran = stages_run(analyses[0].windows, opened.has_audio)
     times = {
@@ -115,7 +115,7 @@ def time_clip(pipeline: Pipeline, clip: Path, effort: RunBudget) -> dict[str, La
 
 
 def stages_run(readings: Sequence[Reading], has_audio: bool) -> set[str]:
-    """Name the stages after decoding that had something to do."""
+    """Stages after decoding that had input."""
     ran = {
         "vad": has_audio,
         "detect": any(reading.frames for reading in readings),
@@ -126,31 +126,29 @@ def stages_run(readings: Sequence[Reading], has_audio: bool) -> set[str]:
     return {stage for stage, did in ran.items() if did}
 
 
-def time_updates(
-    pipeline: Pipeline, footage: Footage, effort: RunBudget
-) -> dict[str, LatencyStats]:
-    """Feed a live session, as fast as it goes, and time how long readings take to come.
+def time_updates(pipeline: Pipeline, footage: Replay, budget: RunBudget) -> dict[str, LatencyStats]:
+    """Time the readings of a live session that is fed as fast as it goes.
 
-    The first reading, for which a whole window's faces are looked at, does not count.
+    The first reading does not count: it embeds the faces of a whole window.
 
     Returns:
-        `call.update`: from pushing the last sample that a reading needs until it is there. If that
-        sample is a picture, its faces are found too. `call.STAGE`: one call of each stage that ran
-        on a picture (`detect`) or a window (the others).
+        `call.update`: from pushing the last item that a reading needs until the reading is ready.
+        If that item is a frame, its faces are detected too. `call.STAGE`: one call of each stage
+        that ran, on a frame (`detect`) or on a window (the others).
 
     Raises:
-        EngineError: a network gave up.
+        EngineError: an engine failed.
     """
-    session = pipeline.session(None, footage.has_video, footage.has_audio)
-    replay = footage.replay()
+    session = pipeline.session(has_video=footage.has_video, has_audio=footage.has_audio)
+    items = iter(footage.endless())
     readings: list[Reading] = []
 
     def next_update() -> float:
-        """Push until there is a reading: the seconds of the last push."""
+        """Push until there is a reading: seconds of the last push."""
         while True:
-            _, item = next(replay)
+            item = next(items)
             start_s = time.perf_counter()
-            push(session, item)
+            session.push(item)
             ready = session.readings()
             if ready:
                 readings.extend(ready)
@@ -158,30 +156,33 @@ def time_updates(
 
     for _ in range(WARM_UP):
         next_update()
-    session.stopwatch = laps = Laps()
-    updates_s = [next_update() for _ in effort.rounds()]
+    session.stopwatch = stopwatch = CallStopwatch()
+    updates_s = [next_update() for _ in budget.rounds()]
     ran = stages_run(readings, footage.has_audio)
     times = {
-        f"call.{stage}": LatencyStats.of(laps.calls_s[stage]) for stage in STAGES if stage in ran
+        f"call.{stage}": LatencyStats.of(stopwatch.calls_s[stage])
+        for stage in STAGES
+        if stage in ran
     }
     return times | {"call.update": LatencyStats.of(updates_s)}
 
 
 def time_offline(
-    pipeline: Pipeline, clip: Path, workers: int, effort: RunBudget
+    pipeline: Pipeline, clip: Path, workers: int, budget: RunBudget
 ) -> dict[str, LatencyStats]:
-    """Read a clip over and over on several workers at once.
+    """Time the analysis of many copies of a clip on several workers.
 
     Args:
-        pipeline: of networks that use one thread each.
+        pipeline: whose engines use one thread each.
 
     Returns:
-        `offline.clip`: for each round of `CLIPS` clips a worker, its time over its clips.
+        `offline.clip`: time of a round of `CLIPS_PER_WORKER` clips per worker, divided by the
+        number of clips.
 
     Raises:
         MediaError: the clip can't be read.
     """
-    clips = [clip] * (CLIPS * workers)
+    clips = [clip] * (CLIPS_PER_WORKER * workers)
     with ThreadPoolExecutor(workers) as pool:
-        rounds_s = timed(lambda: list(pool.map(pipeline.analyze, clips)), effort)
+        rounds_s = timed(lambda: list(pool.map(pipeline.analyze, clips)), budget)
     return {"offline.clip": LatencyStats.of([round_s / len(clips) for round_s in rounds_s])}

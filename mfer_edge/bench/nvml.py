@@ -1,4 +1,4 @@
-"""NVIDIA GPUs as the driver's own library, NVML, tells of them; it comes with every driver."""
+"""NVIDIA GPUs through NVML, the library that comes with every driver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 LIBRARY = "nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1"
 CLOCK_SM = 1  # NVML_CLOCK_SM in nvml.h
-NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE, longer than that of the driver's version
+NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE; the driver's version needs less
 
 
 class _Memory(ctypes.Structure):
@@ -23,7 +23,7 @@ class _Memory(ctypes.Structure):
 
 @dataclass(frozen=True)
 class NvidiaGpu:
-    """One GPU; what the driver does not tell of it is None."""
+    """One GPU; properties that the driver does not report are None."""
 
     name: str
     driver: str  # version
@@ -32,26 +32,26 @@ class NvidiaGpu:
 
     @property
     def memory_bytes(self) -> int | None:
-        """How much memory it has."""
+        """Total memory."""
         memory = self._memory()
         return None if memory is None else memory.total
 
     @property
     def used_bytes(self) -> int | None:
-        """How much of it is in use now, by everybody."""
+        """Memory in use now, by all processes."""
         memory = self._memory()
         return None if memory is None else memory.used
 
     @property
     def power_w(self) -> float | None:
-        """What the whole board draws, in watts."""
+        """Power draw of the whole board."""
         milliwatts = ctypes.c_uint()
         failed = self._library.nvmlDeviceGetPowerUsage(self._handle, ctypes.byref(milliwatts))
         return None if failed else milliwatts.value / 1000
 
     @property
     def clock_mhz(self) -> float | None:
-        """The present clock of its processors, in MHz."""
+        """Current clock of the streaming multiprocessors."""
         clock = ctypes.c_uint()
         failed = self._library.nvmlDeviceGetClockInfo(self._handle, CLOCK_SM, ctypes.byref(clock))
         return None if failed else float(clock.value)
@@ -63,7 +63,7 @@ class NvidiaGpu:
 
 
 def nvidia_gpus(library: str = LIBRARY) -> tuple[NvidiaGpu, ...]:
-    """Find the GPUs; none without a driver."""
+    """List the GPUs; empty without a driver."""
     try:
         nvml = ctypes.CDLL(library)
     except OSError:
@@ -78,7 +78,7 @@ def nvidia_gpus(library: str = LIBRARY) -> tuple[NvidiaGpu, ...]:
     for index in range(count.value):
         handle, name = ctypes.c_void_p(), ctypes.create_string_buffer(NAME_BYTES)
         if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-            continue  # lost, or not ours to use
+            continue  # lost, or without permission
         nvml.nvmlDeviceGetName(handle, name, NAME_BYTES)
         found.append(NvidiaGpu(name.value.decode(), driver.value.decode(), nvml, handle))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""How many live streams one machine holds in real time."""
+"""Number of live streams that a machine processes in real time."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import Footage, push
+from mfer_edge.sources.replay import Replay
 
-UPDATES = 10  # readings of each stream that count
-TRIALS = 8  # numbers of streams to try, at most
-LOST_HOPS = 3.0  # hops behind the source: the machine does not keep up
-LEAD_S = 0.2  # for all threads to be ready
-CLOSE = 0.1  # of the number found: how near the least number that failed must be
+UPDATES = 10  # timed readings of each stream
+MAX_TRIALS = 8
+LOST_HOPS = 3.0  # hops behind the source at which a trial is aborted
+LEAD_S = 0.2  # delay of the start, until all threads are ready
+TOLERANCE = 0.1  # of the number found, relative: distance to the smallest number that failed
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Several streams at once, for some seconds."""
+    """Latency of a number of simultaneous streams."""
 
     streams: int
-    updates: int  # readings that came, of all streams
-    p50_s: float | None  # from when the last sample a reading needs is there to the reading
-    p99_s: float | None  # None: no reading came in time
+    updates: int  # timed readings of all streams
+    p50_s: float | None  # from the time of the last sample of a window until its reading is ready
+    p99_s: float | None  # None without a timed reading
     hop_s: float
-    lost: bool  # given up, hopelessly behind
+    lost: bool  # aborted, `LOST_HOPS` behind
 
     @property
     def holds(self) -> bool:
-        """Whether nearly every reading was there before the next was due."""
+        """Whether 99% of the readings were ready within a hop."""
         return not self.lost and self.p99_s is not None and self.p99_s <= self.hop_s
 
 
-def try_streams(
-    pipeline: Pipeline, footage: Footage, streams: int, updates: int = UPDATES
-) -> Trial:
-    """Feed as many sessions, a thread each, in real time from decoded footage.
+def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int = UPDATES) -> Trial:
+    """Feed sessions, each in a thread, in real time from decoded footage.
 
-    Streams are spread evenly over a hop, as cameras that were started independently are. A
-    reading's latency counts from when a live source would have had the sample that completes it,
-    so it holds all waiting for other streams. The readings of each stream's first hop, for which
-    a whole window must be caught up with, do not count.
+    Starts are spread evenly over a hop, like those of independent cameras. The latency of a reading
+    counts from the time at which a live source would deliver the last sample of its window, so it
+    includes waiting for other streams. The readings of the first hop are not timed: they embed the
+    faces of a whole window.
 
     Args:
-        updates: readings of each stream that count.
+        updates: timed readings of each stream.
 
     Raises:
-        EngineError: a network gave up.
+        EngineError: an engine failed.
     """
-    windows = pipeline.windows()
-    begin_s = windows.window_s + 1.5 * windows.hop_s  # the first reading is there half a hop late
-    end_s = begin_s + updates * windows.hop_s
+    options = pipeline.options()
+    begin_s = options.window_s + 1.5 * options.hop_s  # the first reading is half a hop late
+    end_s = begin_s + updates * options.hop_s
     origin_s = time.perf_counter() + LEAD_S
     lost = threading.Event()
 
     def stream(index: int) -> list[float]:
-        session = pipeline.session(windows, footage.has_video, footage.has_audio)
-        shift_s = origin_s + windows.hop_s * index / streams
+        session = pipeline.session(
+            options, has_video=footage.has_video, has_audio=footage.has_audio
+        )
+        shift_s = origin_s + options.hop_s * index / streams
         latencies_s = []
-        for due_s, item in footage.replay():
+        for due_s, item in footage.endless().timed():
             if due_s >= end_s or lost.is_set():
                 break
             time.sleep(max(0.0, shift_s + due_s - time.perf_counter()))
-            push(session, item)
+            session.push(item)
             late_s = time.perf_counter() - shift_s - due_s
             if session.readings() and due_s >= begin_s:
                 latencies_s.append(late_s)
-            if late_s > LOST_HOPS * windows.hop_s:
+            if late_s > LOST_HOPS * options.hop_s:
                 lost.set()
         return latencies_s
 
@@ -82,25 +82,25 @@ def try_streams(
             latencies_s = [late_s for future in futures for late_s in future.result()]
         finally:
             lost_early = lost.is_set()
-            lost.set()  # an error in one, or an interrupt, ends all
+            lost.set()  # after an error or an interrupt the other threads end too
     p50_s, p99_s = np.percentile(latencies_s, [50, 99]).tolist() if latencies_s else (None, None)
-    return Trial(streams, len(latencies_s), p50_s, p99_s, windows.hop_s, lost_early)
+    return Trial(streams, len(latencies_s), p50_s, p99_s, options.hop_s, lost_early)
 
 
 def most_streams(attempt: Callable[[int], Trial], start: int) -> list[Trial]:
-    """Look for the largest number of streams that holds.
+    """Search for the largest number of streams that holds.
 
     Args:
-        attempt: tries a number of streams.
-        start: where to look first.
+        attempt: runs a trial with a number of streams.
+        start: number of the first trial.
 
     Returns:
-        The trials, in the order in which they were made.
+        All trials, in the order in which they were made.
     """
     trials: list[Trial] = []
     held, failed = 0, math.inf
     streams = max(1, start)
-    while len(trials) < TRIALS and failed - held > max(1, CLOSE * held):
+    while len(trials) < MAX_TRIALS and failed - held > max(1, TOLERANCE * held):
         trials.append(attempt(streams))
         if trials[-1].holds:
             held = streams

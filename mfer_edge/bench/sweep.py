@@ -1,4 +1,4 @@
-"""One model at several precisions, numbers of threads and batches: which of them pays."""
+"""Comparison of precisions, numbers of threads and batch sizes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,54 @@ import numpy as np
 from mfer_edge.bench.stats import LatencyStats, RunBudget, speedup, timed
 from mfer_edge.bundle import ENGINES, Bundle
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
-BATCHES = (1, 5, 20)  # faces in one call: one, a second's, a window's
-ROUNDS = 2  # through all configurations, so that a drift of the machine meets each of them
-SWEEP_BUDGET = RunBudget(most=30, limit_s=1.5)  # for each configuration in a round
-WHOLE = "end to end"
+BATCHES = (1, 5, 20)  # faces per call: those of one frame, of a second, of a window
+ROUNDS = 2  # through all settings, so that a drift of the machine affects all of them
+SWEEP_BUDGET = RunBudget(max_runs=30, limit_s=1.5)  # per setting and round
+END_TO_END = "end to end"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is run, and how."""
+    """What is timed, and how it runs. The field names are those of the JSON, schema 1."""
 
-    bundle: str  # its folder as it was named, or the name of the package's own
+    bundle: str  # folder as it was given, or name of the bundle in the package
     precision: str
     threads: int
-    network: str  # or WHOLE, for the clip from beginning to end
-    batch: int  # faces in a call; of other networks 1, whatever they take
+    network: str  # name of the engine, or END_TO_END for the whole analysis of the clip
+    batch: int  # faces per call; 1 for other engines
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How long it took."""
+    """Latency of one setting."""
 
     setting: Setting
-    times: LatencyStats  # for one face of a batch; else for a call, or the clip
+    times: LatencyStats  # per face for batches of faces, else per call or per clip
 
 
-class Recorded:
-    """A network that keeps what it was last given."""
+@dataclass(frozen=True)
+class TimedCall:
+    """A call to time."""
 
-    def __init__(self, network: Engine) -> None:
+    network: str  # as in `Setting`
+    batch: int
+    call: Callable[[], object]
+
+
+class RecordingEngine:
+    """Engine that keeps its latest inputs."""
+
+    def __init__(self, engine: Engine) -> None:
         self.arrays: dict[str, np.ndarray] = {}
-        self._network = network
+        self._engine = engine
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network."""
+        """Run the engine."""
         self.arrays = arrays
-        return self._network(**arrays)
+        return self._engine(**arrays)
 
 
 def sweep(
@@ -58,75 +67,73 @@ def sweep(
     device: str,
     clip: Path,
     threads: Sequence[int],
-    effort: RunBudget = SWEEP_BUDGET,
-    tell: Callable[[str], None] = lambda line: None,
+    budget: RunBudget = SWEEP_BUDGET,
+    print_step: Callable[[str], None] = lambda line: None,
 ) -> tuple[SweepResult, ...]:
-    """Time every network and the whole clip in every configuration.
+    """Time every engine and the whole analysis of a clip in every setting.
 
-    Each network is timed on what it was given last in the clip itself.
+    Each engine is timed on the inputs of its last call in the analysis of the clip.
 
     Args:
-        bundles: what to compare the first with; None is the one in the package.
-        device: where the large networks run: `cpu`, `cuda` or `tensorrt`.
-        threads: CPU threads to try.
-        effort: for each configuration, in each of `ROUNDS`.
-        tell: called with a line before each step.
+        bundles: the first is what the others are compared with; None is the one in the package.
+        device: of the large engines: `cpu`, `cuda` or `tensorrt`.
+        threads: numbers of CPU threads to try.
+        budget: for each setting, in each of `ROUNDS`.
+        print_step: called with a line before each step.
 
     Raises:
         MferError: a bundle, the device or the clip can't be used.
     """
     opened = [(bundle, Bundle.open(bundle)) for bundle in bundles]
-    found: dict[Setting, list[float]] = {}
+    runs_s: dict[Setting, list[float]] = {}
     for number in range(ROUNDS):
         for path, bundle in opened:
             name = bundle.manifest.name if path is None else str(path)
             for count in threads:
-                tell(f"round {number + 1} of {ROUNDS}: {name}, {threads_text(count)}")
-                networks = load_engines(bundle, device, count)
-                for network, batch, work in _work(bundle, networks, clip):
-                    calls_s = timed(work, effort)
+                print_step(f"round {number + 1} of {ROUNDS}: {name}, {threads_text(count)}")
+                engines = load_engines(bundle, device, count)
+                for timed_call in _calls(bundle, engines, clip):
+                    network, batch = timed_call.network, timed_call.batch
                     setting = Setting(name, bundle.manifest.precision, count, network, batch)
-                    found.setdefault(setting, []).extend(call_s / batch for call_s in calls_s)
-    return tuple(SweepResult(setting, LatencyStats.of(runs_s)) for setting, runs_s in found.items())
+                    calls_s = timed(timed_call.call, budget)
+                    runs_s.setdefault(setting, []).extend(call_s / batch for call_s in calls_s)
+    return tuple(SweepResult(setting, LatencyStats.of(runs)) for setting, runs in runs_s.items())
 
 
-def _work(
-    bundle: Bundle, networks: Mapping[str, Engine], clip: Path
-) -> Iterator[tuple[str, int, Callable[[], object]]]:
-    """Give what is to be timed: the network's name, its batch, a call."""
-    recorded = {name: Recorded(network) for name, network in networks.items()}
-    Pipeline(bundle, recorded).analyze(clip)
+def _calls(bundle: Bundle, engines: Mapping[str, Engine], clip: Path) -> Iterator[TimedCall]:
+    recording = {name: RecordingEngine(engine) for name, engine in engines.items()}
+    Pipeline(Model.of(bundle, recording)).analyze(clip)
     for name in ENGINES:
-        arrays = recorded[name].arrays
+        arrays = recording[name].arrays
         if name == "face" and arrays:
             faces = arrays["faces"]
             for batch in BATCHES:
-                shaped = np.resize(faces, (batch, *faces.shape[1:]))
-                yield name, batch, partial(networks[name], faces=shaped)
-        elif arrays:  # else the clip has nothing for it
-            yield name, 1, partial(networks[name], **arrays)
-    yield WHOLE, 1, partial(Pipeline(bundle, networks).analyze, clip)
+                resized = np.resize(faces, (batch, *faces.shape[1:]))
+                yield TimedCall(name, batch, partial(engines[name], faces=resized))
+        elif arrays:  # else the clip has no input for this engine
+            yield TimedCall(name, 1, partial(engines[name], **arrays))
+    yield TimedCall(END_TO_END, 1, partial(Pipeline(Model.of(bundle, engines)).analyze, clip))
 
 
-def verdicts(cells: Sequence[SweepResult]) -> tuple[str, ...]:
-    """Say in words what pays: precision, threads, batch; from the numbers alone."""
-    if not cells:
+def verdicts(results: Sequence[SweepResult]) -> tuple[str, ...]:
+    """Sentences on which precision, number of threads and batch size pay."""
+    if not results:
         return ()
-    times = {cell.setting: cell.times for cell in cells}
-    whole = [setting for setting in times if setting.network == WHOLE]
+    times = {result.setting: result.times for result in results}
+    whole = [setting for setting in times if setting.network == END_TO_END]
     most = max(setting.threads for setting in whole)
     base, *others = [setting for setting in whole if setting.threads == most]
     said = []
     for other in others:
         said.append(
             f"{other.precision} ({other.bundle}) against {base.precision} ({base.bundle}), "
-            f"{threads_text(most)}: {_pays(times[base], times[other], 'end to end')}"
+            f"{threads_text(most)}: {_verdict(times[base], times[other], 'end to end')}"
         )
-    one, *more = [setting for setting in whole if setting.bundle == base.bundle]
+    fewest, *more = [setting for setting in whole if setting.bundle == base.bundle]
     for other in more:
         said.append(
-            f"{threads_text(other.threads)} against {one.threads}: "
-            f"{_pays(times[one], times[other], 'end to end')}"
+            f"{threads_text(other.threads)} against {fewest.threads}: "
+            f"{_verdict(times[fewest], times[other], 'end to end')}"
         )
     faces = [
         setting
@@ -136,12 +143,12 @@ def verdicts(cells: Sequence[SweepResult]) -> tuple[str, ...]:
     for other in faces[1:]:
         said.append(
             f"{other.batch} faces in a call against {faces[0].batch}: "
-            f"{_pays(times[faces[0]], times[other], 'for each face')}"
+            f"{_verdict(times[faces[0]], times[other], 'for each face')}"
         )
     return tuple(said)
 
 
-def _pays(before: LatencyStats, after: LatencyStats, what: str) -> str:
+def _verdict(before: LatencyStats, after: LatencyStats, what: str) -> str:
     found = speedup(before, after)
     if found is None:
         return "too few runs to tell"
@@ -152,5 +159,5 @@ def _pays(before: LatencyStats, after: LatencyStats, what: str) -> str:
 
 
 def threads_text(count: int) -> str:
-    """Name a number of threads."""
+    """Number of threads in words."""
     return "1 thread" if count == 1 else f"{count} threads"

@@ -1,4 +1,4 @@
-"""The image arm: what a face shows over time."""
+"""Crops of faces, as the face backbone takes them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from mfer_edge.faces.mtcnn import FaceBox
 
 
 def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
-    """Cut a face out as the face network wants it.
+    """Cut a face out of an image.
 
     Args:
         image: (height, width, 3) uint8, BGR.
+        crop: size and scale of the square to cut out.
 
     Returns:
-        (size, size) uint8, grey. What lies outside the picture repeats its border.
+        (size, size) uint8, grey. Outside of the image, its border is repeated.
     """
     longer = max(box.right - box.left, box.bottom - box.top)
     side = max(2, round(longer * crop.scale))
@@ -26,7 +27,7 @@ def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:
     columns = np.arange(left, left + side).clip(0, image.shape[1] - 1)
     inside = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     grey = cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY)
-    if grey.shape != (side, side):  # it sticks out
+    if grey.shape != (side, side):  # it goes beyond the border
         grey = grey[np.ix_(rows - rows[0], columns - columns[0])]
     shrinks = side > crop.size
     return cv2.resize(

@@ -1,4 +1,4 @@
-"""Faces that hold still: they take over an embedding instead of being embedded again."""
+"""Cache of face embeddings: a crop that hardly changed takes over an earlier one's."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ MAX_LEVELS = 255  # between black and white
 
 @dataclass(eq=False)
 class CachedFace:
-    """How a face looks in a frame, and nearly so in those that follow."""
+    """A face crop and its embedding, shared by the frames in which it is nearly the same."""
 
     crop: np.ndarray  # (size, size) uint8, of the first of these frames
-    embedding: np.ndarray | None = None  # (width,), made when the first window needs it
+    embedding: np.ndarray | None = None  # (width,), computed when the first window needs it
 
 
 class EmbeddingCache:
-    """Tells which faces look nearly as they did when they were last embedded.
+    """Decides which crops are similar enough to share an embedding.
 
     A crop is compared with the one that is embedded, not with the frame before, so that small
-    changes don't add up. It is decided as a frame comes, by the frames alone. A face that is not
-    found in one frame is embedded anew in the next. The looks of one frame are remembered.
+    changes don't add up. The decision is made when a frame comes, by the frames alone. A face that
+    is not found in one frame is embedded anew in the next. The faces of one frame are remembered.
 
     Args:
-        levels: the mean absolute difference of two crops, in grey levels of 255, up to which one
-            embedding does for both; 0 embeds every face.
+        levels: the mean absolute difference of two crops, in grey levels of 255, up to which they
+            share an embedding; 0 embeds every crop.
     """
 
     def __init__(self, levels: float) -> None:
         self._levels = levels
-        self._before: dict[int, CachedFace] = {}  # by track, those of the frame before
+        self._previous: dict[int, CachedFace] = {}  # of the frame before, by track
 
     def __call__(self, tracks: Sequence[int], crops: Sequence[np.ndarray]) -> list[CachedFace]:
-        """Give the look of each face in the next frame, an earlier one where it still holds.
+        """Return a cached face for each face of the next frame: an earlier one, or a new one.
 
         Args:
             tracks: ids of the faces, each once.
             crops: of each, (size, size) uint8.
         """
-        looks = [self._look(track, crop) for track, crop in zip(tracks, crops, strict=True)]
-        self._before = dict(zip(tracks, looks, strict=True))
-        return looks
+        faces = [self._cached(track, crop) for track, crop in zip(tracks, crops, strict=True)]
+        self._previous = dict(zip(tracks, faces, strict=True))
+        return faces
 
-    def _look(self, track: int, crop: np.ndarray) -> CachedFace:
-        known = self._before.get(track)
+    def _cached(self, track: int, crop: np.ndarray) -> CachedFace:
+        known = self._previous.get(track)
         if self._levels and known and cv2.absdiff(known.crop, crop).mean() <= self._levels:
             return known
         return CachedFace(crop)

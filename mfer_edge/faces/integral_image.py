@@ -1,4 +1,4 @@
-"""Pictures and parts of them, shrunk as PyTorch's `interpolate(mode="area")` does."""
+"""Area resampling of images and parts of them, as PyTorch's `interpolate(mode="area")` does it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Part = tuple[int, int, int, int]
 
 
 class IntegralImage:
-    """A picture that can be shrunk, whole or in parts, at the cost of four look-ups a pixel.
+    """An image that can be resized, whole or in parts, at the cost of four look-ups per pixel.
 
     Pixels are means over the bins of PyTorch's `interpolate(mode="area")`, as in facenet-pytorch;
-    OpenCV's INTER_AREA weighs what lies at a bin's border, and interpolates to enlarge. They stay
-    fractions: rounded to whole levels of brightness they tip the choice between boxes of the same
-    face, which then overlaps facenet-pytorch's by as little as 0.82. With a summed-area table
-    (Crow 1984) the eight levels of a 720p picture take 4 ms; with `cv2.resize` they took 23.
+    OpenCV's INTER_AREA weighs pixels at a bin's border, and interpolates to enlarge. Means are not
+    rounded: rounding to whole levels changes which of several boxes of a face is kept, and its
+    overlap with facenet-pytorch's falls to 0.82. With a summed-area table (Crow 1984) the eight
+    pyramid levels of a 720p frame take 4 ms; with `cv2.resize` they took 23.
 
     Args:
         image: (height, width, 3) uint8.
@@ -29,7 +29,7 @@ class IntegralImage:
         self._sums = cv2.integral(image)
 
     def resized(self, height: int, width: int, part: Part | None = None) -> np.ndarray:
-        """Shrink the picture: (height, width, 3) float32, 0 to 255; or give a part of that."""
+        """Resize the image to (height, width, 3) float32, 0 to 255; or compute a part of that."""
         first_column, first_row, end_column, end_row = part or (0, 0, width, height)
         top, bottom = _bins(0, self.height, height, np.arange(first_row, end_row))
         left, right = _bins(0, self.width, width, np.arange(first_column, end_column))
@@ -40,10 +40,10 @@ class IntegralImage:
         return _means(sums, (bottom - top)[:, None] * (right - left))
 
     def crops(self, spans: np.ndarray, size: int) -> np.ndarray:
-        """Cut out parts and bring them to one size.
+        """Cut out parts and resize them to one size.
 
         Args:
-            spans: (n, 4) int, left, top, right and bottom of each part, inside the picture; the
+            spans: (n, 4) int, left, top, right and bottom of each part, inside the image; the
                 last two are one past the part's last pixel.
 
         Returns:
@@ -65,16 +65,16 @@ class IntegralImage:
 def _bins(
     start: np.ndarray | int, length: np.ndarray | int, count: int, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut stretches of pixels into `count` bins: the first pixel of some, and one past the last.
+    """Split ranges of pixels into `count` bins: the first pixel of some, and one past the last.
 
-    Bins hold whole pixels: neighbours share one where the length does not divide.
+    Bins hold whole pixels: neighbours share one where the length is no multiple of the count.
     """
     start, length = np.asarray(start)[..., None], np.asarray(length)[..., None]
     return start + index * length // count, start - (-(index + 1) * length // count)
 
 
 def _means(sums: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Divide sums (..., 3) by how many pixels they hold (...): float32."""
-    # Spread over the channels first: NumPy takes five times as long to do so while it multiplies.
-    share = np.repeat((1 / pixels).astype(np.float32)[..., None], 3, axis=-1)
-    return np.multiply(sums, share, dtype=np.float32)
+    """Divide sums (..., 3) by their numbers of pixels (...): float32."""
+    # Repeated for each channel first: to broadcast while it multiplies takes NumPy 5 times as long.
+    reciprocal = np.repeat((1 / pixels).astype(np.float32)[..., None], 3, axis=-1)
+    return np.multiply(sums, reciprocal, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Who is who over time: boxes of one frame joined to the faces of the frames before."""
+"""Face tracking: boxes of one frame matched with the faces of the frames before."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from mfer_edge.faces.mtcnn import FaceBox
 from mfer_edge.results import Track
 
-MIN_OVERLAP = 0.2  # intersection over union: a turned head at 5 frames a second still has it
-FORGET_AFTER_S = 1.0  # a face that is gone for longer comes back as another
-MAX_GONE = 10_000  # lost faces whose times are kept: 2 MB; a camera may run for weeks
+MIN_OVERLAP = 0.2  # intersection over union, which a turning head keeps at 5 frames per second
+LOST_AFTER_S = 1.0  # a face that was gone for longer comes back as another track
+MAX_LOST = 10_000  # lost tracks that are kept: 2 MB; a camera may run for weeks
 
 
 @dataclass
@@ -24,29 +24,29 @@ class _Face:
 
 
 class FaceTracker:
-    """Gives every face an id that it keeps while it is in sight.
+    """Assigns every face an id that it keeps while it is in view.
 
     Attributes:
-        forgotten: how many of the faces that were lost first are no longer in `tracks`, because
-            more than MAX_GONE were lost after them.
+        dropped: number of tracks that are no longer in `tracks`, the ones that were lost first,
+            because more than MAX_LOST were lost after them.
     """
 
     def __init__(self) -> None:
-        self.forgotten = 0
+        self.dropped = 0
         self._present: list[_Face] = []
-        self._gone: deque[Track] = deque()
+        self._lost: deque[Track] = deque()
         self._next_track = 0
 
     def update(self, time_s: float, boxes: Sequence[FaceBox]) -> list[int]:
-        """Take the boxes of the next frame; give each one's track id.
+        """Match the boxes of the next frame; return the track id of each.
 
-        The pairs of known face and box that overlap most are joined first.
+        The pairs of known face and box that overlap most are matched first.
         """
-        self._gone += (_track(f) for f in self._present if time_s - f.last_s > FORGET_AFTER_S)
-        while len(self._gone) > MAX_GONE:
-            self._gone.popleft()
-            self.forgotten += 1
-        self._present = [f for f in self._present if time_s - f.last_s <= FORGET_AFTER_S]
+        self._lost += (_track(f) for f in self._present if time_s - f.last_s > LOST_AFTER_S)
+        while len(self._lost) > MAX_LOST:
+            self._lost.popleft()
+            self.dropped += 1
+        self._present = [f for f in self._present if time_s - f.last_s <= LOST_AFTER_S]
         pairs = sorted(
             (
                 (overlap(face.box, box), -face.track, index)
@@ -72,8 +72,8 @@ class FaceTracker:
         return [ids[index] for index in range(len(boxes))]
 
     def tracks(self) -> tuple[Track, ...]:
-        """Every face so far, in the order in which they came; but for the forgotten ones."""
-        tracks = [*self._gone, *map(_track, self._present)]
+        """Every face so far but the dropped ones, in the order in which they appeared."""
+        tracks = [*self._lost, *map(_track, self._present)]
         return tuple(sorted(tracks, key=lambda track: track.track))
 
 

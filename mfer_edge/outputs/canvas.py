@@ -1,4 +1,4 @@
-"""Colours and text, for the pictures of a result."""
+"""Colours, text and rectangles for images of results."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MUTED: Colour = (136, 124, 115)
 HAIRLINE: Colour = (232, 227, 223)
 RED: Colour = (48, 48, 190)
 
-CAP_HEIGHT = 21  # pixels of a capital letter at scale 1, in both of OpenCV's plain fonts
+CAP_HEIGHT = 21  # pixels: height of capital letters at scale 1 in OpenCV's two Hershey fonts
 
-# By how the name begins, so that fear and fearful, or anger and angry, look the same.
-_EMOTIONS: dict[str, Colour] = {
+# By the beginning of the label, so that fear and fearful, or anger and angry, share a colour.
+_COLOUR_OF_PREFIX: dict[str, Colour] = {
     "neutr": (158, 146, 137),
     "calm": (160, 165, 72),
     "happ": (52, 176, 232),
@@ -29,22 +29,29 @@ _EMOTIONS: dict[str, Colour] = {
     "disg": (72, 146, 116),
     "surpr": (64, 128, 230),
 }
-_OTHERS: tuple[Colour, ...] = ((146, 104, 196), (78, 98, 128), (120, 80, 50), (140, 160, 190))
+_SPARE: tuple[Colour, ...] = (
+    (146, 104, 196),
+    (78, 98, 128),
+    (120, 80, 50),
+    (140, 160, 190),
+)
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, Colour]:
-    """Give every label its colour: an emotion's own, or a spare one in the order of the labels."""
-    spare = cycle(_OTHERS)
+    """Colour of every label; unknown labels take the spare colours in order."""
+    spare = cycle(_SPARE)
     colours: dict[str, Colour] = {}
     for label in labels:
         name = label.lower()
-        own = next((_EMOTIONS[start] for start in _EMOTIONS if name.startswith(start)), None)
-        colours[label] = own or next(spare)
+        known = next(
+            (c for prefix, c in _COLOUR_OF_PREFIX.items() if name.startswith(prefix)), None
+        )
+        colours[label] = known or next(spare)
     return colours
 
 
 def mix(colour: Colour, other: Colour, share: float) -> Colour:
-    """Blend: `share` of the colour, and the rest of the other."""
+    """Blend two colours, `share` being the weight of the first."""
     blue, green, red = (
         round(a * share + b * (1 - share)) for a, b in zip(colour, other, strict=True)
     )
@@ -52,18 +59,18 @@ def mix(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better on a colour."""
+    """Text colour with the better contrast on a colour: dark or white."""
     blue, green, red = colour
     return INK if 0.114 * blue + 0.587 * green + 0.299 * red > 165 else WHITE
 
 
 def text_width(text: str, size: float, bold: bool = False) -> int:
-    """Measure a line of text, in pixels."""
+    """Width of a line of text in pixels."""
     return int(cv2.getTextSize(_printable(text), _font(bold), size / CAP_HEIGHT, 1)[0][0])
 
 
 def shorten(text: str, width: float, size: float, bold: bool = False) -> str:
-    """Cut the middle out of a text that is wider than `width` pixels."""
+    """Replace the middle of a text that is wider than `width` pixels by dots."""
     if text_width(text, size, bold) <= width:
         return text
     for keep in range(len(text) - 1, 1, -1):
@@ -82,13 +89,13 @@ def put_text(
     bold: bool = False,
     align: float = 0.0,
 ) -> None:
-    """Write a line of text.
+    """Draw a line of text.
 
     Args:
-        image: (height, width, 3) uint8, drawn on.
-        at: x, and y of the middle of the capital letters.
+        image: (height, width, 3) uint8, changed in place.
+        at: x, and y of the vertical centre of capital letters.
         size: height of the capital letters in pixels.
-        align: share of the text that lies left of x: 0 starts there, 1 ends there.
+        align: fraction of the text left of x: 0 for left-aligned, 1 for right-aligned.
     """
     x = at[0] - align * text_width(text, size, bold)
     origin = (round(x), round(at[1] + size / 2))
@@ -99,7 +106,7 @@ def put_text(
 def fill(
     image: np.ndarray, left: float, top: float, right: float, bottom: float, colour: Colour
 ) -> None:
-    """Fill a rectangle; `right` and `bottom` are one past its last pixels."""
+    """Fill a rectangle; `right` and `bottom` are exclusive."""
     image[
         max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))
     ] = colour
@@ -110,4 +117,4 @@ def _font(bold: bool) -> int:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in text)  # all that OpenCV 4 can draw
+    return "".join(c if " " <= c <= "~" else "?" for c in text)  # what OpenCV 4 draws

@@ -1,4 +1,4 @@
-"""Files out: whole, or not at all."""
+"""Atomic writes: a file is written completely or left as it was."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from mfer_edge.errors import OutputError
 
 VIDEO_SUFFIXES = (".mp4",)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
-    """Refuse a file that could not be written in the end, before any work is done for it.
+    """Check that a file can be written, before the work of which it is the result.
 
     Args:
-        suffixes: the endings that `out` may have, lower case; by default any.
+        suffixes: allowed file name suffixes, lower case; by default any.
 
     Raises:
-        OutputError: `out` has another ending, is no file, or its folder is missing or can't be
-            written to.
+        OutputError: `out` has another suffix or is no regular file, or its folder is missing or
+            not writable.
     """
     out = Path(out)
     folder = _target(out).parent
@@ -42,13 +42,13 @@ def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
 
 
 def make_folder(folder: Path, what: str) -> None:
-    """Make a folder, and those above it, unless it is there.
+    """Create a folder and its parents unless they exist.
 
     Args:
-        what: it is for, for the error: "a run".
+        what: purpose of the folder, for the error message: "a run".
 
     Raises:
-        OutputError: it can't be made.
+        OutputError: the folder can't be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,36 +58,36 @@ def make_folder(folder: Path, what: str) -> None:
 
 @contextmanager
 def replacing(out: Path | str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
-    """Lend a path beside `out` to write to; what is there in the end takes the place of `out`.
+    """Context manager for an atomic write: a temporary path that is renamed to `out` at the end.
 
-    If the block raises, `out` stays as it was and nothing is left beside it.
+    If the block raises, `out` is unchanged and the temporary file is deleted.
 
     Raises:
-        OutputError: as `check_output`; or the disk is full, or the like.
+        OutputError: as `check_output`, or writing failed, for example on a full disk.
     """
     out = Path(out)
     check_output(out, suffixes)
     target = _target(out)
-    beside = target.with_name(f".mfer-edge-{secrets.token_hex(4)}{out.suffix}")
+    temporary = target.with_name(f".mfer-edge-{secrets.token_hex(4)}{out.suffix}")
     try:
-        yield beside
-        beside.replace(target)
+        yield temporary
+        temporary.replace(target)
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def write_text(out: Path, text: str) -> None:
-    """Write a text file; straight to a device or a pipe, else whole or not at all.
+    """Write a text file atomically; a device or a pipe is written to directly.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: the file can't be written.
     """
     if not is_stream(out):
-        with replacing(out) as beside:
-            beside.write_text(text, encoding="utf-8")
+        with replacing(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         return
     try:
         out.write_text(text, encoding="utf-8")
@@ -96,10 +96,10 @@ def write_text(out: Path, text: str) -> None:
 
 
 def is_stream(out: Path) -> bool:
-    """Tell a device or a pipe, such as /dev/stdout: it is written to, never replaced."""
+    """Whether a path is a device or a pipe, such as /dev/stdout, which must not be replaced."""
     return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
 
 
 def _target(out: Path) -> Path:
-    """Where a link leads: the link stays, and what it names is replaced."""
+    """Resolve symbolic links: the file behind a link is replaced, not the link."""
     return Path(os.path.realpath(out))

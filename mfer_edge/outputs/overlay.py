@@ -1,4 +1,4 @@
-"""The overlay: a clip with what was read from it drawn on every frame."""
+"""Overlay video: a clip with face boxes, labels and scores drawn on every frame."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from mfer_edge.segments import WindowSpan, window_spans
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 
-EVERY_FRAME = 10_000.0  # pictures a second: more than any clip has
-MAX_GAP_S = 0.5  # sightings of a face that are further apart are not joined
-HOLD_S = 0.2  # a box stays this long after a last sighting: until the next look at 5 a second
+EVERY_FRAME = 10_000.0  # frames per second: more than any clip has
+MAX_GAP_S = 0.5  # detections of a face further apart are not interpolated
+HOLD_S = 0.2  # how long a box stays after the last detection: one frame at 5 frames per second
 
-# Sizes are in pixels of a picture whose shorter side is this long; other pictures scale them.
+# Sizes are in pixels of a frame whose shorter side is this long, and scaled for other frames.
 DESIGN_SIZE = 720
-MIN_UNIT = 2 / 3  # of that scale: smaller letters can't be read
-PAD, ROW, TEXT = 16, 19, 9  # of the panel: its border, from row to row, height of capital letters
-MAX_WIDTH, MAX_HEIGHT = 0.5, 0.6  # shares of the picture that the panel may take
-SHADE = 0.82  # how opaque the panel is
+MIN_SCALE = 2 / 3  # smaller letters are illegible
+PAD, LINE, TEXT = 16, 19, 9  # of the panel: padding, line height, height of capital letters
+MAX_WIDTH, MAX_HEIGHT = 0.5, 0.6  # of the panel, as fractions of the frame
+OPACITY = 0.82  # of the panel's background
 GREY: Colour = (200, 196, 192)
 LIGHT_RED: Colour = (130, 130, 255)
-NOTHING = "no face, no speech"
+NO_MODALITY = "no face, no speech"
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -52,13 +52,13 @@ def write_overlay(
     out: Path | str,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Write an mp4 of a clip with its faces, their emotions and all scores drawn on it.
+    """Write an mp4 of a clip with face boxes, labels and scores drawn on it.
 
-    Frames keep their size and times, and the sound is the clip's own.
+    Frame sizes, frame times and the audio are those of the clip.
 
     Args:
-        analysis: of that clip, with its sightings kept.
-        progress: called with the share of the clip that is done, 0 to 1.
+        analysis: of that clip, with its face detections kept.
+        progress: called with the fraction of the clip that is done, 0 to 1.
 
     Raises:
         MediaError: the clip can't be read, or has no video.
@@ -66,13 +66,13 @@ def write_overlay(
     """
     clip, out = Path(clip), Path(out)
     overlay = Overlay(analysis)
-    with replacing(out, VIDEO_SUFFIXES) as beside, Clip(clip, EVERY_FRAME) as frames:
+    with replacing(out, VIDEO_SUFFIXES) as temporary, Clip(clip, EVERY_FRAME) as frames:
         if out.exists() and out.samefile(clip):
             raise OutputError(f"{out}: this is the clip itself; write to another name")
         if not frames.has_video:
             raise MediaError(f"{clip}: no video to draw on")
         try:
-            with ClipWriter(beside, clip) as writer:
+            with ClipWriter(temporary, clip) as writer:
                 for frame in frames:
                     if not isinstance(frame, Frame):
                         continue
@@ -85,69 +85,69 @@ def write_overlay(
 
 
 class Overlay:
-    """Draws what an analysis says of a moment onto the picture of that moment."""
+    """Drawing of an analysis onto the frames of its clip."""
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
-        self._moments = window_spans(analysis.windows, analysis.duration_s)
+        self._spans = window_spans(analysis.windows, analysis.duration_s)
         self._several = len(analysis.tracks) > 1
         self._colours = label_colours(analysis.labels)
-        self._sightings: dict[int, list[FaceDetection]] = {}  # by track, in order
-        for sighting in sorted(analysis.sightings, key=lambda s: s.time_s):
-            self._sightings.setdefault(sighting.track, []).append(sighting)
-        self._panel: Panel | None = None  # made for the size of the first picture
+        self._detections: dict[int, list[FaceDetection]] = {}  # by track, ordered by time
+        for detection in sorted(analysis.detections, key=lambda d: d.time_s):
+            self._detections.setdefault(detection.track, []).append(detection)
+        self._panel: Panel | None = None  # for the size of the latest frame
 
     def draw(self, image: np.ndarray, time_s: float) -> None:
-        """Draw on a picture: (height, width, 3) uint8 BGR, at seconds from the clip's start."""
+        """Draw on a frame: (height, width, 3) uint8 BGR, at seconds from the start of the clip."""
         height, width = image.shape[:2]
-        unit = _unit(height, width)
-        moment = self._moment(time_s)
-        main = moment.main if moment else None
-        readings = {r.track: r for r in moment.readings} if moment else {}
-        for track, sightings in self._sightings.items():
-            if (box := sighting_at(sightings, time_s)) is not None:
+        scale = _scale(height, width)
+        span = self._span_at(time_s)
+        main = span.main if span else None
+        readings = {r.track: r for r in span.readings} if span else {}
+        for track, detections in self._detections.items():
+            if (box := box_at(detections, time_s)) is not None:
                 is_main = main is not None and main.track == track
-                self._draw_face(image, box, readings.get(track), is_main, unit)
+                self._draw_face(image, box, readings.get(track), is_main, scale)
         if self._panel is None or self._panel.size != (height, width):
             self._panel = Panel(self._analysis, height, width)
         self._panel.draw(image, main)
 
-    def _moment(self, time_s: float) -> WindowSpan | None:
-        index = bisect_right(self._moments, time_s, key=lambda moment: moment.start_s) - 1
+    def _span_at(self, time_s: float) -> WindowSpan | None:
+        index = bisect_right(self._spans, time_s, key=lambda span: span.start_s) - 1
         if index < 0:
             return None
-        # The last window may end up to half a hop before the clip does; what it said stays.
-        is_last = index == len(self._moments) - 1
-        return self._moments[index] if is_last or time_s <= self._moments[index].end_s else None
+        # The last window may end up to half a hop before the clip does; its readings stay.
+        is_last = index == len(self._spans) - 1
+        return self._spans[index] if is_last or time_s <= self._spans[index].end_s else None
 
     def _draw_face(
-        self, image: np.ndarray, box: Box, reading: Reading | None, is_main: bool, unit: float
+        self, image: np.ndarray, box: Box, reading: Reading | None, is_main: bool, scale: float
     ) -> None:
         left, top, right, bottom = (round(value) for value in box)
         label = reading.label if reading else None
         colour = GREY if label is None else self._colours[label]
-        line = max(1, round((3 if is_main else 2) * unit))
+        line = max(1, round((3 if is_main else 2) * scale))
         cv2.rectangle(image, (left, top), (right, bottom), colour, line)
         words = [f"face {reading.track}"] if reading and self._several else []
         if reading and reading.scores and label:
             words += [label, f"{reading.scores[label]:.0%}"]
         if not words:
             return
-        text, size, pad = "  ".join(words), 10 * unit, 8 * unit
+        text, size, pad = "  ".join(words), 10 * scale, 8 * scale
         width, height = text_width(text, size, bold=True) + 2 * pad, size + 2 * pad
         x = max(0.0, min(left - line / 2, image.shape[1] - width))
         y = top - line / 2 - height
-        if y < 0:  # no room above the face: under its upper edge
+        if y < 0:  # no space above the face: below its upper edge
             y = max(0.0, top + line / 2)
         fill(image, x, y, x + width, y + height, colour)
         put_text(image, text, (x + pad, y + height / 2), size, ink_on(colour), bold=True)
 
 
 class Panel:
-    """The corner panel: every score of the main face's reading, and what the reading rests on.
+    """Panel in a corner of the frame: scores of the main reading, and its modalities.
 
     Args:
-        height, width: of the pictures, in pixels.
+        height, width: of the frames, in pixels.
     """
 
     def __init__(self, analysis: Analysis, height: int, width: int) -> None:
@@ -155,70 +155,71 @@ class Panel:
         self._several = len(analysis.tracks) > 1
         self._trained = analysis.bundle.trained
         self._colours = label_colours(analysis.labels)
-        self._unit = unit = _unit(height, width)
-        self._names = max((self._measure(label) for label in self._colours), default=0)
-        self._bar = 104 * unit
-        head = [text_width(f"{label}  100%", 13 * unit, bold=True) for label in self._colours]
-        row = self._names + self._bar + self._measure("100%") + 20 * unit
-        note_w, notes_h = self._measure(NOTHING), (1 if self._trained else 2) * ROW * unit
-        rows_h = len(self._colours) * ROW * unit
-        self._width = 2 * PAD * unit + max([row, note_w, *head])
-        self._height = 2 * PAD * unit + 23 * unit + notes_h + rows_h
-        # A small picture keeps the headline alone, and a tiny one its faces' labels.
-        self._bars = self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
-        if not self._bars:
-            self._width = 2 * PAD * unit + max([note_w, *head])
-            self._height -= rows_h + 10 * unit
+        self._scale = scale = _scale(height, width)
+        self._name_width = max((self._text_width(label) for label in self._colours), default=0)
+        self._bar_width = 104 * scale
+        headings = [text_width(f"{label}  100%", 13 * scale, bold=True) for label in self._colours]
+        row_width = self._name_width + self._bar_width + self._text_width("100%") + 20 * scale
+        note_width = self._text_width(NO_MODALITY)
+        notes_height = (1 if self._trained else 2) * LINE * scale
+        rows_height = len(self._colours) * LINE * scale
+        self._width = 2 * PAD * scale + max([row_width, note_width, *headings])
+        self._height = 2 * PAD * scale + 23 * scale + notes_height + rows_height
+        # On a small frame the panel has no bars; on a tiny one it is not drawn.
+        self._has_bars = self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
+        if not self._has_bars:
+            self._width = 2 * PAD * scale + max([note_width, *headings])
+            self._height -= rows_height + 10 * scale
         self._fits = self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
-        self._left, self._top = self._corner(analysis.sightings)
+        self._left, self._top = self._corner(analysis.detections)
 
     def draw(self, image: np.ndarray, reading: Reading | None) -> None:
-        """Draw on a picture what the main face's reading of its moment says."""
+        """Draw the panel on a frame, for the main reading at that time."""
         if not self._fits:
             return
-        unit, size = self._unit, TEXT * self._unit
-        left, y = self._left + PAD * unit, self._top + PAD * unit + 6 * unit
-        right = self._left + self._width - PAD * unit
+        scale, size = self._scale, TEXT * self._scale
+        left, y = self._left + PAD * scale, self._top + PAD * scale + 6 * scale
+        right = self._left + self._width - PAD * scale
         _shade(image, self._left, self._top, self._width, self._height)
         label = reading.label if reading else None
         scores = (reading.scores if reading else None) or {}
-        put_text(image, label or "no reading", (left, y), 13 * unit, WHITE, bold=True)
+        put_text(image, label or "no reading", (left, y), 13 * scale, WHITE, bold=True)
         if label:
-            put_text(image, f"{scores[label]:.0%}", (right, y), 13 * unit, WHITE, True, align=1)
-        y += (4 + ROW) * unit
+            put_text(image, f"{scores[label]:.0%}", (right, y), 13 * scale, WHITE, True, align=1)
+        y += (4 + LINE) * scale
         put_text(image, self._basis(reading), (left, y), size, GREY)
         if not self._trained:
-            y += ROW * unit
+            y += LINE * scale
             put_text(image, "untrained weights", (left, y), size, LIGHT_RED)
-        y += 6 * unit
-        for name, colour in self._colours.items() if self._bars else ():
-            y += ROW * unit
+        y += 6 * scale
+        for name, colour in self._colours.items() if self._has_bars else ():
+            y += LINE * scale
             ink, bold = (WHITE, True) if name == label else (GREY, False)
             put_text(image, name, (left, y), size, ink, bold)
-            x, top, bottom = left + self._names + 10 * unit, y - 4 * unit, y + 4 * unit
-            fill(image, x, top, x + self._bar, bottom, mix(WHITE, INK, 0.25))
+            x, top, bottom = left + self._name_width + 10 * scale, y - 4 * scale, y + 4 * scale
+            fill(image, x, top, x + self._bar_width, bottom, mix(WHITE, INK, 0.25))
             if scores:
-                fill(image, x, top, x + self._bar * scores[name], bottom, colour)
+                fill(image, x, top, x + self._bar_width * scores[name], bottom, colour)
                 put_text(image, f"{scores[name]:.0%}", (right, y), size, ink, bold, align=1)
 
-    def _measure(self, text: str) -> int:
-        return text_width(text, TEXT * self._unit, bold=True)
+    def _text_width(self, text: str) -> int:
+        return text_width(text, TEXT * self._scale, bold=True)
 
     def _basis(self, reading: Reading | None) -> str:
-        """What a reading rests on, in words."""
+        """Modalities of a reading, in words."""
         if reading is None:
             return "between windows"
         if not reading.modalities:
-            return NOTHING
+            return NO_MODALITY
         face = f"face {reading.track}" if self._several else "face"
         if len(reading.modalities) == 1:
             return f"{face} only" if reading.visual else "voice only"
         return f"{face} + voice"
 
-    def _corner(self, sightings: Sequence[FaceDetection]) -> tuple[float, float]:
-        """Choose the corner that the clip's faces are in the least."""
+    def _corner(self, detections: Sequence[FaceDetection]) -> tuple[float, float]:
+        """Left and top of the panel in the corner that covers the faces least."""
         height, width = self.size
-        margin = 20 * self._unit
+        margin = 20 * self._scale
         lefts = margin, width - margin - self._width
         tops = height - margin - self._height, margin
 
@@ -226,26 +227,26 @@ class Panel:
             left, top = corner
             right, bottom = left + self._width, top + self._height
             return sum(
-                max(0.0, min(s.right, right) - max(s.left, left))
-                * max(0.0, min(s.bottom, bottom) - max(s.top, top))
-                for s in sightings
+                max(0.0, min(d.right, right) - max(d.left, left))
+                * max(0.0, min(d.bottom, bottom) - max(d.top, top))
+                for d in detections
             )
 
         return min(((left, top) for top in tops for left in lefts), key=covered)
 
 
-def sighting_at(sightings: Sequence[FaceDetection], time_s: float) -> Box | None:
-    """Where one face is at a moment: on the line between the sightings around it.
+def box_at(detections: Sequence[FaceDetection], time_s: float) -> Box | None:
+    """Interpolate the box of one face linearly between its detections.
 
     Args:
-        sightings: of one track, in order of time.
+        detections: of one track, ordered by time.
 
     Returns:
-        left, top, right, bottom in pixels; None where the face was not seen about then.
+        left, top, right, bottom in pixels; None if no detection is near that time.
     """
-    after = bisect_right(sightings, time_s, key=lambda s: s.time_s)
-    before = sightings[after - 1] if after else None
-    later = sightings[after] if after < len(sightings) else None
+    after = bisect_right(detections, time_s, key=lambda d: d.time_s)
+    before = detections[after - 1] if after else None
+    later = detections[after] if after < len(detections) else None
     if before and later and later.time_s - before.time_s <= MAX_GAP_S:
         share = (time_s - before.time_s) / (later.time_s - before.time_s)
         pairs = zip(_box(before), _box(later), strict=True)
@@ -254,14 +255,14 @@ def sighting_at(sightings: Sequence[FaceDetection], time_s: float) -> Box | None
     return _box(before) if before and time_s - before.time_s <= HOLD_S else None
 
 
-def _box(sighting: FaceDetection) -> Box:
-    return sighting.left, sighting.top, sighting.right, sighting.bottom
+def _box(detection: FaceDetection) -> Box:
+    return detection.left, detection.top, detection.right, detection.bottom
 
 
-def _unit(height: int, width: int) -> float:
-    return max(min(height, width) / DESIGN_SIZE, MIN_UNIT)
+def _scale(height: int, width: int) -> float:
+    return max(min(height, width) / DESIGN_SIZE, MIN_SCALE)
 
 
 def _shade(image: np.ndarray, left: float, top: float, width: float, height: float) -> None:
     part = image[round(top) : round(top + height), round(left) : round(left + width)]
-    part[:] = cv2.addWeighted(part, 1 - SHADE, np.full_like(part, INK), SHADE, 0)
+    part[:] = cv2.addWeighted(part, 1 - OPACITY, np.full_like(part, INK), OPACITY, 0)

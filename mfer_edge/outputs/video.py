@@ -1,4 +1,4 @@
-"""Clips out: new pictures in H.264, beside the sound of the clip they were made from."""
+"""Video files: new frames encoded as H.264, with the audio of the source clip."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from av.video.stream import VideoStream
 from mfer_edge.errors import OutputError
 
 ENCODERS = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"b": "8000000"}}
-"""The encoders with their options; the first that FFmpeg was built with is taken."""
+"""Encoders and their options, in order of preference; FFmpeg may lack the first."""
 
-TICKS = 60_000  # a second: whole for 24, 25, 30, 50, 60, 29.97, 59.94 Hz; MPEG-4 ends at 65 535
-DEFAULT_RATE = 25  # pictures a second, to plan with where the source does not say
-MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac")  # what players expect in an mp4: copied as is
-AAC_RATE = 48_000  # Hz, for sound at a rate that AAC does not have
-AAC_FRAME = 1024  # samples
+TICKS_PER_S = 60_000  # exact for 24, 25, 30, 50, 60, 29.97, 59.94 Hz; MPEG-4 allows 65 535
+DEFAULT_RATE = 25  # frames per second, for sources that do not state a rate
+MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "alac")  # codecs that players take in mp4: not re-encoded
+AAC_RATE = 48_000  # Hz, for audio at a rate that AAC does not have
+AAC_FRAME = 1024  # samples per packet
 
 
 class ClipWriter:
-    """Writes an mp4 picture by picture, with the source's sound up to each picture's time.
+    """Writer of an mp4, frame by frame, interleaved with the audio of the source clip.
 
     Args:
-        out: what to write.
-        source: the clip that the pictures were made from.
+        out: the file to write.
+        source: the clip that the frames were made from.
 
     Raises:
-        OutputError: FFmpeg has no encoder for it.
-        av.error.FFmpegError: the file can't be written; so do the methods.
+        OutputError: FFmpeg has no video encoder.
+        av.error.FFmpegError: the file can't be written. The methods raise it too.
     """
 
     def __init__(self, out: Path, source: Path) -> None:
@@ -53,9 +53,9 @@ class ClipWriter:
         self._source = av.open(f"file:{source}")
         self._target = av.open(f"file:{out}", "w", format="mp4", options={"movflags": "+faststart"})
         self._video: VideoStream | None = None
-        self._sound: Iterator[Packet] = iter(())
-        self._next_sound: Packet | None = None
-        self._last = -1  # tick of the last picture
+        self._audio: Iterator[Packet] = iter(())
+        self._next_audio: Packet | None = None
+        self._last = -1  # time of the last frame, in ticks
 
     def __enter__(self) -> ClipWriter:
         return self
@@ -69,25 +69,25 @@ class ClipWriter:
         try:
             if kind is None and self._video is not None:
                 self._target.mux(self._video.encode(None))
-                self._mux_sound(float("inf"))
+                self._mux_audio(float("inf"))
         finally:
             self._source.close()
             self._target.close()
 
     def write(self, image: np.ndarray, time_s: float) -> None:
-        """Add the next picture: (height, width, 3) uint8 BGR, at seconds from the start."""
+        """Add the next frame: (height, width, 3) uint8 BGR, at seconds from the start."""
         image = _even(image)
         video = self._video or self._begin(image)
-        # Pictures that round to one tick still follow each other.
-        self._last = max(round(time_s * TICKS), self._last + 1)
+        # Frames that round to the same tick still need increasing times.
+        self._last = max(round(time_s * TICKS_PER_S), self._last + 1)
         frame = VideoFrame.from_ndarray(image, format="bgr24").reformat(
             video.width, video.height, "yuv420p",
             dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
             threads=1,
         )  # fmt: skip
-        frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
-        frame.duration = round(TICKS / (video.codec_context.framerate or DEFAULT_RATE))
-        self._mux_sound(time_s)
+        frame.pts, frame.time_base = self._last, Fraction(1, TICKS_PER_S)
+        frame.duration = round(TICKS_PER_S / (video.codec_context.framerate or DEFAULT_RATE))
+        self._mux_audio(time_s)
         self._target.mux(video.encode(frame))
 
     def _begin(self, image: np.ndarray) -> VideoStream:
@@ -100,24 +100,24 @@ class ClipWriter:
         assert isinstance(video, VideoStream)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
-        context.time_base = Fraction(1, TICKS)
+        context.time_base = Fraction(1, TICKS_PER_S)
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if shape := source.sample_aspect_ratio:
-            on_its_side = (source.width > source.height) != (width > height)
-            context.sample_aspect_ratio = 1 / shape if on_its_side else shape
+            is_rotated = (source.width > source.height) != (width > height)
+            context.sample_aspect_ratio = 1 / shape if is_rotated else shape
         self._video = video
-        if heard := next((s for s in streams.audio if s.codec_context), None):
-            self._sound = _sound(self._source, heard, self._target)
+        if audio := next((s for s in streams.audio if s.codec_context), None):
+            self._audio = _audio_packets(self._source, audio, self._target)
         return video
 
-    def _mux_sound(self, until_s: float) -> None:
+    def _mux_audio(self, until_s: float) -> None:
         while True:
-            packet = self._next_sound or next(self._sound, None)
-            self._next_sound = packet
+            packet = self._next_audio or next(self._audio, None)
+            self._next_audio = packet
             if packet is None or float((packet.pts or 0) * packet.time_base) > until_s:
                 return
-            self._next_sound = None
+            self._next_audio = None
             self._target.mux(packet)
 
 
@@ -129,20 +129,20 @@ def _encoder() -> str:
 
 
 def _even(image: np.ndarray) -> np.ndarray:
-    """Repeat the last row or column of a picture that has an odd number of them."""
+    """Pad a frame to an even height and width by repeating its last row or column."""
     height, width = image.shape[:2]
     if height % 2 == 0 and width % 2 == 0:
         return image
     return cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
 
 
-def _sound(
+def _audio_packets(
     source: InputContainer, stream: AudioStream, target: OutputContainer
 ) -> Iterator[Packet]:
-    """Packets of the sound for a new stream of the target, timed from the clip's start."""
+    """Audio packets for a new stream of the target, with times from the start of the clip."""
     start_s = Fraction(source.start_time or 0, av.time_base)
     context = stream.codec_context
-    if context.codec.canonical_name in MP4_SOUND:
+    if context.codec.canonical_name in MP4_AUDIO:
         return _copied(_packets(source, stream), target.add_stream_from_template(stream), start_s)
     rate = context.rate if context.rate in (av.Codec("aac", "w").audio_rates or ()) else AAC_RATE
     encoded = target.add_stream("aac", rate)
@@ -151,7 +151,7 @@ def _sound(
 
 
 def _packets(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
-    with suppress(av.error.FFmpegError, IndexError):  # as `Clip`: what follows can't be read
+    with suppress(av.error.FFmpegError, IndexError):  # as in `Clip`: the rest can't be read
         yield from source.demux(stream)
 
 
@@ -159,7 +159,7 @@ def _copied(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -
     last: int | None = None
     for packet in packets:
         if packet.dts is None or (last is not None and packet.dts <= last):
-            continue  # the end of the file, or damage
+            continue  # end of the file, or damaged
         last = packet.dts
         start = round(start_s / packet.time_base)
         packet.pts = (packet.dts if packet.pts is None else packet.pts) - start
@@ -171,13 +171,13 @@ def _copied(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -
 def _encoded(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -> Iterator[Packet]:
     rate = target.codec_context.rate
     resampler = AudioResampler("fltp", target.layout, rate, AAC_FRAME)
-    start, end = round(start_s * rate), 0  # samples; the end is that of the sound so far
+    start, end = round(start_s * rate), 0  # samples; the end of the audio written so far
     for frame in chain(_decoded(packets), [None]):
-        for piece in resampler.resample(frame):
-            piece.pts = end if piece.pts is None else max(piece.pts - start, end)
-            piece.time_base = Fraction(1, rate)
-            end = piece.pts + piece.samples
-            yield from target.encode(piece)
+        for resampled in resampler.resample(frame):
+            pts = end if resampled.pts is None else max(resampled.pts - start, end)
+            resampled.pts, resampled.time_base = pts, Fraction(1, rate)
+            end = pts + resampled.samples
+            yield from target.encode(resampled)
     yield from target.encode(None)
 
 

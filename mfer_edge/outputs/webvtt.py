@@ -1,41 +1,50 @@
-"""What an analysis gives, and its JSON, CSV and WebVTT forms."""
+"""WebVTT output: captions with the label of each window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mfer_edge.results import Reading
+from mfer_edge.results import Analysis, Reading
 from mfer_edge.segments import window_spans
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A text over a stretch of the clip."""
+    """A text and the time over which it is shown."""
 
     start_s: float
     end_s: float
     text: str
 
 
-def captions(readings: Sequence[Reading], duration_s: float) -> list[Caption]:
-    """Say in words what each moment shows; nothing where its window had neither face nor speech.
+def vtt_text(analysis: Analysis) -> str:
+    """WebVTT file of one analysis: a window's caption is shown around the window's middle."""
+    lines = ["WEBVTT", ""]
+    for caption in captions(analysis.windows, analysis.duration_s):
+        lines += [f"{vtt_time(caption.start_s)} --> {vtt_time(caption.end_s)}", caption.text, ""]
+    return "\n".join(lines)
 
-    Faces that share a window are named in one caption, a line each.
+
+def captions(readings: Sequence[Reading], duration_s: float) -> list[Caption]:
+    """Captions of the window spans that have scores.
+
+    Faces of the same window share one caption, with a line each.
     """
-    cues = []
-    for moment in window_spans(readings, duration_s):
+    found = []
+    for span in window_spans(readings, duration_s):
         lines = []
-        for reading in moment.readings:
+        for reading in span.readings:
             if reading.scores is None or reading.label is None:
                 continue
             face = "" if reading.track is None else f" (face {reading.track})"
             lines.append(f"{reading.label} {reading.scores[reading.label]:.0%}{face}")
         if lines:
-            cues.append(Caption(moment.start_s, moment.end_s, "\n".join(lines)))
-    return cues
+            found.append(Caption(span.start_s, span.end_s, "\n".join(lines)))
+    return found
 
 
 def vtt_time(seconds: float) -> str:
+    """WebVTT timestamp, HH:MM:SS.mmm."""
     ms = round(seconds * 1000)
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"

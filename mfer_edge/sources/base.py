@@ -1,22 +1,96 @@
-"""Clips in: one decoding pass gives pictures at a fixed rate and 16 kHz mono sound."""
+"""Sources: what a session reads from, as frames and chunks of audio."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the video."""
+    """One frame of a video."""
 
-    time_s: float  # from the clip's start
+    time_s: float  # from the start of the source
     image: np.ndarray  # (height, width, 3) uint8, BGR
 
 
 @dataclass(frozen=True)
 class AudioChunk:
-    """The next stretch of the sound; stretches follow each other without gaps."""
+    """The next samples of an audio track; chunks follow each other without gaps."""
 
     samples: np.ndarray  # (n,) float32, 16 kHz, mono; full scale is [-1, 1]
+
+
+class Source(Protocol):
+    """Anything that yields frames and audio: a file, a camera, footage held in memory.
+
+    Frames come in order of time, and so does audio; how the two are interleaved is up to the
+    source. Leaving the `with` block releases what the source holds open.
+
+    Example:
+        >>> class Slides:
+        ...     '''Still images, one each fifth of a second.'''
+        ...
+        ...     name, has_video, has_audio, max_lag_s = "slides", True, False, 5.0
+        ...
+        ...     def __init__(self, images):
+        ...         self.images, self.duration_s = images, len(images) / 5
+        ...
+        ...     def __iter__(self):
+        ...         return (Frame(index / 5, image) for index, image in enumerate(self.images))
+        ...
+        ...     def __enter__(self):
+        ...         return self
+        ...
+        ...     def __exit__(self, *exception):
+        ...         pass
+        ...
+        ...     def warnings(self):
+        ...         return ()
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in results, such as a path."""
+
+    @property
+    def has_video(self) -> bool:
+        """Whether frames are to be expected."""
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether audio is to be expected."""
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length: once all was read, of what there was; before, as announced.
+
+        None where it is not known, as of a camera: the stream then ends with its last item.
+        """
+
+    @property
+    def max_lag_s(self) -> float:
+        """How far audio may be behind video, or the reverse, before it counts as missing."""
+
+    def __iter__(self) -> Iterator[Frame | AudioChunk]:
+        """Yield the items, each once."""
+
+    def __enter__(self) -> Source: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """What was missing or damaged in what was read so far, a line each, for the user."""
+
+
+def missing_tracks(source: Source) -> list[str]:
+    """Warnings of a source on the tracks that it lacks."""
+    missing = []
+    if not source.has_video:
+        missing.append("no video track: the voice alone was read")
+    if not source.has_audio:
+        missing.append("no sound track: the face alone was read")
+    return missing

@@ -1,4 +1,4 @@
-"""Working ahead: what comes next is made in a thread while the last is still in use."""
+"""Prefetching: the next items are made in a thread while the last one is in use."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], most: int) -> Generator[T, None, None]:
-    """Iterate in a thread of its own, a few items ahead of whoever takes them.
+    """Iterate in a thread of its own, a few items ahead of the consumer.
 
-    What the iteration raises is raised where its items are taken. Close the generator before
-    anything that the iteration rests on: its thread is then no longer at work.
+    An error in the iteration is raised where its item would have been. Close the generator before
+    anything that the iteration depends on: its thread has then ended.
 
     Args:
-        most: items that are made, or in the making, before they are asked for.
+        most: items that are ready, or in the making, before they are asked for.
 
     Example:
         >>> with Clip("clip.mp4") as clip, closing(prefetch(clip, most=8)) as items:
@@ -25,11 +25,11 @@ def prefetch(items: Iterable[T], most: int) -> Generator[T, None, None]:
         ...         print(item)
     """
     iterator, end = iter(items), object()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        coming = deque(pool.submit(next, iterator, end) for _ in range(most))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(pool.submit(next, iterator, end))
+        pending = deque(pool.submit(next, iterator, end) for _ in range(most))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, iterator, end))
             yield item  # type: ignore[misc]
     finally:
         pool.shutdown(cancel_futures=True)

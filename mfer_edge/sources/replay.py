@@ -1,103 +1,142 @@
-"""A clip held decoded, and replayed again and again as a live source would give it."""
+"""Footage held decoded in memory, with the times at which a live source would have it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mfer_edge.errors import MediaError
-from mfer_edge.session import Session
-from mfer_edge.sources.base import AudioChunk, Frame
+from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.clip import Clip
 from mfer_edge.speech.vad import SAMPLE_RATE
 
-FOOTAGE_S = 8.0  # of a clip that are held, its pictures uncompressed
-BLOCK_S = 0.1  # of sound that comes at a time
+FOOTAGE_S = 8.0  # of a clip that are held by default, its frames uncompressed
+CHUNK_S = 0.1  # of audio that comes at a time
+REPLAY_LAG_S = 5.0  # never reached: items come in order of the time at which they are due
 
 
-@dataclass(frozen=True)
-class Footage:
-    """The beginning of a clip, decoded."""
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Decoded footage: a `Source` that may be read many times, also by several threads at once.
 
-    pictures: tuple[Frame, ...]
-    sound: np.ndarray  # (samples,) float32, 16 kHz, as long as the footage; empty without a track
+    Example:
+        >>> replay = Replay.read("clip.mp4", frame_rate=5.0)
+        >>> readings = list(pipeline.stream(replay))
+        >>> for due_s, item in replay.endless().timed():  # never ends
+        ...     session.push(item)
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    audio: np.ndarray  # (samples,) float32, 16 kHz; empty without an audio track
     length_s: float
+    frame_rate: float
+    repeats: bool = False  # whether it starts again at its end, forever
+    max_lag_s: float = REPLAY_LAG_S
+
+    @classmethod
+    def read(cls, path: Path | str, frame_rate: float, length_s: float = FOOTAGE_S) -> Replay:
+        """Decode the beginning of a clip.
+
+        Args:
+            frame_rate: frames per second to take.
+            length_s: of the clip that are held, at most.
+
+        Raises:
+            MediaError: as `Clip`; or there is neither video nor audio in it.
+        """
+        frames: list[Frame] = []
+        chunks: list[np.ndarray] = []
+        audio_s = 0.0
+        with Clip(path, frame_rate) as clip:
+            for item in clip:
+                if isinstance(item, Frame):
+                    frames.append(item)
+                else:
+                    chunks.append(item.samples)
+                    audio_s += len(item.samples) / SAMPLE_RATE
+                video_s = frames[-1].time_s if frames else 0.0
+                if (video_s >= length_s or not clip.has_video) and (
+                    audio_s >= length_s or not clip.has_audio
+                ):
+                    held_s = length_s
+                    break
+            else:
+                held_s = min(length_s, clip.duration_s)
+        if not frames and not chunks:
+            raise MediaError(f"{path}: nothing in this file could be decoded")
+        audio = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        return cls(
+            name=clip.name,
+            frames=tuple(frame for frame in frames if frame.time_s < length_s),
+            audio=audio[: round(length_s * SAMPLE_RATE)],
+            length_s=held_s,
+            frame_rate=frame_rate,
+        )
+
+    def endless(self) -> Replay:
+        """The same, repeated forever.
+
+        Each round is as long as a whole number of frames, so that they keep their rate; audio is
+        padded with silence, or cut, to that length.
+        """
+        video = math.floor(self.frames[-1].time_s * self.frame_rate) + 1 if self.frames else 0
+        audio = math.ceil(len(self.audio) / SAMPLE_RATE * self.frame_rate - 1e-6)
+        round_s = max(video, audio) / self.frame_rate
+        samples = round(round_s * SAMPLE_RATE) if self.has_audio else 0
+        padded = np.zeros(samples, np.float32)
+        padded[: len(self.audio)] = self.audio[:samples]
+        return replace(self, audio=padded, length_s=round_s, repeats=True)
 
     @property
     def has_video(self) -> bool:
-        """Whether there are pictures."""
-        return bool(self.pictures)
+        """Whether there are frames."""
+        return bool(self.frames)
 
     @property
     def has_audio(self) -> bool:
-        """Whether there is sound."""
-        return bool(len(self.sound))
+        """Whether there is audio."""
+        return bool(len(self.audio))
 
-    def replay(self) -> Iterator[tuple[float, Frame | AudioChunk]]:
-        """Give pictures and blocks of sound, each with the second at which it is there; no end.
+    @property
+    def duration_s(self) -> float | None:
+        """Length; None if it never ends."""
+        return None if self.repeats else self.length_s
 
-        A picture is there at its time, a block of sound when its last sample was heard.
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Do nothing: memory is all that a replay holds."""
+
+    def __iter__(self) -> Iterator[Frame | AudioChunk]:
+        return (item for _, item in self.timed())
+
+    def timed(self) -> Iterator[tuple[float, Frame | AudioChunk]]:
+        """Yield each item with the time in seconds at which a live source would have it.
+
+        That is a frame's own time, and for a chunk the time of its last sample.
         """
-        block = round(BLOCK_S * SAMPLE_RATE)
-        blocks = [self.sound[start : start + block] for start in range(0, len(self.sound), block)]
-        ends_s = np.cumsum([len(samples) for samples in blocks]) / SAMPLE_RATE
-        once: list[tuple[float, Frame | AudioChunk]] = [
-            *((picture.time_s, picture) for picture in self.pictures),
-            *((end_s, AudioChunk(samples)) for end_s, samples in zip(ends_s, blocks, strict=True)),
-        ]
-        once.sort(key=lambda item: item[0])
+        size = round(CHUNK_S * SAMPLE_RATE)
+        items: list[tuple[float, Frame | AudioChunk]] = [(f.time_s, f) for f in self.frames]
+        for start in range(0, len(self.audio), size):
+            chunk = AudioChunk(self.audio[start : start + size])
+            items.append(((start + len(chunk.samples)) / SAMPLE_RATE, chunk))
+        items.sort(key=lambda item: item[0])
         start_s = 0.0
         while True:
-            for due_s, item in once:
+            for due_s, item in items:
                 if isinstance(item, Frame):
                     item = Frame(start_s + item.time_s, item.image)
-                yield start_s + float(due_s), item
+                yield start_s + due_s, item
+            if not self.repeats:
+                return
             start_s += self.length_s
 
-
-def read_footage(path: Path, frame_rate: float, length_s: float = FOOTAGE_S) -> Footage:
-    """Decode a clip's beginning.
-
-    The footage is made as long as a whole number of pictures, so that they keep their rate when it
-    is repeated; the sound is filled up with silence, or cut, to that length.
-
-    Raises:
-        MediaError: as `Clip`; or there is neither a picture nor sound in it.
-    """
-    pictures: list[Frame] = []
-    pieces: list[np.ndarray] = []
-    heard_s = 0.0
-    with Clip(path, frame_rate) as clip:
-        has_video, has_audio = clip.has_video, clip.has_audio
-        for item in clip:
-            if isinstance(item, Frame):
-                pictures.append(item)
-            else:
-                pieces.append(item.samples)
-                heard_s += len(item.samples) / SAMPLE_RATE
-            seen_s = pictures[-1].time_s if pictures else 0.0
-            if (seen_s >= length_s or not has_video) and (heard_s >= length_s or not has_audio):
-                break
-    if not pictures and not pieces:
-        raise MediaError(f"{path}: nothing in this file could be decoded")
-    pictures = [picture for picture in pictures if picture.time_s < length_s]
-    seen = math.floor(pictures[-1].time_s * frame_rate) + 1 if pictures else 0
-    heard = math.ceil(min(heard_s, length_s) * frame_rate - 1e-6)
-    whole_s = max(seen, heard) / frame_rate
-    sound = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    if len(sound):
-        samples = round(whole_s * SAMPLE_RATE)
-        sound = np.pad(sound[:samples], (0, max(0, samples - len(sound))))
-    return Footage(tuple(pictures), sound, whole_s)
-
-
-def push(session: Session, item: Frame | AudioChunk) -> None:
-    """Give a session what a source gave."""
-    if isinstance(item, Frame):
-        session.push_frame(item.image, item.time_s)
-    else:
-        session.push_audio(item.samples)
+    def warnings(self) -> tuple[str, ...]:
+        """Tracks that are missing."""
+        return tuple(missing_tracks(self))

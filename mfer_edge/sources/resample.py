@@ -1,4 +1,4 @@
-"""Clips in: one decoding pass gives pictures at a fixed rate and 16 kHz mono sound."""
+"""Decoded audio of any rate and layout, resampled to 16 kHz mono without gaps."""
 
 from __future__ import annotations
 
@@ -14,34 +14,48 @@ from av.filter import Graph
 from mfer_edge.errors import MediaError
 from mfer_edge.speech.vad import SAMPLE_RATE
 
-MAX_DRIFT_S = 0.1  # sound that is further than this from its time stamp is moved there
-SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and FFmpeg would take GBs for them
-SILENCE_BLOCK = SAMPLE_RATE  # samples of silence given at a time
+MAX_DRIFT_S = 0.1  # audio that is further than this from its time stamp is moved there
+SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and take FFmpeg gigabytes
+SILENCE_BLOCK = SAMPLE_RATE  # samples of silence in one piece
 
 
 class MonoResampler:
-    """Turns decoded sound into one gapless 16 kHz mono line that starts at the clip's start."""
+    """Resampler of a track to 16 kHz mono, gapless from the clip's start.
+
+    Attributes:
+        written: samples returned so far.
+        end_s: end of the latest frame by the track's time stamps; the next frame follows there,
+            unless something is missing.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.given = 0  # samples
-        self.end_s = 0.0  # where the next frame belongs if nothing is missing
+        self.written = 0
+        self.end_s = 0.0
         self._path = path
-        self._form: tuple[str, str, int] | None = None  # of the frames that came last
+        self._format: tuple[str, str, int] | None = None  # of the latest frame
         self._graph: Graph | None = None
-        self._heard = 0  # samples to come that lie before the end of the line
+        self._repeated = 0  # samples to come that lie before the end of what was written
 
     def push(self, frame: AudioFrame, time_s: float | None) -> Iterator[np.ndarray]:
-        form = frame.format.name, frame.layout.name, frame.sample_rate
+        """Resample the next frame: arrays of (n,) float32.
+
+        Args:
+            time_s: from the clip's start; None if the frame has no time stamp.
+
+        Raises:
+            MediaError: samples are not finite.
+        """
+        format_ = frame.format.name, frame.layout.name, frame.sample_rate
         drift_s = 0.0 if time_s is None else time_s - self.end_s
-        if form != self._form or abs(drift_s) > MAX_DRIFT_S:
+        if format_ != self._format or abs(drift_s) > MAX_DRIFT_S:
             yield from self.flush()
             yield from self._move(self.end_s + drift_s)
-            self._form, self._graph = form, _to_mono(frame)
+            self._format, self._graph = format_, _to_mono(frame)
         self.end_s += frame.samples / frame.sample_rate
         yield from self._convert(frame)
 
     def flush(self) -> Iterator[np.ndarray]:
-        """Give what the filters still hold."""
+        """Return what the filters still hold."""
         yield from self._convert(None)
 
     def _convert(self, frame: AudioFrame | None) -> Iterator[np.ndarray]:
@@ -57,26 +71,27 @@ class MonoResampler:
                 yield from self._add(converted)
 
     def _move(self, time_s: float) -> Iterator[np.ndarray]:
-        """Continue at another time: fill up to it with silence, or leave out what was heard."""
+        """Continue at another time: fill the gap with silence, or drop what would be repeated."""
         self.end_s = time_s
-        missing = round(time_s * SAMPLE_RATE) - self.given
-        self._heard = max(0, -missing)
+        missing = round(time_s * SAMPLE_RATE) - self.written
+        self._repeated = max(0, -missing)
         for start in range(0, missing, SILENCE_BLOCK):
             silence = np.zeros(min(SILENCE_BLOCK, missing - start), np.float32)
-            self.given += len(silence)
+            self.written += len(silence)
             yield silence
 
     def _add(self, frame: AudioFrame) -> Iterator[np.ndarray]:
         samples = frame.to_ndarray()[0]
         if not np.isfinite(samples).all():
-            raise MediaError(f"{self._path}: the sound holds NaN or infinite samples")
-        samples, self._heard = samples[self._heard :], max(0, self._heard - len(samples))
+            raise MediaError(f"{self._path}: the audio holds NaN or infinite samples")
+        samples, self._repeated = samples[self._repeated :], max(0, self._repeated - len(samples))
         if len(samples):
-            self.given += len(samples)
+            self.written += len(samples)
             yield samples
 
 
 def _to_mono(frame: AudioFrame) -> Graph:
+    """Build the filter graph for frames of this format."""
     graph = Graph()
     source = graph.add_abuffer(
         sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name
@@ -94,7 +109,7 @@ def _to_mono(frame: AudioFrame) -> Graph:
 
 
 def can_be_mixed(frame: AudioFrame) -> bool:
-    """Whether FFmpeg can bring the sound to 16 kHz mono."""
-    # It guesses what up to eight channels are when the file doesn't tell.
+    """Whether FFmpeg can bring a frame to 16 kHz mono."""
+    # Where a file names no layout, FFmpeg guesses one for up to eight channels.
     known = frame.layout.nb_channels <= 8 or not frame.layout.name.endswith(" channels")
     return known and frame.sample_rate in SAMPLE_RATES

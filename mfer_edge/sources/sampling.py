@@ -1,4 +1,4 @@
-"""Which frames of a video to take, and which not even to decode."""
+"""Sampling of a video: which frames are taken, and which need not be decoded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-MAX_OVERLAP_S = 1.0  # a time stamp further back than this starts a new count, or is damaged
-MAX_FRAME_S = 1.0  # a frame that tells of a longer time is damaged, or the last of a slide show
-REMEMBERED = 64  # ticks; a decoder holds 16 frames back at most, so that packets are as far apart
+MAX_OVERLAP_S = 1.0  # a time stamp further back than this starts a new clock, or is damaged
+MAX_FRAME_S = 1.0  # a longer frame is damaged, or the last of a slide show
+REMEMBERED_TICKS = 64  # a decoder reorders at most 16 frames, so packets are as far apart
 
 
 class Sampler:
-    """Takes the first frame shown at or after each tick.
+    """Choice of the first frame shown at or after each tick.
 
     Args:
         rate: ticks a second.
-        unit_s: of the video's time stamps, which are rounded to it: in Matroska to a millisecond.
+        unit_s: time base of the video, to which time stamps are rounded: in Matroska 1 ms.
     """
 
     def __init__(self, rate: float, unit_s: float) -> None:
@@ -27,11 +27,11 @@ class Sampler:
         self._next = 0  # the tick at which the next frame is due
 
     def tick(self, time_s: float) -> int:
-        """Count the ticks up to a time, in seconds from the clip's start."""
+        """Number of ticks up to a time, in seconds from the clip's start."""
         return int((time_s + self._slack_s) * self._rate)
 
     def takes(self, time_s: float) -> bool:
-        """Tell whether to take the next frame, in order of time."""
+        """Whether to take the next frame, in order of time."""
         reached = self.tick(time_s)
         if reached < self._next:
             return False
@@ -40,18 +40,18 @@ class Sampler:
 
 
 class FrameSkipper:
-    """Tells a decoder which packets hold a frame that nobody takes.
+    """Decoder set-up that skips frames which are neither taken nor referred to.
 
     A frame is not taken if one of the same tick is shown before it and came in an earlier packet.
-    In H.264 often half of the frames are such that no other is predicted from, and say so: where
-    they are not taken either, leaving them out changes no picture. Other codecs are decoded whole:
-    HEVC's mark, say, speaks of a frame's own temporal layer alone.
+    In H.264, often half of the frames are marked as non-reference frames: no other frame is
+    predicted from them, so skipping those that are not taken changes no other frame. Other codecs
+    are decoded whole: HEVC's mark, for one, holds within a frame's own temporal layer only.
 
-    All this rests on time stamps. Where they are missing or start anew, after damage, and where a
-    packet may be half a frame, every packet is decoded from there on.
+    This relies on time stamps. Where they are missing or start again, after damage, and where a
+    packet may hold a field instead of a frame, every packet is decoded from there on.
 
     Attributes:
-        end_s: how far the video goes by the packets that were left out.
+        end_s: end of the video, by the packets that were skipped.
     """
 
     def __init__(self, stream: VideoStream, sampler: Sampler) -> None:
@@ -61,10 +61,10 @@ class FrameSkipper:
         self._earliest_s: dict[int, float] = {}  # of the frames of each of the latest ticks
         self._latest_s = -math.inf  # of all packets
         self._sure = self._decoder.name == "h264"
-        self._progressive = False  # known once a frame was decoded
+        self._progressive = False  # known once a frame is decoded
 
-    def saw(self, frame: VideoFrame) -> None:
-        """Take note of what the decoder gave."""
+    def observe(self, frame: VideoFrame) -> None:
+        """Take note of a decoded frame."""
         self._progressive = not frame.interlaced_frame
         self._sure &= self._progressive and not frame.is_corrupt
 
@@ -73,13 +73,13 @@ class FrameSkipper:
 
         Args:
             start_s: the time stamp at which the clip starts.
-            damaged: whether anything in the clip was, up to here.
+            damaged: whether anything in the clip was damaged so far.
         """
         self._sure &= not damaged
-        spare = self._sure and self._is_spare(packet, start_s)
-        self._decoder.skip_frame = "NONREF" if spare else "DEFAULT"
+        skip = self._sure and self._can_skip(packet, start_s)
+        self._decoder.skip_frame = "NONREF" if skip else "DEFAULT"
 
-    def _is_spare(self, packet: Packet, start_s: float) -> bool:
+    def _can_skip(self, packet: Packet, start_s: float) -> bool:
         if packet.pts is None or packet.is_corrupt:
             self._sure = False
             return False
@@ -91,16 +91,16 @@ class FrameSkipper:
         tick = self._sampler.tick(max(0.0, time_s))
         earliest_s = self._earliest_s.get(tick, math.inf)
         self._earliest_s[tick] = min(earliest_s, time_s)
-        if len(self._earliest_s) > REMEMBERED:
+        if len(self._earliest_s) > REMEMBERED_TICKS:
             del self._earliest_s[next(iter(self._earliest_s))]
         if not (self._sure and self._progressive and earliest_s < time_s):
             return False
-        self.end_s = max(self.end_s, time_s + length_s(packet, self._stream))
+        self.end_s = max(self.end_s, time_s + shown_s(packet, self._stream))
         return True
 
 
-def length_s(frame: VideoFrame | Packet, stream: VideoStream | None) -> float:
-    """Tell for how long a frame is shown, in seconds; 0 where nothing tells."""
-    told_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+def shown_s(frame: VideoFrame | Packet, stream: VideoStream | None) -> float:
+    """Seconds for which a frame is shown; 0 where neither it nor its track says."""
+    own_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
     rate = stream.average_rate if stream is not None else None
-    return min(told_s or (float(1 / rate) if rate else 0.0), MAX_FRAME_S)
+    return min(own_s or (float(1 / rate) if rate else 0.0), MAX_FRAME_S)

@@ -1,4 +1,4 @@
-"""The audio arm: what a stretch of speech shows."""
+"""Audio of a session: its latest samples, and the speech in them."""
 
 from __future__ import annotations
 
@@ -9,55 +9,65 @@ from mfer_edge.speech.vad import CHUNK, SpeechProbability, collect_speech, speec
 
 
 class SpeechBuffer:
-    """The latest stretch of a recording, and which of it is speech.
+    """The latest part of a recording, and the speech in it.
 
-    Silero VAD runs when speech is asked for, so what it sees does not depend on how the recording
-    was cut into pieces.
+    Silero VAD runs when speech is asked for, so its input does not depend on how the recording was
+    cut into chunks.
+
+    Attributes:
+        end: samples pushed so far.
     """
 
     def __init__(self, vad: Engine) -> None:
+        self.end = 0
         self._vad = SpeechProbability(vad)
         self._samples = np.zeros(0, np.float32)  # from self._start on
-        self._probability = np.zeros(0, np.float32)  # of the chunks from self._start on
-        self._start = 0  # whole chunks before it are forgotten
-        self._pieces: list[np.ndarray] = []
-        self.end = 0  # samples pushed
+        self._probability = np.zeros(0, np.float32)  # of the VAD chunks from self._start on
+        self._start = 0  # earlier samples, in whole VAD chunks, were dropped
+        self._pushed: list[np.ndarray] = []  # not yet in self._samples
 
     def push(self, samples: np.ndarray) -> None:
         """Add the recording's next samples, (n,) float32."""
-        self._pieces.append(samples.copy())  # a microphone's driver may use the array again
+        self._pushed.append(samples.copy())  # a microphone's driver may reuse the array
         self.end += len(samples)
 
     def speech(self, start: int, end: int, last: bool = False) -> np.ndarray:
-        """Give the speech between two samples.
+        """Return the speech between two samples, and drop what lies before them.
 
         Args:
-            start, end: in samples of the recording; neither ever goes back.
+            start, end: in samples of the recording; neither may ever go back.
             last: the recording ends there.
 
         Returns:
-            (n,) float32 with what lies between left out; empty where nobody speaks.
+            (n,) float32, without the pauses; empty where there is no speech.
         """
-        self._listen(end, last)
-        self._forget(start)
+        self._run_vad(end, last)
+        self._drop(start)
         segments = speech_segments(self._probability, end - self._start)
-        inside = start - self._start
-        samples = self._samples[inside : end - self._start]
-        clipped = [s for s in (segment.after(inside) for segment in segments) if s is not None]
-        return collect_speech(samples, clipped)
+        offset = start - self._start
+        clipped = [s for s in (segment.after(offset) for segment in segments) if s is not None]
+        return collect_speech(self._samples[offset : end - self._start], clipped)
 
-    def _listen(self, end: int, last: bool) -> None:
-        self._samples = np.concatenate([self._samples, *self._pieces])
-        self._pieces.clear()
-        heard = len(self._probability) * CHUNK
+    def samples(self, start: int, end: int) -> np.ndarray:
+        """Return all samples between two, (n,) float32, of what was not dropped."""
+        self._join()
+        return self._samples[start - self._start : end - self._start]
+
+    def _join(self) -> None:
+        self._samples = np.concatenate([self._samples, *self._pushed])
+        self._pushed.clear()
+
+    def _run_vad(self, end: int, last: bool) -> None:
+        self._join()
+        done = len(self._probability) * CHUNK
         until = end - self._start
         if not last:
             until -= until % CHUNK
-        if until > heard:
-            fresh = self._vad(self._samples[heard:until])
+        if until > done:
+            fresh = self._vad(self._samples[done:until])
             self._probability = np.concatenate([self._probability, fresh])
 
-    def _forget(self, start: int) -> None:
+    def _drop(self, start: int) -> None:
         chunks = (start - self._start) // CHUNK
         self._samples = self._samples[chunks * CHUNK :]
         self._probability = self._probability[chunks:]

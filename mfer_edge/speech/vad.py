@@ -1,4 +1,4 @@
-"""Where speech is in a recording, by Silero VAD (Silero Team 2024)."""
+"""Voice activity detection by Silero VAD (Silero Team 2024)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mfer_edge.engines.base import Engine
 
 SAMPLE_RATE = 16_000  # Hz, what Silero VAD and the audio backbones were trained on
 CHUNK = 512  # samples, 32 ms: the one chunk size that the 16 kHz Silero model takes
-CALL_CHUNKS = 512  # chunks in one call of the network, 16 s: its memory grows with them
-CONTEXT = 64  # samples of the chunk before that Silero sees again
+CALL_CHUNKS = 512  # chunks in one call of the engine, 16 s: its memory grows with them
+CONTEXT = 64  # samples of the chunk before, which Silero takes again
 STATE = (1, 1, 128)  # shape of each of the two LSTM states
 
 
 @dataclass(frozen=True)
 class VadOptions:
-    """What counts as speech; the defaults are the `silero-vad` package's."""
+    """Options of the segmentation; the defaults are the `silero-vad` package's."""
 
     threshold: float = 0.5  # probability from which speech begins
     end_threshold: float = 0.35  # probability under which speech may end
@@ -28,23 +28,23 @@ class VadOptions:
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """A stretch of a recording that contains speech."""
+    """A part of a recording that contains speech, in samples."""
 
     start: int  # first sample
     end: int  # one past the last sample
 
     def after(self, sample: int) -> SpeechSegment | None:
-        """What is left of it in a recording whose first samples are cut off."""
+        """The same segment where a recording's first samples are cut off; None if it ends there."""
         if self.end <= sample:
             return None
         return SpeechSegment(max(0, self.start - sample), self.end - sample)
 
 
 class SpeechProbability:
-    """Silero VAD on a recording that arrives piece by piece.
+    """Silero VAD on a recording that arrives in parts.
 
     Args:
-        engine: Silero's sequence network, which takes any number of chunks in one call.
+        engine: the bundle's `vad`, which takes any number of chunks in one call.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -54,11 +54,11 @@ class SpeechProbability:
         self._context = np.zeros(CONTEXT, np.float32)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Give the probability of speech in each of the recording's next chunks.
+        """Compute the probability of speech in each of the recording's next chunks.
 
         Args:
             samples: (n,) float32, 16 kHz, following on the samples of the call before. A last
-                chunk that is not full is filled with zeros, so only a recording's last call may
+                chunk that is not full is padded with zeros, so only a recording's last call may
                 have one.
 
         Returns:
@@ -83,12 +83,12 @@ class SpeechProbability:
 def speech_segments(
     probability: np.ndarray, length: int, options: VadOptions | None = None
 ) -> list[SpeechSegment]:
-    """Find the stretches of speech, with `silero-vad`'s own rules.
+    """Find segments of speech by `silero-vad`'s own rules.
 
     Args:
         probability: (chunks,) speech probability of each 512-sample chunk.
-        length: samples in the recording. Speech still going on in the last chunk runs to here;
-            a stream may hold up to a chunk more than has a probability yet.
+        length: samples in the recording. Speech that goes on in the last chunk ends here; in a
+            stream, the last samples, less than a chunk, have no probability yet.
 
     Returns:
         Segments in order, not overlapping.
@@ -99,11 +99,11 @@ def speech_segments(
 
 
 def _spans(probability: np.ndarray, length: int, options: VadOptions) -> list[tuple[int, int]]:
-    """Runs from a chunk at the threshold to the start of a long enough silence."""
+    """Spans from a chunk at the threshold to the start of a long enough silence."""
     min_speech = round(options.min_speech_s * SAMPLE_RATE)
     min_silence = round(options.min_silence_s * SAMPLE_RATE)
     spans: list[tuple[int, int]] = []
-    start: int | None = None  # of the speech that is going on
+    start: int | None = None  # of the current speech
     quiet: int | None = None  # where it may have ended
     for chunk, value in enumerate(probability.tolist()):
         at = chunk * CHUNK
@@ -124,7 +124,7 @@ def _spans(probability: np.ndarray, length: int, options: VadOptions) -> list[tu
 
 
 def _padded(spans: list[tuple[int, int]], length: int, pad: int) -> list[SpeechSegment]:
-    """Widen spans by the padding; neighbours nearer than twice that share the gap between them."""
+    """Widen spans by the padding; neighbours closer than twice that share the gap between them."""
     starts = [start for start, _ in spans]
     ends = [end for _, end in spans]
     for index in range(len(spans)):
@@ -138,7 +138,7 @@ def _padded(spans: list[tuple[int, int]], length: int, pad: int) -> list[SpeechS
 
 
 def collect_speech(samples: np.ndarray, segments: list[SpeechSegment]) -> np.ndarray:
-    """Join the speech of a recording, leaving out what lies between: (m,) of the (n,) samples."""
+    """Concatenate the speech of a recording: (m,) of the (n,) samples."""
     if not segments:
         return samples[:0]
     return np.concatenate([samples[segment.start : segment.end] for segment in segments])

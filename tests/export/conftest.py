@@ -17,7 +17,7 @@ from export.checkpoint import Source, open_source
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_sound
+from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
 from tests.support.clips import write_clip
 from train.models.emotion_model import EmotionModel
 
@@ -74,14 +74,14 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
         pictures = [item.image for item in source if isinstance(item, Frame)]
     first = round(START_S * FRAME_RATE)
     height, width = pictures[0].shape[:2]
-    sound = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
+    sound = read_audio(samples[0])[round(START_S * SAMPLE_RATE) :]
     return write_clip(
         tmp_path_factory.mktemp("clip") / "short.mp4",
         LENGTH_S,
         FRAME_RATE,
         (width, height),
         video=lambda index: pictures[first + index],
-        sound=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
+        audio=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
         rate=SAMPLE_RATE,
     )
 

@@ -135,7 +135,7 @@ def test_the_longest_window_fits_the_networks(fp32: Built) -> None:
     manifest = fp32.bundle.manifest
     engine = Pipeline.open(fp32.bundle.folder, "cpu", threads=1)
     wave = np.zeros((1, round(manifest.max_window_s * 16_000)), np.float32)
-    assert engine._chain.audio(wave[0]).scores.shape == (len(EMOTIONS),)
+    assert engine.model.audio(wave[0]).scores.shape == (len(EMOTIONS),)
 
 
 def test_single_precision_files_are_the_exported_ones(fp32: Built, exported: Exported) -> None:
@@ -339,7 +339,7 @@ def test_a_clip_that_cannot_be_read_is_one_line(kind: str, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("quick")
 def test_a_clip_without_face_and_speech_proves_nothing(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "tone.mp4", 1.0, sound=sine(1.0))
+    clip = write_clip(tmp_path / "tone.mp4", 1.0, audio=sine(1.0))
     result = export("--verify", clip, "--out", tmp_path / "out")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()

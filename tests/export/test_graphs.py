@@ -19,7 +19,7 @@ from export.torch_reference import reference_engines
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import BundleError, EngineError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
 from tests.train.made import face_picture, small_presets, voice
@@ -112,7 +112,7 @@ def test_a_face_over_time(
 def test_a_voice(
     origin: str, length: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]
 ) -> None:
-    real = read_sound(ROOT / "samples" / "anger.mp4")
+    real = read_audio(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
     result = assert_same(engines["audio"], torch_networks["audio"], wave=wave)
     assert result["scores"].shape == (1, len(EMOTIONS))

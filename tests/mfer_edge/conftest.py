@@ -1,17 +1,20 @@
-"""What several test files share: it takes a while to load or to compute."""
+"""Fixtures that several test files share, as they take a while to load or to compute."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.sources.clip import read_sound
-from tests.support.footage import filmed, pictures
+from mfer_edge.sources.clip import read_audio
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
+from tests.support.sessions import OnceDetector, Stream, read_stream
 
 SAMPLES = ROOT / "samples"
 
@@ -20,6 +23,23 @@ SAMPLES = ROOT / "samples"
 def pipeline() -> Pipeline:
     """The bundle in the package, on one thread."""
     return Pipeline.open(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def model(pipeline: Pipeline) -> Model:
+    """The same with a detector that searches every frame only once."""
+    once = OnceDetector(pipeline.model.detector)
+    return replace(pipeline.model, detector=once)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def stream(anger: Path) -> Stream:
+    return read_stream(anger)
+
+
+@pytest.fixture(scope="session")
+def other_stream(fear: Path) -> Stream:
+    return read_stream(fear)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +56,7 @@ def fear() -> Path:
 
 @pytest.fixture(scope="session")
 def anger_analysis(pipeline: Pipeline, anger: Path) -> Analysis:
-    return pipeline.analyze(anger, keep_sightings=True)
+    return pipeline.analyze(anger, keep_detections=True)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +68,7 @@ def fear_analysis(pipeline: Pipeline, fear: Path) -> Analysis:
 def moment(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second and a half of the clip, quick to read, with face and speech; moov at its end."""
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, pictures(anger)[7:15], read_sound(anger)[22_400:48_000])
+    return filmed(path, images_of(anger)[7:15], read_audio(anger)[22_400:48_000])
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +76,7 @@ def pair(anger: Path, fear: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Both actors side by side for a second and a half; the left one, a little larger, is heard."""
     images = [
         np.hstack([left, np.pad(right[30:330, 50:590], ((30, 30), (50, 50), (0, 0)))])
-        for left, right in zip(pictures(anger)[7:15], pictures(fear)[7:15], strict=True)
+        for left, right in zip(images_of(anger)[7:15], images_of(fear)[7:15], strict=True)
     ]
     path = tmp_path_factory.mktemp("pair") / "pair.mp4"
-    return filmed(path, images, read_sound(anger)[22_400:48_000])
+    return filmed(path, images, read_audio(anger)[22_400:48_000])

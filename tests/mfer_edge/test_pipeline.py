@@ -19,12 +19,12 @@ from mfer_edge.bundle import MANIFEST, Bundle
 from mfer_edge.errors import BundleError, EngineError, MediaError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
 from tests.support.analyses import LABELS
 from tests.support.clips import write_clip
-from tests.support.footage import filmed, pictures, pictures_first, repeat
+from tests.support.footage import filmed, images_of, repeat, video_first
 from tests.support.paths import shared_data
 
 BLACK = np.zeros((180, 320, 3), np.uint8)
@@ -95,23 +95,23 @@ class TestRealClips:
         again = pipeline.analyze(fear)
         assert (again.windows, again.tracks) == (fear_analysis.windows, fear_analysis.tracks)
 
-    def test_sightings_lie_on_the_face(self, anger_analysis: Analysis) -> None:
-        """The actor moves a little, near the middle of the picture of 640 by 360 pixels."""
-        assert len(anger_analysis.sightings) == anger_analysis.tracks[0].faces
-        for sighting in anger_analysis.sightings:
-            assert 120 < sighting.left < 280 < sighting.right < 440
-            assert 20 < sighting.top < 180 < sighting.bottom < 340
+    def test_detections_lie_on_the_face(self, anger_analysis: Analysis) -> None:
+        """The actor moves a little, near the middle of the frame of 640 by 360 pixels."""
+        assert len(anger_analysis.detections) == anger_analysis.tracks[0].faces
+        for detection in anger_analysis.detections:
+            assert 120 < detection.left < 280 < detection.right < 440
+            assert 20 < detection.top < 180 < detection.bottom < 340
 
     def test_progress_runs_to_the_end(self, pipeline: Pipeline, fear: Path, tmp_path: Path) -> None:
-        sound_only = repeat(fear, tmp_path / "voice.m4a", kinds=("audio",))
-        for path in (fear, sound_only):
+        audio_only = repeat(fear, tmp_path / "voice.m4a", kinds=("audio",))
+        for path in (fear, audio_only):
             shares: list[float] = []
             pipeline.analyze(path, progress=shares.append)
             assert 0 <= min(shares) < 0.1 and 0.9 < max(shares) <= 1
 
 
 class TestMissingParts:
-    def test_no_sound_track(
+    def test_no_audio_track(
         self, pipeline: Pipeline, anger: Path, anger_analysis: Analysis, tmp_path: Path
     ) -> None:
         analysis = pipeline.analyze(repeat(anger, tmp_path / "silent.mp4", kinds=("video",)))
@@ -134,8 +134,8 @@ class TestMissingParts:
         if name.endswith("m4a"):
             voice = repeat(anger, tmp_path / name, kinds=("audio",))
         else:
-            sound = read_sound(anger)[None]
-            voice = write_clip(tmp_path / name, sound=sound, rate=SAMPLE_RATE, video=None)
+            audio = read_audio(anger)[None]
+            voice = write_clip(tmp_path / name, audio=audio, rate=SAMPLE_RATE, video=None)
         analysis = pipeline.analyze(voice)
         [window] = analysis.windows
         assert window.modalities == ("audio",)
@@ -147,10 +147,10 @@ class TestMissingParts:
         assert analysis.tracks == ()
         assert analysis.warnings == ("no video track: the voice alone was read",)
 
-    def test_black_video_with_the_sound(
+    def test_black_video_with_the_audio(
         self, pipeline: Pipeline, anger: Path, anger_analysis: Analysis, tmp_path: Path
     ) -> None:
-        analysis = pipeline.analyze(filmed(tmp_path / "b.mp4", [BLACK] * 21, read_sound(anger)))
+        analysis = pipeline.analyze(filmed(tmp_path / "b.mp4", [BLACK] * 21, read_audio(anger)))
         [window] = analysis.windows
         assert window.modalities == ("audio",)
         assert (window.frames, window.faces, window.track) == (21, 0, None)
@@ -161,7 +161,7 @@ class TestMissingParts:
         self, pipeline: Pipeline, anger: Path, tmp_path: Path
     ) -> None:
         silence = np.zeros(4 * SAMPLE_RATE, np.float32)
-        analysis = pipeline.analyze(filmed(tmp_path / "s.mp4", pictures(anger), silence))
+        analysis = pipeline.analyze(filmed(tmp_path / "s.mp4", images_of(anger), silence))
         [window] = analysis.windows
         assert window.modalities == ("visual",)
         assert (window.frames, window.speech_s) == (21, 0.0)
@@ -193,23 +193,23 @@ class TestMissingParts:
         assert 0.5 < analysis.duration_s < 3.5
         assert f"after {analysis.duration_s:.1f} s of the 4.1 s" in analysis.warnings[-1]
 
-    def test_sound_behind_all_the_pictures(
+    def test_audio_behind_all_the_pictures(
         self, pipeline: Pipeline, anger: Path, tmp_path: Path
     ) -> None:
-        """Some programs write the pictures first and the sound behind them."""
+        """Some programs write the frames first and the audio behind them."""
         long = repeat(anger, tmp_path / "long.mp4", 2)
-        found = pipeline.analyze(pictures_first(long, tmp_path / "apart.mkv"))
+        found = pipeline.analyze(video_first(long, tmp_path / "apart.mkv"))
         assert len(found.windows) == 5
         for window in found.windows:
             assert window.modalities == ("visual", "audio")
             assert window.frames == 20 and window.speech_s > 1
         assert found.warnings == ()
 
-    def test_sound_too_far_behind_is_said(self, pipeline: Pipeline, tmp_path: Path) -> None:
+    def test_audio_too_far_behind_is_said(self, pipeline: Pipeline, tmp_path: Path) -> None:
         """It can't be waited for without holding a whole film in memory."""
         silence = np.zeros((1, 80 * SAMPLE_RATE), np.float32)
-        made = write_clip(tmp_path / "t.mkv", 80, 5, sound=silence, rate=SAMPLE_RATE)
-        found = pipeline.analyze(pictures_first(made, tmp_path / "apart.mkv"))
+        made = write_clip(tmp_path / "t.mkv", 80, 5, audio=silence, rate=SAMPLE_RATE)
+        found = pipeline.analyze(video_first(made, tmp_path / "apart.mkv"))
         [warning] = found.warnings
         assert re.match(r"1[89]\.\d s of the sound stand too far back in the file", warning)
 
@@ -227,8 +227,8 @@ class TestMissingParts:
 
 class TestSeveralFaces:
     def test_main_and_all(self, pipeline: Pipeline, pair: Path) -> None:
-        main = pipeline.analyze(pair, keep_sightings=True)
-        every = pipeline.analyze(pair, pipeline.windows(faces="all"))
+        main = pipeline.analyze(pair, keep_detections=True)
+        every = pipeline.analyze(pair, pipeline.options(faces="all"))
         assert len(main.windows) == 1 and len(every.windows) == 2
         assert main.windows[0] == every.windows[0]
         assert main.overall == every.overall  # the main face speaks for the clip
@@ -236,13 +236,13 @@ class TestSeveralFaces:
         assert every.windows[1].modalities == ("visual",)
         assert len(main.tracks) == len(every.tracks) == 2
         areas: dict[int, float] = {}
-        for s in main.sightings:
+        for s in main.detections:
             area = (s.right - s.left) * (s.bottom - s.top)
             areas[s.track] = areas.get(s.track, 0) + area
         assert main.windows[0].track == max(areas, key=lambda track: areas[track])
 
     def test_csv_and_captions_tell_the_faces_apart(self, pipeline: Pipeline, pair: Path) -> None:
-        analysis = pipeline.analyze(pair, pipeline.windows(faces="all"))
+        analysis = pipeline.analyze(pair, pipeline.options(faces="all"))
         lines = analysis.to_csv().splitlines()
         assert len(lines) == 3
         assert {line.split(",")[3] for line in lines[1:]} == {"0", "1"}
@@ -335,16 +335,8 @@ class TestWrongInput:
 
 
 class TestWindows:
-    def test_by_default_the_bundles(self, pipeline: Pipeline) -> None:
-        manifest, windows = pipeline.bundle.manifest, pipeline.windows()
-        assert (windows.window_s, windows.hop_s) == (manifest.window_s, manifest.hop_s)
-
-    def test_a_short_window_brings_its_hop_along(self, pipeline: Pipeline) -> None:
-        assert pipeline.windows(0.5).hop_s == 0.5
-        assert pipeline.windows(2.0).hop_s == 1.0
-
     def test_a_clip_in_short_windows(self, pipeline: Pipeline, anger: Path) -> None:
-        analysis = pipeline.analyze(anger, pipeline.windows(1.0, 0.5))
+        analysis = pipeline.analyze(anger, pipeline.options(1.0, 0.5))
         spans = [(r.start_s, r.end_s) for r in analysis.windows]
         assert spans == [(start / 2, start / 2 + 1) for start in range(7)]
         assert analysis.overall is not None
@@ -355,8 +347,8 @@ class TestWindows:
         }
         assert analysis.overall.scores == pytest.approx(mean)
 
-    def test_sightings_are_left_out_of_the_json(self, anger_analysis: Analysis) -> None:
-        bare = replace(anger_analysis, sightings=())
+    def test_detections_are_left_out_of_the_json(self, anger_analysis: Analysis) -> None:
+        bare = replace(anger_analysis, detections=())
         assert bare.to_dict() == anger_analysis.to_dict()
 
 

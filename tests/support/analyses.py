@@ -1,10 +1,12 @@
-"""Results made by hand for the tests."""
+"""Synthetic analyses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+from hypothesis import strategies as st
 
 from mfer_edge.results import (
     Analysis,
@@ -21,22 +23,22 @@ LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "sur
 
 
 def scores(label: str, share: float = 0.79, labels: Sequence[str] = LABELS) -> Scores:
-    """One label with a share, and what is left spread over the others."""
+    """Scores with a share for one label and the rest spread evenly."""
     rest = (1 - share) / (len(labels) - 1)
     return {name: share if name == label else rest for name in labels}
 
 
 def reading(start_s: float, end_s: float, label: str | None = "happy", **fields: Any) -> Reading:
-    """A window's reading of face 0 and the voice; of nothing, with no label."""
-    said = None if label is None else scores(label)
-    seen = Reading(start_s, end_s, 0, True, said, said, said, 20, 20, (end_s - start_s) / 2)
+    """Reading of a window from face 0 and the voice; without either for no label."""
+    shown = None if label is None else scores(label)
+    made = Reading(start_s, end_s, 0, True, shown, shown, shown, 20, 20, (end_s - start_s) / 2)
     if label is None:
-        seen = replace(seen, track=None, faces=0, speech_s=0.0)
-    return replace(seen, **fields)
+        made = replace(made, track=None, faces=0, speech_s=0.0)
+    return replace(made, **fields)
 
 
 def analysis(windows: Sequence[Reading], duration_s: float, **fields: Any) -> Analysis:
-    """The analysis of a clip with these windows."""
+    """Analysis of a clip with these windows."""
     made = Analysis(
         source="clip.mp4",
         duration_s=duration_s,
@@ -52,11 +54,27 @@ def analysis(windows: Sequence[Reading], duration_s: float, **fields: Any) -> An
     return replace(made, **fields)
 
 
-def sightings(
+def detections(
     box: tuple[float, float, float, float], times_s: Sequence[float], speed: float = 0.0
 ) -> tuple[FaceDetection, ...]:
-    """Face 0 at these times; (left, top, right, bottom) at 0 s, pixels a second to the right."""
+    """Detections of face 0, a box at 0 s that moves to the right, `speed` in pixels per second."""
     left, top, right, bottom = box
     return tuple(
         FaceDetection(t, 0, left + speed * t, top, right + speed * t, bottom) for t in times_s
     )
+
+
+@st.composite
+def window_lists(draw: st.DrawFn) -> tuple[list[Reading], float]:
+    """Readings as a session returns them, of one or two faces, and the duration of the clip."""
+    step = st.integers(1, 300)  # hundredths of a second
+    starts, ends, readings = [0], [draw(step)], []
+    for _ in range(draw(st.integers(0, 12))):
+        starts.append(starts[-1] + draw(step))
+        ends.append(max(ends[-1], starts[-1]) + draw(step))
+    for start, end in zip(starts, ends, strict=True):
+        window = reading(start / 100, end / 100, draw(st.sampled_from([None, *LABELS])))
+        readings.append(window)
+        if draw(st.booleans()):
+            readings.append(replace(window, track=1, main=False))
+    return readings, ends[-1] / 100

@@ -1,4 +1,4 @@
-"""Small clips made for the tests, whose pictures and sound are known exactly."""
+"""Small clips made for the tests, whose frames and audio are known exactly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import av
 import numpy as np
 
 BLOCK = 16  # pixels: a bit of a frame's number is one black or white macroblock, which codecs keep
-SOUND_BLOCK = 1024  # samples in a packet, where the codec has no size of its own
+AUDIO_BLOCK = 1024  # samples in a packet, where the codec has no size of its own
 MICROSECOND = Fraction(1, 1_000_000)
 
-# (video codec, sound codec) for each container
+# (video codec, audio codec) for each container
 CODECS = {
     ".mp4": ("libx264", "aac"),
     ".mov": ("libx264", "aac"),
@@ -39,8 +39,8 @@ def sine(
     return np.tile(wave.astype(np.float32), (channels, 1))
 
 
-def numbered_picture(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
-    """A grey picture that holds its own number: (height, width, 3) uint8 BGR."""
+def numbered_frame(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """A grey frame that holds its own number: (height, width, 3) uint8 BGR."""
     columns, rows = size[0] // BLOCK, size[1] // BLOCK
     bits = [(index >> bit) & 1 for bit in range(columns * rows)]
     blocks = np.array(bits, np.uint8).reshape(rows, columns) * 255
@@ -48,8 +48,8 @@ def numbered_picture(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def picture_number(image: np.ndarray) -> int:
-    """Read back the number in a `numbered_picture`, after any codec."""
+def frame_number(image: np.ndarray) -> int:
+    """Read back the number in a `numbered_frame`, after any codec."""
     centres = image[BLOCK // 2 :: BLOCK, BLOCK // 2 :: BLOCK].mean(axis=2).ravel()
     return sum(1 << bit for bit, level in enumerate(centres) if level > 127)
 
@@ -60,16 +60,16 @@ def write_clip(
     fps: Fraction | float = 25,
     size: tuple[int, int] = (64, 48),
     *,
-    video: Callable[[int], np.ndarray] | None = numbered_picture,
-    sound: np.ndarray | None = None,
+    video: Callable[[int], np.ndarray] | None = numbered_frame,
+    audio: np.ndarray | None = None,
     rate: int = 48_000,
     layout: str | None = None,
     frame_times_s: Sequence[float] | None = None,
     video_start_s: float = 0.0,
-    sound_time_s: Callable[[float], float] | None = None,
+    audio_time_s: Callable[[float], float] | None = None,
     rotation: int = 0,
     video_codec: str | None = None,
-    sound_codec: str | None = None,
+    audio_codec: str | None = None,
     options: dict[str, str] | None = None,
     encoding: dict[str, str] | None = None,
 ) -> Path:
@@ -77,59 +77,59 @@ def write_clip(
 
     Args:
         seconds: of video; ignored with `frame_times_s`.
-        size: (width, height) of the pictures as stored.
-        video: gives the (height, width, 3) uint8 BGR picture of each frame; None for no video.
-        sound: (channels, samples) float32; None for no sound.
-        rate: of the sound, Hz.
-        layout: FFmpeg's name for the sound's channels; by default mono or stereo.
+        size: (width, height) of the frames as stored.
+        video: the (height, width, 3) uint8 BGR image of each frame; None for no video.
+        audio: (channels, samples) float32; None for no audio.
+        rate: of the audio, Hz.
+        layout: FFmpeg's name for the audio's channels; by default mono or stereo.
         frame_times_s: when each frame is shown, for a frame rate that varies.
-        sound_time_s: moves a packet of sound from its time to another.
-        rotation: degrees that a player turns the picture by, counterclockwise.
+        audio_time_s: moves a packet of audio from its time to another.
+        rotation: degrees by which a player rotates the frames, counterclockwise.
         options: for FFmpeg's muxer, such as {"movflags": "faststart"}.
         encoding: for the video's encoder, such as {"bf": "3"}.
     """
     video_codec = video_codec or CODECS[path.suffix][0]
-    sound_codec = sound_codec or CODECS[path.suffix][1]
+    audio_codec = audio_codec or CODECS[path.suffix][1]
     fps = Fraction(fps).limit_denominator(1001)
     if frame_times_s is None:
         frame_times_s = [float(index / fps) for index in range(round(seconds * fps))]
     packets = []
     with av.open(str(path), "w", options=options or {}) as container:
         if video is not None and video_codec is not None:
-            pictures = container.add_stream(video_codec, rate=fps)
-            pictures.width, pictures.height = size
-            pictures.pix_fmt = "yuv420p"
-            pictures.options = encoding or {}
+            track = container.add_stream(video_codec, rate=fps)
+            track.width, track.height = size
+            track.pix_fmt = "yuv420p"
+            track.options = encoding or {}
             # A time base in whole frames keeps the rate exact where the codec needs one.
             even = video_codec == "mpeg4"
-            pictures.codec_context.time_base = 1 / fps if even else MICROSECOND
+            track.codec_context.time_base = 1 / fps if even else MICROSECOND
             if rotation:
-                pictures.set_display_rotation(rotation)
+                track.set_display_rotation(rotation)
             for index, time_s in enumerate(frame_times_s):
                 frame = av.VideoFrame.from_ndarray(video(index), format="bgr24")
-                frame.time_base = pictures.codec_context.time_base
+                frame.time_base = track.codec_context.time_base
                 frame.pts = round(Fraction(time_s + video_start_s) / frame.time_base)
-                packets += pictures.encode(frame)
-            packets += pictures.encode(None)
-        if sound is not None and sound_codec is not None:
-            layout = layout or {1: "mono", 2: "stereo"}[len(sound)]
-            voice = container.add_stream(sound_codec, rate=rate, layout=layout)
-            for start in range(0, sound.shape[1], SOUND_BLOCK):
-                block = sound[:, start : start + SOUND_BLOCK].T.reshape(1, -1)
+                packets += track.encode(frame)
+            packets += track.encode(None)
+        if audio is not None and audio_codec is not None:
+            layout = layout or {1: "mono", 2: "stereo"}[len(audio)]
+            voice = container.add_stream(audio_codec, rate=rate, layout=layout)
+            for start in range(0, audio.shape[1], AUDIO_BLOCK):
+                block = audio[:, start : start + AUDIO_BLOCK].T.reshape(1, -1)
                 frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
                 frame.sample_rate, frame.pts = rate, start
                 frame.time_base = Fraction(1, rate)
-                packets += _moved(voice.encode(frame), sound_time_s)
-            packets += _moved(voice.encode(None), sound_time_s)
+                packets += _moved(voice.encode(frame), audio_time_s)
+            packets += _moved(voice.encode(None), audio_time_s)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return path
 
 
 def _moved(
-    packets: list[av.Packet], sound_time_s: Callable[[float], float] | None
+    packets: list[av.Packet], audio_time_s: Callable[[float], float] | None
 ) -> list[av.Packet]:
-    for packet in packets if sound_time_s else []:
-        time_s = sound_time_s(float(packet.pts * packet.time_base))
+    for packet in packets if audio_time_s else []:
+        time_s = audio_time_s(float(packet.pts * packet.time_base))
         packet.pts = packet.dts = round(time_s / packet.time_base)
     return packets

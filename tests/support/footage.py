@@ -1,4 +1,4 @@
-"""Real clips, taken apart and put together anew."""
+"""Real clips, taken apart and put together again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import write_clip
 
 
-def pictures(path: Path) -> list[np.ndarray]:
-    """A clip's pictures, five a second."""
+def images_of(path: Path) -> list[np.ndarray]:
+    """The images of a clip's frames, five per second."""
     with Clip(path) as clip:
         return [item.image for item in clip if isinstance(item, Frame)]
 
 
-def filmed(path: Path, images: list[np.ndarray], sound: np.ndarray | None) -> Path:
-    """Write a clip of five pictures a second and 16 kHz sound."""
+def filmed(path: Path, images: list[np.ndarray], audio: np.ndarray | None) -> Path:
+    """Write a clip of five frames per second and 16 kHz audio."""
     size = images[0].shape[1], images[0].shape[0]
-    wave = None if sound is None else sound[None]
+    wave = None if audio is None else audio[None]
     seconds = len(images) / 5
     return write_clip(
-        path, seconds, 5, size, video=lambda index: images[index], sound=wave, rate=SAMPLE_RATE
+        path, seconds, 5, size, video=lambda index: images[index], audio=wave, rate=SAMPLE_RATE
     )
 
 
@@ -45,8 +45,8 @@ def repeat(source: Path, out: Path, times: int = 1, kinds: tuple = ("video", "au
     return out
 
 
-def pictures_first(source: Path, out: Path) -> Path:
-    """Copy a clip's packets, all of the video before those of the sound."""
+def video_first(source: Path, out: Path) -> Path:
+    """Copy a clip's packets, all of the video before those of the audio."""
     with (
         av.open(str(source)) as clip,
         av.open(str(out), "w", options={"max_interleave_delta": "1"}) as target,

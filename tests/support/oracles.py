@@ -1,4 +1,4 @@
-"""Other people's implementations, for ours to agree with."""
+"""Reference implementations that ours are compared with."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def silero() -> ModuleType:
 
 
 @functools.cache
-def _silero_network() -> Any:
+def _silero_model() -> Any:
     return silero().load_silero_vad()
 
 
 def silero_probability(samples: np.ndarray) -> list[float]:
     """Give silero-vad's own speech probability of each 512-sample chunk, by its PyTorch model."""
-    network = _silero_network()
+    model = _silero_model()
     torch = importlib.import_module("torch")
-    network.reset_states()
+    model.reset_states()
     padded = np.pad(samples, (0, -len(samples) % 512))
     with torch.no_grad():
         chunks = torch.from_numpy(padded).split(512) if len(padded) else []
-        return [network(chunk, 16_000).item() for chunk in chunks]
+        return [model(chunk, 16_000).item() for chunk in chunks]
 
 
 def silero_segments(samples: np.ndarray, **options: Any) -> list[tuple[int, int]]:
     """Find speech with silero-vad, from recording to segments of samples."""
     torch = importlib.import_module("torch")
-    found = silero().get_speech_timestamps(torch.from_numpy(samples), _silero_network(), **options)
+    found = silero().get_speech_timestamps(torch.from_numpy(samples), _silero_model(), **options)
     return [(segment["start"], segment["end"]) for segment in found]
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.support.clips import write_clip
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
 from train import fuse, train_arms
 from train.data.index import Entry
@@ -49,7 +49,7 @@ def voice(seconds: float, seed: int = 0, pitch: float = 120.0) -> np.ndarray:
 
 def write_sound(path: Path, wave: np.ndarray) -> Path:
     """Write (n,) float32 samples, 16 kHz, to a wav file."""
-    return write_clip(path, video=None, sound=wave[None], rate=RATE)
+    return write_clip(path, video=None, audio=wave[None], rate=RATE)
 
 
 def entry(path: Path, kind: str = "audio", label: str = "neutral", **fields: Any) -> Entry:
@@ -128,7 +128,7 @@ def spoken_tree(root: Path, actors: int = 16, takes: int = 4) -> Path:
 @functools.cache
 def real_faces() -> list[np.ndarray]:
     """Faces from a real clip, close up, in which MTCNN finds them again: (64, 64, 3) uint8 BGR."""
-    images = pictures(ROOT / "samples" / "anger.mp4")[::5]
+    images = images_of(ROOT / "samples" / "anger.mp4")[::5]
     return [cv2.resize(image[51:315, 201:465], (64, 64)) for image in images]
 
 

@@ -10,15 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mfer_edge.bundle import Bundle, Crop
-from mfer_edge.faces.crop import crop_face
-from mfer_edge.faces.finder import FaceFinder
-from mfer_edge.faces.mtcnn import FaceDetector
-from mfer_edge.faces.tracker import FaceTracker
-from mfer_edge.model import load_engines
+from mfer_edge.bundle import Crop
+from mfer_edge.faces.stream import FaceStream, FrameFaces, faces_by_track, main_track
+from mfer_edge.model import Model
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
-from mfer_edge.speech.vad import SAMPLE_RATE, SpeechProbability, collect_speech, speech_segments
+from mfer_edge.speech.buffer import SpeechBuffer
+from mfer_edge.speech.vad import SAMPLE_RATE
 from train.data.cache import Cache
 from train.data.images import read_picture
 from train.data.index import Entry
@@ -68,11 +66,8 @@ class Preprocessor:
     def __init__(self, size: int, scale: float, cache: Cache) -> None:
         self._crop = Crop(size, scale)
         self._cache = cache
-        bundle = Bundle.open()
-        networks = load_engines(bundle)
-        self._vad = networks["vad"]
-        self._detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
-        engines = bundle.manifest.engines
+        self._model = Model.load(device="cpu", threads=1)
+        engines = self._model.manifest.engines
         found_by = [engines[name].sha256 for name in ("vad", "pnet", "rnet", "onet")]
         self._settings = repr((VERSION, FRAME_RATE, self._crop, found_by))
 
@@ -95,36 +90,34 @@ class Preprocessor:
         return Inputs(arrays["speech"].astype(np.float32) / 32767, arrays["faces"])
 
     def _make(self, entry: Entry) -> dict[str, Any]:
-        sound: list[np.ndarray] = []
-        faces: list[tuple[int, float, np.ndarray]] = []  # track, area, crop
-        finder, tracker = FaceFinder(self._detector), FaceTracker()
+        faces = FaceStream(self._model.detector, self._crop)
+        audio = SpeechBuffer(self._model.vad)
+        frames: list[FrameFaces] = []
         with Clip(entry.path, FRAME_RATE if entry.has_pictures else None) as clip:
             for item in clip:
-                if not isinstance(item, Frame):
-                    sound.append(item.samples)
-                elif entry.has_pictures:
-                    boxes = finder(item.image, item.time_s)
-                    for track, box in zip(tracker.update(item.time_s, boxes), boxes, strict=True):
-                        faces.append((track, box.area, crop_face(item.image, box, self._crop)))
-        heard = sound if entry.has_sound else []
-        speech = self._speech(np.concatenate([np.zeros(0, np.float32), *heard]))
+                if isinstance(item, Frame):
+                    frames.append(faces.push(item))
+                elif entry.has_sound:
+                    audio.push(item.samples)
+        speech = _speech(audio)
         return {
             "speech": np.round(speech.clip(-1, 1) * 32767).astype(np.int16),
-            "faces": self._main_face(faces),
+            "faces": self._main_face(frames),
         }
 
-    def _speech(self, samples: np.ndarray) -> np.ndarray:
-        segments = speech_segments(SpeechProbability(self._vad)(samples), len(samples))
-        for speech in (collect_speech(samples, segments), samples):
-            if len(speech) >= MIN_SPEECH_S * SAMPLE_RATE:
-                return speech
-        return samples[:0]
+    def _main_face(self, frames: Sequence[FrameFaces]) -> np.ndarray:
+        """Crops of the main face, chosen as in a reading of the whole clip."""
+        by_track = faces_by_track(frames)
+        main = main_track(by_track)
+        if main is None:
+            return np.zeros((0, self._crop.size, self._crop.size), np.uint8)
+        return np.stack([face.cached.crop for face in by_track[main]])
 
-    def _main_face(self, faces: Sequence[tuple[int, float, np.ndarray]]) -> np.ndarray:
-        """The face that takes most of the picture over time, as in a reading."""
-        areas: dict[int, float] = {}
-        for track, area, _ in faces:
-            areas[track] = areas.get(track, 0.0) + area
-        main = max(areas, key=lambda track: areas[track], default=None)
-        crops = [crop for track, _, crop in faces if track == main]
-        return np.stack(crops) if crops else np.zeros((0,) + 2 * (self._crop.size,), np.uint8)
+
+def _speech(audio: SpeechBuffer) -> np.ndarray:
+    """Speech of a whole recording, or all of it, whichever first is MIN_SPEECH_S long."""
+    speech = audio.speech(0, audio.end, last=True)
+    for samples in (speech, audio.samples(0, audio.end)):
+        if len(samples) >= MIN_SPEECH_S * SAMPLE_RATE:
+            return samples
+    return speech[:0]

@@ -18,7 +18,7 @@ from export.precision.graph import PrecisionError
 from export.precision.int8 import quantize, quantize_fixed
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
     RANDOM,
@@ -270,7 +270,7 @@ def test_scales_can_not_be_fixed_on_nothing(
 def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
     """Calls to fix scales on, and others."""
     random = np.random.default_rng(0)
-    sounds = [read_sound(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
+    sounds = [read_audio(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
     pictures = [
         np.stack([face_picture(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
     ]

@@ -1,4 +1,4 @@
-"""Repeated timings: what they say, and when two series differ."""
+"""Latency statistics, and when two series differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfer_edge.bench.stats import LEAST_RUNS, WARM_UP, LatencyStats, RunBudget, speedup, timed
+from mfer_edge.bench.stats import MIN_RUNS, WARM_UP, LatencyStats, RunBudget, speedup, timed
 
 SECONDS = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60)
 
@@ -22,7 +22,7 @@ def noisy(median_s: float, runs: int, seed: int, spread: float = 0.02) -> Latenc
     return LatencyStats.of((median_s * random.lognormal(0, spread, runs)).tolist())
 
 
-class TestTimes:
+class TestLatencyStats:
     def test_of_a_hundred_and_one_runs(self) -> None:
         """With 101 runs every percentile is one of them."""
         times = LatencyStats.of([float(run) for run in range(101)][::-1])
@@ -55,7 +55,7 @@ class TestSpeedup:
         assert found is not None
         assert found.verdict == "same"
 
-    @pytest.mark.parametrize("runs", [LEAST_RUNS, 30])
+    @pytest.mark.parametrize("runs", [MIN_RUNS, 30])
     def test_of_twice_the_time_is_slower(self, runs: int) -> None:
         before, after = noisy(0.1, runs, 1), noisy(0.2, runs, 2)
         slower, faster = speedup(before, after), speedup(after, before)
@@ -70,7 +70,7 @@ class TestSpeedup:
         assert found is not None
         assert (found.low, found.verdict) == (1.04, "same")
 
-    def test_a_series_that_drifts_proves_less(self) -> None:
+    def test_drift_widens_the_noise(self) -> None:
         steady, other = LatencyStats.of([1.1] * 20), LatencyStats.of([1.0] * 20)
         drifting = LatencyStats.of([1.1] * 11 + [0.95] * 9)
         sure, unsure = speedup(steady, other), speedup(drifting, other)
@@ -83,16 +83,16 @@ class TestSpeedup:
         assert found.low < 1 < found.high
         assert found.verdict == "same"
 
-    def test_of_too_few_runs_is_not_told(self) -> None:
+    def test_of_too_few_runs_is_none(self) -> None:
         assert speedup(LatencyStats.of([1.0] * 4), LatencyStats.of([2.0] * 40)) is None
 
     @given(SECONDS, SECONDS)
-    def test_is_the_same_each_time(self, before: list[float], after: list[float]) -> None:
+    def test_is_deterministic(self, before: list[float], after: list[float]) -> None:
         one, other = LatencyStats.of(before), LatencyStats.of(after)
         assert speedup(one, other) == speedup(one, other)
 
     @given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=30))
-    def test_of_a_series_with_itself_is_none(self, runs_s: list[float]) -> None:
+    def test_of_a_series_with_itself_is_1(self, runs_s: list[float]) -> None:
         found = speedup(LatencyStats.of(runs_s), LatencyStats.of(runs_s))
         assert found is not None
         assert (found.ratio, found.verdict) == (1, "same")
@@ -106,7 +106,7 @@ class TestTimed:
         assert calls == [True] * WARM_UP + [False] * 7  # no garbage is collected in a run
         assert gc.isenabled()
 
-    def test_measures_the_work(self) -> None:
+    def test_measures_the_call(self) -> None:
         assert min(timed(lambda: time.sleep(0.005), RunBudget(3, 3))) >= 0.005
 
     def test_stops_in_time_but_not_before_the_least(self) -> None:
@@ -123,6 +123,6 @@ class TestTimed:
             timed(work, RunBudget(5, 5))
         assert gc.isenabled()
 
-    def test_effort_in_words(self) -> None:
+    def test_budget_in_words(self) -> None:
         assert str(RunBudget(1, 1)) == "1 time"
         assert str(RunBudget(5, 100, 20)) == "up to 100 times or 20 s"

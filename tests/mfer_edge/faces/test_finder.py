@@ -1,4 +1,4 @@
-"""Faces from frame to frame: as if every frame were searched, in a fraction of the time."""
+"""Face detection in a video: as if every frame were searched, in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
-from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
@@ -21,7 +20,7 @@ FRAME_S = 0.2
 
 
 class CountingDetector(FaceDetector):
-    """The detector; remembers which of its calls searched the whole picture."""
+    """The detector; records which of its calls searched the whole frame."""
 
     def __init__(self, detector: FaceDetector) -> None:
         super().__init__(detector.pnet, detector.rnet, detector.onet, detector.options)
@@ -34,8 +33,7 @@ class CountingDetector(FaceDetector):
 
 @pytest.fixture(scope="module")
 def detector(pipeline: Pipeline) -> FaceDetector:
-    networks = load_engines(pipeline.bundle)
-    return FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
+    return pipeline.model.detector
 
 
 @pytest.fixture
@@ -43,33 +41,33 @@ def counting(detector: FaceDetector) -> CountingDetector:
     return CountingDetector(detector)
 
 
-def pictures(path: Path) -> list[Frame]:
+def frames_of(path: Path) -> list[Frame]:
     with Clip(path) as clip:
         return [item for item in clip if isinstance(item, Frame)]
 
 
 @pytest.fixture(scope="module")
 def scene(anger: Path) -> list[Frame]:
-    return pictures(anger)
+    return frames_of(anger)
 
 
 @pytest.fixture(scope="module")
 def other_scene(fear: Path) -> list[Frame]:
-    return pictures(fear)
+    return frames_of(fear)
 
 
 def emptied(image: np.ndarray) -> np.ndarray:
-    """A real picture without its face."""
+    """A real frame without its face."""
     return np.tile(image[:, :60], (1, -(-image.shape[1] // 60), 1))[:, : image.shape[1]]
 
 
 def find(finder: FaceFinder, images: Sequence[np.ndarray]) -> list[list[FaceBox]]:
-    """Show pictures at five a second."""
+    """Run the finder on five frames per second."""
     return [finder(image, index * FRAME_S) for index, image in enumerate(images)]
 
 
 def moving(image: np.ndarray, index: int) -> np.ndarray:
-    """A picture as a camera would give it that pans and zooms: by up to a quarter per frame."""
+    """A frame as a camera would give it that pans and zooms: by up to a quarter per frame."""
     height, width = image.shape[:2]
     zoom = 1 + 0.35 * np.sin(0.9 * index)
     across, down = 0.12 * width * np.sin(0.8 * index), 0.08 * height * np.cos(1.1 * index)
@@ -89,12 +87,12 @@ class TestSameAsSearching:
         overlaps = []
         for clip in (scene, other_scene):
             finder, search = FaceFinder(counting), FaceFinder(counting, find_within_s=0.0)
-            for index, picture in enumerate(clip):
-                image = moving(picture.image, index) if moves else picture.image
-                [found], [expected] = (way(image, picture.time_s) for way in (finder, search))
+            for index, frame in enumerate(clip):
+                image = moving(frame.image, index) if moves else frame.image
+                [found], [expected] = (way(image, frame.time_s) for way in (finder, search))
                 overlaps.append(overlap(found, expected))
         assert np.mean(np.array(overlaps) >= 0.9) >= 0.99
-        # Half of the finder's looks, and none of the search's, were near the known face alone.
+        # Half of the finder's calls, and none of the search's, were near the known face alone.
         near = counting.searched.count(False)
         assert near >= (len(scene) + len(other_scene)) // 2 - 2
 
@@ -113,7 +111,7 @@ class TestSameAsSearching:
         assert False in counting.searched
 
     def test_searching_every_frame(self, counting: CountingDetector, scene: list[Frame]) -> None:
-        images = [picture.image for picture in scene[:4]]
+        images = [frame.image for frame in scene[:4]]
         found = find(FaceFinder(counting, find_within_s=0.0), images)
         assert found == [FaceDetector.__call__(counting, image) for image in images]
         assert counting.searched == [True] * 4
@@ -121,7 +119,7 @@ class TestSameAsSearching:
     def test_the_same_frames_give_the_same(
         self, detector: FaceDetector, scene: list[Frame]
     ) -> None:
-        images = [picture.image for picture in scene[:6]]
+        images = [frame.image for frame in scene[:6]]
         assert find(FaceFinder(detector), images) == find(FaceFinder(detector), images)
 
 
@@ -134,7 +132,7 @@ class TestNewFaces:
         other_scene: list[Frame],
         enters: int,
     ) -> None:
-        """While another face is followed, at any place in the rhythm of searches."""
+        """While another face is tracked, at any time between two full searches."""
         finder, first_s = FaceFinder(detector), None
         for index, (left, right) in enumerate(zip(scene[:9], other_scene[:9], strict=True)):
             image = right.image if index >= enters else emptied(right.image)
@@ -146,10 +144,10 @@ class TestNewFaces:
         assert first_s is not None
         assert first_s - (enters - 1) * FRAME_S <= FIND_WITHIN_S
 
-    def test_found_at_once_where_nobody_was(
+    def test_found_at_once_where_no_face_was(
         self, detector: FaceDetector, scene: list[Frame]
     ) -> None:
-        images = [picture.image for picture in scene[:6]]
+        images = [frame.image for frame in scene[:6]]
         images[:3] = [emptied(image) for image in images[:3]]
         assert [len(faces) for faces in find(FaceFinder(detector), images)] == [0, 0, 0, 1, 1, 1]
 
@@ -181,7 +179,7 @@ class TestLoss:
     def test_a_face_that_goes_and_comes_back(
         self, counting: CountingDetector, scene: list[Frame]
     ) -> None:
-        images = [picture.image for picture in scene[:8]]
+        images = [frame.image for frame in scene[:8]]
         images[3:5] = [emptied(image) for image in images[3:5]]
         found = find(FaceFinder(counting), images)
         assert [len(faces) for faces in found] == [1, 1, 1, 0, 0, 1, 1, 1]
@@ -197,7 +195,7 @@ class TestLoss:
         assert found[1] == FaceDetector.__call__(counting, jumped)
         assert counting.searched == [True, False, True]
 
-    def test_the_one_of_two_that_stays_is_followed_on(
+    def test_the_one_of_two_that_stays_is_tracked_on(
         self, counting: CountingDetector, scene: list[Frame], other_scene: list[Frame]
     ) -> None:
         images = [
@@ -208,7 +206,7 @@ class TestLoss:
         assert [len(faces) for faces in found] == [2, 1, 1, 1]
         assert counting.searched == [True, False, True, False, True]
 
-    def test_pictures_of_another_size(self, detector: FaceDetector, scene: list[Frame]) -> None:
+    def test_frames_of_another_size(self, detector: FaceDetector, scene: list[Frame]) -> None:
         """A camera that changes its resolution."""
         finder, image = FaceFinder(detector), scene[0].image
         for index, factor in enumerate((1.0, 0.4, 1.0)):

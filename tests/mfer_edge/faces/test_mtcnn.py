@@ -1,4 +1,4 @@
-"""Face detection, against facenet-pytorch and on its own promises."""
+"""MTCNN finds the faces that facenet-pytorch finds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -22,11 +21,10 @@ from mfer_edge.faces.mtcnn import (
     FaceBox,
     FaceDetector,
     MtcnnOptions,
-    non_maximum_suppression,
 )
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
-from tests.support.oracles import facenet, facenet_boxes
+from tests.support.oracles import facenet_boxes
 from tests.support.paths import shared_data
 
 CLIPS = [
@@ -35,8 +33,10 @@ CLIPS = [
     "01-01-01-01-01-02-04.mp4",
     "01-01-06-02-01-02-04.mp4",
 ]
+
+
 NETWORKS = ("pnet", "rnet", "onet")
-HEIGHTS = (72, 96, 120, 192, 240)  # of the frames in the group picture; a face is half as high
+HEIGHTS = (72, 96, 120, 192, 240)  # of the frames in the group image; a face is half as high
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def engines(files: dict[str, Path]) -> dict[str, OnnxEngine]:
 
 @pytest.fixture(scope="session")
 def detector(engines: dict[str, OnnxEngine]) -> FaceDetector:
-    return FaceDetector(engines["pnet"], engines["rnet"], engines["onet"])
+    return FaceDetector.of(engines)
 
 
 def with_options(detector: FaceDetector, options: MtcnnOptions) -> FaceDetector:
@@ -63,14 +63,14 @@ def with_options(detector: FaceDetector, options: MtcnnOptions) -> FaceDetector:
 
 @functools.cache
 def frames(name: str) -> list[np.ndarray]:
-    """A picture for each second of a real clip, 720p, with one face."""
+    """A image for each second of a real clip, 720p, with one face."""
     with Clip(shared_data("RAVDESS_AV", name), frame_rate=1.0) as clip:
         return [item.image for item in clip if isinstance(item, Frame)]
 
 
 @functools.cache
 def group() -> tuple[np.ndarray, int]:
-    """A group picture, made of frames of both actors at several sizes, and how many are in it."""
+    """A group image, made of frames of both actors at several sizes, and how many are in it."""
     canvas = np.full((sum(HEIGHTS), 1280, 3), 90, np.uint8)
     top = count = 0
     for height in HEIGHTS:
@@ -96,7 +96,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_same_faces(detector: FaceDetector, image: np.ndarray) -> list[FaceBox]:
-    """Assert that facenet-pytorch finds the same faces in a picture; give them."""
+    """Assert that facenet-pytorch finds the same faces in a image; give them."""
     faces = detector(image)
     boxes, probability, landmarks = facenet_boxes(image, detector.options)
     assert len(faces) == len(boxes)
@@ -176,14 +176,14 @@ def test_landmarks_are_where_they_are_in_a_face(detector: FaceDetector) -> None:
         assert nose[1] < min(mouth[1], other_mouth[1]) < face.bottom
 
 
-def test_grey_picture_is_one_with_three_equal_channels(detector: FaceDetector) -> None:
+def test_grey_image_is_one_with_three_equal_channels(detector: FaceDetector) -> None:
     grey = cv2.cvtColor(frames(CLIPS[0])[0], cv2.COLOR_BGR2GRAY)
     faces = detector(grey)
     assert len(faces) == 1
     assert faces == detector(np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def test_part_of_a_larger_picture_needs_no_copy(detector: FaceDetector) -> None:
+def test_part_of_a_larger_image_needs_no_copy(detector: FaceDetector) -> None:
     part = frames(CLIPS[0])[0][40:700, 300:1000]
     assert detector(part) == detector(part.copy())
 
@@ -203,18 +203,18 @@ def test_more_candidates_than_one_call_takes(detector: FaceDetector) -> None:
     face = detector(image)[0]
     boxes = np.tile(corners(face).astype(np.float32), (2 * BATCH + 3, 1))
     boxes += np.linspace(-4, 4, len(boxes), dtype=np.float32)[:, None]
-    picture = IntegralImage(image)
-    assert len(detector.verify(picture, boxes)) == 1
-    assert len(detector.refine(picture, boxes)) == 1
+    image = IntegralImage(image)
+    assert len(detector.verify(image, boxes)) == 1
+    assert len(detector.refine(image, boxes)) == 1
 
 
-def test_boxes_outside_the_picture_are_no_faces(detector: FaceDetector) -> None:
-    picture = IntegralImage(np.zeros((60, 80, 3), np.uint8))
+def test_boxes_outside_the_image_are_no_faces(detector: FaceDetector) -> None:
+    image = IntegralImage(np.zeros((60, 80, 3), np.uint8))
     boxes = np.array(
         [[-50, -50, -10, -10], [90, 0, 130, 40], [0, 70, 40, 110], [10, 10, 10, 10]], np.float32
     )
-    assert detector.refine(picture, boxes).shape == (0, 4)
-    assert detector.verify(picture, boxes) == []
+    assert detector.refine(image, boxes).shape == (0, 4)
+    assert detector.verify(image, boxes) == []
 
 
 TINY = [(0, 0), (0, 9), (1, 1), (1, 900), (900, 1), (11, 11), (12, 12), (13, 640), (19, 19)]
@@ -248,7 +248,7 @@ def test_noise_is_no_trouble(
         assert 0.05 < face.probability <= 1
 
 
-def test_smallest_face_follows_the_picture() -> None:
+def test_smallest_face_follows_the_image() -> None:
     assert MtcnnOptions().smallest(720, 1280) == pytest.approx(20 / 0.709**3)
     assert MtcnnOptions().smallest(1280, 720) == MtcnnOptions().smallest(720, 1280)
     assert MtcnnOptions().smallest(240, 320) == 20
@@ -275,7 +275,7 @@ def test_box_is_that_of_facenets_whole_pyramid(detector: FaceDetector, name: str
 
 
 @pytest.mark.parametrize("side", [48, 60, 100, 300])
-def test_finds_faces_from_a_fifteenth_of_the_picture(detector: FaceDetector, side: int) -> None:
+def test_finds_faces_from_a_fifteenth_of_the_image(detector: FaceDetector, side: int) -> None:
     for name in CLIPS:
         image = frames(name)[0]
         face = detector(image)[0]
@@ -289,7 +289,7 @@ def test_finds_faces_from_a_fifteenth_of_the_picture(detector: FaceDetector, sid
 
 
 class TestNear:
-    """What is found near a face of the frame before is what the whole picture gives."""
+    """What is found near a face of the frame before is what the whole image gives."""
 
     @pytest.mark.parametrize("name", CLIPS)
     def test_in_real_frames(self, detector: FaceDetector, name: str) -> None:
@@ -337,105 +337,6 @@ class TestNear:
         assert detector(frames(CLIPS[0])[0], [FaceBox(*box, 1.0)]) == []
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), height=st.integers(30, 120), width=st.integers(30, 120))
-def test_a_part_of_a_resized_picture(data: st.DataObject, height: int, width: int) -> None:
-    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
-    left, top = data.draw(st.integers(0, 20)), data.draw(st.integers(0, 20))
-    right, bottom = data.draw(st.integers(left + 1, 29)), data.draw(st.integers(top + 1, 24))
-    picture = IntegralImage(image)
-    whole, part = picture.resized(25, 30), picture.resized(25, 30, (left, top, right, bottom))
-    np.testing.assert_array_equal(part, whole[top:bottom, left:right])
-
-
-sides = st.integers(1, 60)
-
-
-@settings(max_examples=60, deadline=None)
-@given(height=sides, width=sides, rows=sides, columns=sides, seed=st.integers(0, 99))
-def test_resized_is_pytorchs_area_mode(
-    height: int, width: int, rows: int, columns: int, seed: int
-) -> None:
-    torch = pytest.importorskip("torch")
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    theirs = torch.nn.functional.interpolate(planes, (rows, columns), mode="area")
-    ours = IntegralImage(image).resized(rows, columns)
-    np.testing.assert_allclose(ours, theirs[0].permute(1, 2, 0).numpy(), atol=1e-4)
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), size=st.sampled_from([1, 5, 24, 48]), seed=st.integers(0, 99))
-def test_crops_are_the_parts_resized(data: st.DataObject, size: int, seed: int) -> None:
-    image = np.random.default_rng(seed).integers(0, 256, (40, 70, 3), np.uint8)
-    spans = []
-    for _ in range(data.draw(st.integers(0, 4))):
-        left, top = data.draw(st.integers(0, 69)), data.draw(st.integers(0, 39))
-        right, bottom = data.draw(st.integers(left + 1, 70)), data.draw(st.integers(top + 1, 40))
-        spans.append((left, top, right, bottom))
-    crops = IntegralImage(image).crops(np.array(spans, np.int64).reshape(-1, 4), size)
-    assert crops.shape == (len(spans), size, size, 3)
-    for crop, (left, top, right, bottom) in zip(crops, spans, strict=True):
-        part = IntegralImage(image[top:bottom, left:right]).resized(size, size)
-        np.testing.assert_array_equal(crop, part)
-
-
-def test_sums_of_a_very_large_white_picture_do_not_overflow() -> None:
-    picture = IntegralImage(np.full((3000, 4000, 3), 255, np.uint8))  # 3.06e9 > 2**31
-    np.testing.assert_allclose(picture.resized(7, 9), 255, rtol=1e-6)
-    np.testing.assert_allclose(picture.crops(np.array([[9, 8, 4000, 3000]]), 3), 255, rtol=1e-6)
-
-
-@st.composite
-def scored_boxes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes on a small field, so that many overlap, with scores that repeat."""
-    count = draw(st.integers(0, 40))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    corner = rng.integers(0, 30, (count, 2))
-    boxes = np.concatenate([corner, corner + rng.integers(1, 25, (count, 2))], axis=1)
-    return boxes.astype(np.float32), rng.integers(0, 100, count).astype(np.float32) / 100
-
-
-def share(a: np.ndarray, b: np.ndarray, of_smaller: bool) -> float:
-    """How much two boxes overlap, by the definition."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    common = np.prod(np.maximum(sides, 0))
-    one, other = np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])
-    return float(common / (min(one, other) if of_smaller else one + other - common))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    scored=scored_boxes(),
-    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.95]),
-    of_smaller=st.booleans(),
-)
-def test_suppression_keeps_the_best_of_each_heap(
-    scored: tuple[np.ndarray, np.ndarray], threshold: float, of_smaller: bool
-) -> None:
-    boxes, probability = scored
-    with mock.patch("mfer_edge.faces.mtcnn.BATCH", 7):
-        kept = non_maximum_suppression(boxes, probability, threshold, of_smaller)
-    assert (np.diff(probability[kept]) <= 0).all()
-    assert len(set(kept.tolist())) == len(kept)
-    for place, index in enumerate(kept):
-        for other in kept[:place]:
-            assert share(boxes[index], boxes[other], of_smaller) <= threshold + 1e-6
-    for index in set(range(len(boxes))) - set(kept.tolist()):
-        assert any(
-            probability[other] >= probability[index]
-            and share(boxes[index], boxes[other], of_smaller) > threshold - 1e-6
-            for other in kept
-        )
-
-
-def test_suppression_of_a_box_within_another() -> None:
-    boxes = np.array([[0, 0, 100, 100], [10, 10, 40, 40], [200, 0, 230, 30]], np.float32)
-    probability = np.array([0.8, 0.9, 0.7], np.float32)
-    assert non_maximum_suppression(boxes, probability, 0.7).tolist() == [1, 0, 2]
-    assert non_maximum_suppression(boxes, probability, 0.7, of_smaller=True).tolist() == [1, 2]
-
-
 def test_runtime_does_not_import_pytorch() -> None:
     code = "import sys, mfer_edge.faces.mtcnn; print(sorted(sys.modules))"
     loaded = subprocess.run(
@@ -444,92 +345,3 @@ def test_runtime_does_not_import_pytorch() -> None:
     assert "'mfer_edge.faces.mtcnn'" in loaded.stdout
     for heavy in ("torch", "facenet_pytorch", "export", "train", "onnx"):
         assert f"'{heavy}'" not in loaded.stdout
-
-
-def test_networks_are_facenets() -> None:
-    torch = pytest.importorskip("torch")
-    from export.mtcnn import load_mtcnn
-
-    package, ours = facenet(), load_mtcnn()
-    theirs = {"pnet": package.PNet(), "rnet": package.RNet(), "onet": package.ONet()}
-    for name, shape in (("pnet", (1, 50, 71)), ("rnet", (9, 24, 24)), ("onet", (9, 48, 48))):
-        pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3)).astype(np.float32)
-        red_first = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            probability, *rest = ours[name](torch.from_numpy(pixels))
-            *their_rest, both = theirs[name].eval()((red_first - 127.5) * 0.0078125)
-        torch.testing.assert_close(probability, both[:, 1], rtol=1e-4, atol=1e-6)
-        assert len(rest) == len(their_rest)
-        for mine, other in zip(rest, their_rest, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("pnet", (1, 12, 12)), ("pnet", (1, 13, 40)), ("pnet", (1, 101, 66))]
-    + [(name, (n, size, size)) for name, size in (("rnet", 24), ("onet", 48)) for n in (1, 2, 19)],
-)
-def test_exported_networks_are_the_networks(
-    engines: dict[str, OnnxEngine], name: str, shape: tuple[int, ...]
-) -> None:
-    torch = pytest.importorskip("torch")
-    from export.mtcnn import load_mtcnn
-
-    pixels = np.random.default_rng(2).uniform(0, 255, (*shape, 3)).astype(np.float32)
-    engine = engines[name]
-    exported = engine(**{engine.inputs[0].name: pixels})
-    with torch.no_grad():
-        direct = load_mtcnn()[name](torch.from_numpy(pixels))
-    assert list(exported) == ["probability", "offsets", "landmarks"][: len(direct)]
-    for ours, theirs in zip(exported.values(), direct, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_export_is_the_same_each_time_and_stands_alone(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    import onnx
-
-    from export.mtcnn import export_mtcnn
-
-    again = export_mtcnn(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "onet.onnx",
-        "pnet.onnx",
-        "rnet.onnx",
-    ]
-    for name in NETWORKS:
-        written = files[name].read_bytes()
-        assert written == again[name].read_bytes()
-        assert b".py" not in written
-        model = onnx.load(files[name])
-        assert not {node.op_type for node in model.graph.node} & {"If", "Loop", "Scan", "PRelu"}
-        assert all(node.domain == "" for node in model.graph.node)
-
-
-def test_weights_are_the_published_ones(tmp_path: Path) -> None:
-    facenet()
-    from export.assets import MTCNN
-    from export.mtcnn import convert_weights
-
-    convert_weights(tmp_path / "again.safetensors")
-    assert (tmp_path / "again.safetensors").read_bytes() == MTCNN.read_bytes()
-
-
-@pytest.mark.parametrize("change", ["missing", "extra", "unknown network", "shape"])
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: str) -> None:
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file, save_file
-
-    from export.assets import MTCNN
-    from export.mtcnn import load_mtcnn
-
-    weights = load_file(MTCNN)
-    if change == "missing":
-        del weights["rnet.prelu2.weight"]
-    else:
-        key = {"extra": "rnet.conv9.bias", "unknown network": "qnet.conv1.bias"}.get(change)
-        weights[key or "onet.conv1.bias"] = torch.zeros(3)
-    save_file(weights, tmp_path / "changed.safetensors")
-    with pytest.raises(RuntimeError):
-        load_mtcnn(tmp_path / "changed.safetensors")

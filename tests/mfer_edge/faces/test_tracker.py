@@ -1,4 +1,4 @@
-"""Faces keep their id while they are in sight."""
+"""Faces keep their id while they are in view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.faces.tracker import FORGET_AFTER_S, MIN_OVERLAP, FaceTracker, overlap
+from mfer_edge.faces.tracker import LOST_AFTER_S, MIN_OVERLAP, FaceTracker, overlap
 from mfer_edge.results import Track
 
 
@@ -50,7 +50,7 @@ class TestTracks:
         assert tracker.tracks() == (Track(0, 0.0, 1.8, 10),)
 
     def test_a_moving_face_is_one(self) -> None:
-        tracker = FaceTracker()  # a face crosses a picture of 2000 pixels in 8 s
+        tracker = FaceTracker()  # a face crosses a image of 2000 pixels in 8 s
         assert {tracker.update(i / 5, [box(50 * i)])[0] for i in range(40)} == {0}
 
     def test_a_jump_is_another_face(self) -> None:
@@ -70,7 +70,7 @@ class TestTracks:
         assert tracker.update(0.2, [box(40), box(10)]) == [1, 0]
 
     def test_a_short_absence_is_bridged_and_a_long_one_is_not(self) -> None:
-        for gap_s, expected in ((FORGET_AFTER_S, 0), (FORGET_AFTER_S + 0.2, 1)):
+        for gap_s, expected in ((LOST_AFTER_S, 0), (LOST_AFTER_S + 0.2, 1)):
             tracker = FaceTracker()
             tracker.update(0.0, [box(0)])
             tracker.update(gap_s / 2, [])
@@ -90,14 +90,14 @@ class TestTracks:
         tracker.update(0.6, [box(0), box(300)])
         assert tracker.tracks() == (Track(0, 0.0, 0.6, 3), Track(1, 0.2, 0.6, 3))
 
-    def test_many_lost_faces_are_forgotten_and_counted(self) -> None:
-        """A camera at a door: memory holds the latest, ids go on, nobody is lost in silence."""
+    def test_many_lost_faces_are_dropped_and_counted(self) -> None:
+        """A camera at a door: memory holds the latest, ids go on, and the others are counted."""
         tracker = FaceTracker()
-        with mock.patch("mfer_edge.faces.tracker.MAX_GONE", 5):
+        with mock.patch("mfer_edge.faces.tracker.MAX_LOST", 5):
             for index in range(20):
                 assert tracker.update(2.0 * index, [box(0)]) == [index]
         assert [track.track for track in tracker.tracks()] == [14, 15, 16, 17, 18, 19]
-        assert tracker.forgotten == 14
+        assert tracker.dropped == 14
 
     @given(st.lists(faces, max_size=8))
     @settings(deadline=None)

@@ -20,7 +20,7 @@ from mfer_edge.sources.sampling import FrameSkipper, Sampler
 from tests.support.clips import write_clip
 from tests.support.paths import ROOT, shared_data
 
-RATE = 5.0  # pictures a second
+RATE = 5.0  # frames a second
 X264 = {
     "no B-frames": {"bf": "0"},
     "three B-frames": {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=none"},
@@ -61,64 +61,64 @@ def first_of_each_tick(
     return taken
 
 
-def assert_same_pictures(path: Path, threads: int = 0) -> None:
+def assert_same_frames(path: Path, threads: int = 0) -> None:
     with av.open(str(path)) as container:
         slack_s = 1e-6 + float(container.streams.video[0].time_base) / 2
     expected = first_of_each_tick(every_frame(path), slack_s)
     with Clip(path, RATE, threads) as clip:
-        pictures = [item for item in clip if isinstance(item, Frame)]
+        frames = [item for item in clip if isinstance(item, Frame)]
         assert not clip.damaged
     assert len(expected) > 3
-    assert [p.time_s for p in pictures] == pytest.approx(
-        [time_s for time_s, _ in expected], abs=1e-6
-    )
-    for picture, (_, image) in zip(pictures, expected, strict=True):
-        assert np.array_equal(picture.image, image)
+    assert [p.time_s for p in frames] == pytest.approx([time_s for time_s, _ in expected], abs=1e-6)
+    for frame, (_, image) in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.image, image)
 
 
-def pictures_of(path: Path, rate: float) -> list[Frame]:
+def frames_of(path: Path, rate: float) -> list[Frame]:
     with Clip(path, rate) as clip:
         return [item for item in clip if isinstance(item, Frame)]
 
 
 def decoded_frames(path: Path, rate: float = RATE) -> tuple[int, float]:
-    """Count the frames that come out of a spared decoder, and give the end that is told."""
+    """Count the frames that come out of a skipped decoder, and give the end that is told."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         video.thread_type = "AUTO"
-        sparing = FrameSkipper(video, Sampler(rate, float(video.time_base)))
+        skipper = FrameSkipper(video, Sampler(rate, float(video.time_base)))
         count = 0
         for packet in container.demux(video):
-            sparing.prepare(packet, container.start_time / av.time_base, damaged=False)
+            skipper.prepare(packet, container.start_time / av.time_base, damaged=False)
             for frame in packet.decode():
-                sparing.saw(frame)
+                skipper.observe(frame)
                 count += 1
-    return count, sparing.end_s
+    return count, skipper.end_s
 
 
-def spared(container: InputContainer, sparing: FrameSkipper, damaged_from: float = math.inf) -> int:
+def skipped(
+    container: InputContainer, skipper: FrameSkipper, damaged_from: float = math.inf
+) -> int:
     """Decode a video, and count the packets for which the decoder may leave a frame out."""
     video = container.streams.video[0]
     count = 0
     for index, packet in enumerate(p for p in container.demux(video) if p.size):
-        sparing.prepare(packet, 0.0, damaged=index >= damaged_from)
+        skipper.prepare(packet, 0.0, damaged=index >= damaged_from)
         count += video.codec_context.skip_frame == "NONREF"
         for frame in packet.decode():
-            sparing.saw(frame)
+            skipper.observe(frame)
     return count
 
 
-class TestPicturesAreTheSame:
+class TestFramesAreTheSame:
     @pytest.mark.parametrize("threads", [0, 1, 3])
     @pytest.mark.parametrize("name", ["anger.mp4", "fear.mp4"])
     def test_of_the_samples(self, name: str, threads: int) -> None:
-        assert_same_pictures(ROOT / "samples" / name, threads)
+        assert_same_frames(ROOT / "samples" / name, threads)
 
     @pytest.mark.parametrize(
-        "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["spared", "whole"]
+        "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["skipped", "whole"]
     )
     def test_of_recordings(self, name: str) -> None:
-        assert_same_pictures(shared_data("RAVDESS_AV", name))
+        assert_same_frames(shared_data("RAVDESS_AV", name))
 
     @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts"])
     @pytest.mark.parametrize("encoding", X264.values(), ids=X264.keys())
@@ -128,7 +128,7 @@ class TestPicturesAreTheSame:
         path = write_clip(
             tmp_path / f"clip{ending}", seconds=2.5, fps=30, video=moving, encoding=encoding
         )
-        assert_same_pictures(path)
+        assert_same_frames(path)
 
     def test_where_frames_come_at_odd_times(self, tmp_path: Path) -> None:
         gaps = np.random.default_rng(3).choice([0.01, 0.03, 0.07, 0.4], 60)
@@ -139,17 +139,17 @@ class TestPicturesAreTheSame:
             video=moving,
             encoding=X264["pyramid"],
         )
-        assert_same_pictures(path)
+        assert_same_frames(path)
 
     @pytest.mark.parametrize("codec", ["libx265", "mpeg4"])
     def test_of_codecs_that_are_decoded_whole(self, tmp_path: Path, codec: str) -> None:
         path = write_clip(tmp_path / "clip.mkv", fps=25, seconds=2, video=moving, video_codec=codec)
-        assert_same_pictures(path)
+        assert_same_frames(path)
         assert decoded_frames(path)[0] == 50
 
 
 class TestDamage:
-    def test_costs_no_more_pictures_than_where_all_is_decoded(self, tmp_path: Path) -> None:
+    def test_costs_no_more_frames_than_where_all_is_decoded(self, tmp_path: Path) -> None:
         path = write_clip(
             tmp_path / "clip.mp4", seconds=2, fps=30, video=moving, encoding=X264["three B-frames"]
         )
@@ -161,12 +161,12 @@ class TestDamage:
                 damaged[place] = rng.integers(256)
             path.write_bytes(damaged)
             try:
-                every = pictures_of(path, 30.0)  # takes each frame, so that none is left out
+                every = frames_of(path, 30.0)  # takes each frame, so that none is left out
             except MediaError:
                 continue
             read += 1
             expected = first_of_each_tick([(p.time_s, p.image) for p in every], 1e-3)
-            assert abs(len(pictures_of(path, RATE)) - len(expected)) <= 1
+            assert abs(len(frames_of(path, RATE)) - len(expected)) <= 1
         assert read > 20
 
 
@@ -217,21 +217,21 @@ class TestSparing:
             tmp_path / "clip.mp4", seconds=1, fps=30, video=moving, encoding=X264["pyramid"]
         )
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing) > 15
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper) > 15
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing, damaged_from=2) <= 2
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper, damaged_from=2) <= 2
 
     def test_decodes_all_where_time_starts_anew(self, tmp_path: Path) -> None:
         path = write_clip(
             tmp_path / "clip.mp4", seconds=2, fps=30, video=moving, encoding=X264["pyramid"]
         )
         with av.open(str(path)) as container:
-            sparing = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
-            assert spared(container, sparing) > 30
+            skipper = FrameSkipper(container.streams.video[0], Sampler(RATE, 0.0))
+            assert skipped(container, skipper) > 30
             container.seek(0)
-            assert spared(container, sparing) == 0
+            assert skipped(container, skipper) == 0
 
 
 class TestSampler:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from export.assets import SILERO_VAD
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import (
     CALL_CHUNKS,
     CHUNK,
@@ -52,14 +52,14 @@ OPTIONS = [
 
 
 @functools.cache
-def network() -> OnnxEngine:
+def vad() -> OnnxEngine:
     return OnnxEngine(SILERO_VAD, providers_for("cpu"), threads=1)
 
 
 @functools.cache
 def recording(parts: tuple[str, ...]) -> np.ndarray:
     path = shared_data(*parts)
-    return read_sound(sorted(path.iterdir())[0] if path.is_dir() else path)
+    return read_audio(sorted(path.iterdir())[0] if path.is_dir() else path)
 
 
 def package_options(options: VadOptions) -> dict[str, float]:
@@ -81,21 +81,21 @@ class TestAgainstThePackage:
     def test_probability(self, parts: tuple[str, ...]) -> None:
         samples = recording(parts)
         silero()
-        probability = SpeechProbability(network())(samples)
+        probability = SpeechProbability(vad())(samples)
         assert probability.dtype == np.float32
         np.testing.assert_allclose(probability, silero_probability(samples), atol=1e-4)
 
     def test_segments_by_default(self, parts: tuple[str, ...]) -> None:
         samples = recording(parts)
         silero()
-        found = speech_segments(SpeechProbability(network())(samples), len(samples))
+        found = speech_segments(SpeechProbability(vad())(samples), len(samples))
         assert pairs(found) == silero_segments(samples)
         assert found  # somebody speaks in all of them
 
     def test_segments_with_other_options(self, parts: tuple[str, ...]) -> None:
         samples = recording(parts)
         theirs = silero_probability(samples) if silero() else []
-        ours = SpeechProbability(network())(samples)
+        ours = SpeechProbability(vad())(samples)
         for options in OPTIONS:
             expected = silero().get_speech_timestamps_from_probs(
                 theirs, audio_length_samples=len(samples), **package_options(options)
@@ -107,7 +107,7 @@ class TestAgainstThePackage:
 def test_the_option_sets_matter() -> None:
     """The parity above would prove little if every option gave the same segments."""
     samples = recording(REAL[0])
-    probability = SpeechProbability(network())(samples)
+    probability = SpeechProbability(vad())(samples)
     results = {tuple(pairs(speech_segments(probability, len(samples), o))) for o in OPTIONS}
     assert len(results) >= 5
 
@@ -164,8 +164,8 @@ NOISE = np.random.default_rng(1).normal(0, 0.1, 60 * CHUNK + 123).astype(np.floa
 @given(cuts=st.sets(st.integers(0, 60), max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_any_cutting_gives_the_same_probability(cuts: set[int]) -> None:
-    whole = SpeechProbability(network())(NOISE)
-    stream = SpeechProbability(network())
+    whole = SpeechProbability(vad())(NOISE)
+    stream = SpeechProbability(vad())
     edges = [0, *(cut * CHUNK for cut in sorted(cuts)), len(NOISE)]
     pieces = [NOISE[start:end] for start, end in itertools.pairwise(edges)]
     streamed = np.concatenate([stream(piece) for piece in pieces])
@@ -175,18 +175,18 @@ def test_any_cutting_gives_the_same_probability(cuts: set[int]) -> None:
 
 def test_real_speech_chunk_by_chunk() -> None:
     samples = recording(REAL[4])
-    stream = SpeechProbability(network())
+    stream = SpeechProbability(vad())
     chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
     streamed = np.concatenate([stream(chunk) for chunk in chunks])
-    np.testing.assert_allclose(streamed, SpeechProbability(network())(samples), atol=1e-5)
+    np.testing.assert_allclose(streamed, SpeechProbability(vad())(samples), atol=1e-5)
 
 
-def test_long_recording_does_not_go_through_the_network_at_once() -> None:
+def test_long_recording_does_not_go_through_the_engine_at_once() -> None:
     sizes = []
 
     def spy(**arrays: np.ndarray) -> dict[str, np.ndarray]:
         sizes.append(len(arrays["input"]))
-        return network()(**arrays)
+        return vad()(**arrays)
 
     samples = np.tile(NOISE, 20)
     probability = SpeechProbability(spy)(samples)
@@ -195,14 +195,14 @@ def test_long_recording_does_not_go_through_the_network_at_once() -> None:
 
 
 def test_empty_recording() -> None:
-    probability = SpeechProbability(network())(np.zeros(0, np.float32))
+    probability = SpeechProbability(vad())(np.zeros(0, np.float32))
     assert probability.shape == (0,)
     assert speech_segments(probability, 0) == []
 
 
 def test_recording_shorter_than_a_chunk() -> None:
     samples = NOISE[:100]
-    probability = SpeechProbability(network())(samples)
+    probability = SpeechProbability(vad())(samples)
     assert probability.shape == (1,)
     assert speech_segments(probability, 100) == []
 
@@ -210,14 +210,14 @@ def test_recording_shorter_than_a_chunk() -> None:
 @pytest.mark.parametrize("loudness", [0.0, 1e-4])
 def test_silence_holds_no_speech(loudness: float) -> None:
     samples = (NOISE * 10 * loudness).astype(np.float32)
-    assert speech_segments(SpeechProbability(network())(samples), len(samples)) == []
+    assert speech_segments(SpeechProbability(vad())(samples), len(samples)) == []
 
 
 def test_speech_is_found_where_it_is() -> None:
     samples = recording(REAL[4])
     silence = np.zeros(2 * SAMPLE_RATE, np.float32)
     padded = np.concatenate([silence, samples, silence])
-    segments = speech_segments(SpeechProbability(network())(padded), len(padded))
+    segments = speech_segments(SpeechProbability(vad())(padded), len(padded))
     assert segments[0].start > 2 * SAMPLE_RATE
     assert segments[-1].end < 2 * SAMPLE_RATE + len(samples)
 

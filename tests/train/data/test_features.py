@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from mfer_edge.sources.clip import read_sound
-from tests.support.footage import filmed, pictures
+from mfer_edge.sources.clip import read_audio
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
 from tests.train.made import RATE, entry, face_picture, voice, write_sound
 from train.data import features
@@ -68,8 +68,8 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """A face with a voice; a silent face; a voice without a face."""
     folder, clip = tmp_path_factory.mktemp("films"), ROOT / "samples" / "anger.mp4"
-    images = [np.ascontiguousarray(image[:, 160:520]) for image in pictures(clip)[8:11]]
-    sound = read_sound(clip)[25_600:35_200]
+    images = [np.ascontiguousarray(image[:, 160:520]) for image in images_of(clip)[8:11]]
+    sound = read_audio(clip)[25_600:35_200]
     blank = [np.full((80, 80, 3), 90, np.uint8)] * 3
     return [
         entry(filmed(folder / "both.mp4", images, sound), "av"),
@@ -209,7 +209,7 @@ class TestFaces:
     def test_a_film_s_faces_are_varied_alike(
         self, extract: FeatureExtractor, tmp_path: Path
     ) -> None:
-        image = np.ascontiguousarray(pictures(ROOT / "samples" / "anger.mp4")[8][:, 160:520])
+        image = np.ascontiguousarray(images_of(ROOT / "samples" / "anger.mp4")[8][:, 160:520])
         (views,) = extract([entry(filmed(tmp_path / "a.mp4", [image] * 4, None), "av")]).sequences
         for view in views[1:]:
             spread = np.abs(view.astype(float) - view.mean(0)).mean()

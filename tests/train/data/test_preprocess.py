@@ -14,11 +14,11 @@ import pytest
 from mfer_edge.bundle import Bundle, Crop
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MediaError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
-from tests.support.footage import filmed, pictures
+from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT, shared_data
 from tests.train.made import RATE, entry, voice, write_sound
 from train.data.cache import Cache
@@ -59,10 +59,9 @@ def runtime(
     bundle = Bundle.open()
     manifest = dataclasses.replace(bundle.manifest, crop=Crop(size, scale))
     face, audio = Noting(no_faces), Noting(networks["audio"])
-    pipeline = Pipeline(
-        dataclasses.replace(bundle, manifest=manifest), {**networks, "face": face, "audio": audio}
-    )
-    pipeline.analyze(path, pipeline.windows(WHOLE_S))
+    engines = {**networks, "face": face, "audio": audio}
+    pipeline = Pipeline(Model.of(dataclasses.replace(bundle, manifest=manifest), engines))
+    pipeline.analyze(path, pipeline.options(WHOLE_S))
     waves = [given["wave"][0] for given in audio.given]
     faces = [given["faces"][:, 0] for given in face.given]
     assert len(waves) <= 1
@@ -83,9 +82,9 @@ def preprocessor(cache: Cache) -> Preprocessor:
 @pytest.fixture(scope="module")
 def moment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second of the clip around its face, with sound."""
-    images = [np.ascontiguousarray(image[:, 160:520]) for image in pictures(ANGER)[8:13]]
+    images = [np.ascontiguousarray(image[:, 160:520]) for image in images_of(ANGER)[8:13]]
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
-    return filmed(path, images, read_sound(ANGER)[25_600:41_600])
+    return filmed(path, images, read_audio(ANGER)[25_600:41_600])
 
 
 @pytest.mark.parametrize("name", ["03-01-05-01-01-01-01.flac", "03-01-01-01-02-02-01.flac"])
@@ -95,7 +94,7 @@ def test_training_hears_what_the_runtime_hears(
     path = shared_data("RAVDESS", "Actor_01", name)
     heard, _ = runtime(path, networks)
     inputs = preprocessor(entry(path))
-    assert 0.5 * RATE < len(heard) < len(read_sound(path))
+    assert 0.5 * RATE < len(heard) < len(read_audio(path))
     assert inputs.speech.dtype == np.float32
     assert inputs.speech_s == len(heard) / RATE
     np.testing.assert_allclose(inputs.speech, heard, rtol=0, atol=HALF_LEVEL)
@@ -108,7 +107,7 @@ def test_training_sees_what_the_runtime_sees(
 ) -> None:
     heard, seen = runtime(FEAR, networks, size, scale)
     inputs = Preprocessor(size, scale, cache)(entry(FEAR, "av"))
-    assert len(seen) == len(pictures(FEAR)) and seen.std() > 10
+    assert len(seen) == len(images_of(FEAR)) and seen.std() > 10
     np.testing.assert_array_equal(inputs.faces, seen)
     np.testing.assert_allclose(inputs.speech, heard, rtol=0, atol=HALF_LEVEL)
 
@@ -117,8 +116,8 @@ def test_of_two_faces_training_takes_the_one_that_the_runtime_takes(
     tmp_path: Path, networks: dict[str, Engine], preprocessor: Preprocessor
 ) -> None:
     """Not the first, nor the one seen more often, but the one that takes more of the picture."""
-    large = [image[:, 160:520] for image in pictures(ANGER)[8:18]]
-    small = [cv2.resize(image[30:330, 190:490], (240, 240)) for image in pictures(FEAR)[5:15]]
+    large = [image[:, 160:520] for image in images_of(ANGER)[8:18]]
+    small = [cv2.resize(image[30:330, 190:490], (240, 240)) for image in images_of(FEAR)[5:15]]
     small = [np.pad(image, ((60, 60), (60, 60), (0, 0))) for image in small]
     both = [np.hstack(pair) for pair in zip(small, large, strict=True)]
     first = np.hstack([small[0], np.zeros_like(large[0])])
@@ -144,7 +143,7 @@ def test_a_recording_with_a_scrap_of_speech_is_used_whole(
     tmp_path: Path, networks: dict[str, Engine], preprocessor: Preprocessor
 ) -> None:
     wave = np.zeros(2 * RATE, np.float32)
-    wave[RATE : RATE + 4300] = read_sound(ANGER)[28_000:32_300]
+    wave[RATE : RATE + 4300] = read_audio(ANGER)[28_000:32_300]
     segments = speech_segments(SpeechProbability(networks["vad"])(wave), len(wave))
     assert 0 < len(collect_speech(wave, segments)) < 0.4 * RATE
     path = write_sound(tmp_path / "scrap.wav", wave)
@@ -175,7 +174,7 @@ def test_only_what_the_index_tells_of_is_used(
 def test_a_film_without_a_sound_track_gives_faces_alone(
     moment: Path, tmp_path: Path, preprocessor: Preprocessor
 ) -> None:
-    silent = filmed(tmp_path / "silent.mp4", pictures(moment)[:2], None)
+    silent = filmed(tmp_path / "silent.mp4", images_of(moment)[:2], None)
     inputs = preprocessor(entry(silent, "av"))
     assert inputs.speech.shape == (0,) and inputs.speech_s == 0
     assert inputs.faces.shape == (2, 48, 48)
@@ -264,7 +263,7 @@ def keys(moment: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Iterato
             engines[other] = dataclasses.replace(engines[other], sha256="00" * 32)
         manifest = dataclasses.replace(bundle.manifest, engines=engines)
         opened = dataclasses.replace(bundle, manifest=manifest)
-        monkeypatch.setattr(Bundle, "open", lambda: opened)
+        monkeypatch.setattr(Bundle, "open", lambda folder=None: opened)
         listed = dataclasses.replace(entry(moment, kind), **fields)
         return Preprocessor(size, scale, cache).key(listed)
 

@@ -76,7 +76,7 @@ def test_the_content_of_sound_is_its_samples(tmp_path: Path) -> None:
 def test_the_same_sound_in_another_format_is_a_copy(tmp_path: Path) -> None:
     sound(tmp_path / "sad" / "ann_1.wav", levels(1))
     samples = levels(1).astype(np.float32)[None] / 32768
-    write_clip(tmp_path / "sad" / "ann_2.flac", video=None, sound=samples, rate=16_000)
+    write_clip(tmp_path / "sad" / "ann_2.flac", video=None, audio=samples, rate=16_000)
     gathered = gather([("own", tmp_path)])
     assert [entry.path.name for entry in gathered.entries] == ["ann_1.wav"]
     assert reasons(gathered) == {"ann_2.flac": "a copy of another file"}
@@ -90,7 +90,7 @@ def test_the_content_of_a_picture_is_its_pixels(tmp_path: Path) -> None:
 
 
 def test_the_content_of_a_clip_is_the_file(tmp_path: Path) -> None:
-    path = clip(tmp_path / "happy" / "bob_1.mp4", sound=sine(0.2))
+    path = clip(tmp_path / "happy" / "bob_1.mp4", audio=sine(0.2))
     entry = only(gather([("own", tmp_path)]))
     assert entry.kind == "av"
     assert entry.content == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -105,8 +105,8 @@ def test_a_clip_without_sound_is_silent_video_and_said_to_be(tmp_path: Path) -> 
 
 
 def test_a_flash_video_is_a_full_clip(tmp_path: Path) -> None:
-    clip(tmp_path / "VideoFlash" / "1001_DFA_ANG_XX.flv", sound=sine(0.2, 44_100), rate=44_100,
-         video_codec="libx264", sound_codec="aac")  # fmt: skip
+    clip(tmp_path / "VideoFlash" / "1001_DFA_ANG_XX.flv", audio=sine(0.2, 44_100), rate=44_100,
+         video_codec="libx264", audio_codec="aac")  # fmt: skip
     sound(tmp_path / "AudioWAV" / "1001_DFA_ANG_XX.wav", levels(2))
     gathered = gather([("crema-d", tmp_path)])
     assert [entry.kind for entry in gathered.entries] == ["audio", "av"]
@@ -114,7 +114,7 @@ def test_a_flash_video_is_a_full_clip(tmp_path: Path) -> None:
 
 
 def test_published_silent_video_stays_so(tmp_path: Path) -> None:
-    clip(tmp_path / "02-01-05-01-01-01-01.mp4", sound=sine(0.2))
+    clip(tmp_path / "02-01-05-01-01-01-01.mp4", audio=sine(0.2))
     assert only(gather([("ravdess", tmp_path)])).kind == "video"
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_trained_on_is_left_out_for_its_reason(tmp_path: Path) ->
     sound(folder / "ann_steady.wav", np.full(800, 77, "<i2"))
     (folder / "ann_none.wav").touch()
     (folder / "ann_text.wav").write_text("version https://git-lfs.github.com/spec/v1")
-    clip(folder / "ann_heard.mp4", video=None, sound=sine(0.2), sound_codec="aac")
+    clip(folder / "ann_heard.mp4", video=None, audio=sine(0.2), audio_codec="aac")
     picture(folder / "ann_blank.png", np.full((48, 48), 5, np.uint8))
     (folder / "ann_bad.png").write_bytes(b"\x89PNG\r\n")
     (folder / "ann_link.png").symlink_to("nowhere")
@@ -153,7 +153,7 @@ def test_sound_that_is_damaged_or_cut_off_is_used_and_said_to_be(tmp_path: Path)
     (tmp_path / "sad").mkdir()
     for name in ("whole.flac", "cut.flac", "spoilt.mp3"):
         path = tmp_path / "sad" / f"ann_{name}"
-        write_clip(path, video=None, sound=sine(2.0), rate=48_000)
+        write_clip(path, video=None, audio=sine(2.0), rate=48_000)
         data, third = path.read_bytes(), path.stat().st_size // 3
         if name == "cut.flac":
             path.write_bytes(data[: 2 * third])
@@ -280,7 +280,7 @@ def test_progress_counts_every_file(tmp_path: Path) -> None:
 def test_the_counts_are_laid_out_as_in_the_paper(tmp_path: Path) -> None:
     for number, label in enumerate(["sad", "sad", "angry", "calm"]):
         sound(tmp_path / "own" / label / f"{'ab'[number % 2]}_{number}.wav", levels(number))
-    clip(tmp_path / "own" / "happy" / "a_film.mp4", sound=sine(0.2))
+    clip(tmp_path / "own" / "happy" / "a_film.mp4", audio=sine(0.2))
     for number in range(11):
         picture(tmp_path / "fer" / "test" / "fear" / f"{number}.png", face(number))
     gathered = gather([("own", tmp_path / "own"), ("fer2013", tmp_path / "fer")])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import third_party
 from mfer_edge.errors import MferError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.paths import shared_data
 from tests.train.made import voice
 from train.models.emotion2vec import (
@@ -130,7 +130,7 @@ def test_the_features_of_real_speech_are_funasrs(
 ) -> None:
     theirs, ours = pair
     folder = shared_data("RAVDESS", f"Actor_{actor}")
-    wave = read_sound(folder / f"03-01-05-02-01-02-{actor}.flac")
+    wave = read_audio(folder / f"03-01-05-02-01-02-{actor}.flac")
     assert len(wave) > 40_000
     np.testing.assert_allclose(features(ours, wave), oracle_features(theirs, wave), atol=2e-5)
 

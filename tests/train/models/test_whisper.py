@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.support.paths import ROOT, shared_data
 from tests.train.made import voice, whisper_weights
 from train.models.weights import CheckpointError
@@ -116,7 +116,7 @@ def test_the_mel_filters_are_whispers() -> None:
 
 @pytest.mark.parametrize("origin", ["made", "real"])
 def test_the_spectrogram_of_thirty_seconds_is_whispers(origin: str) -> None:
-    sound = read_sound(shared_data(*REAL)) if origin == "real" else voice(4.0)
+    sound = read_audio(shared_data(*REAL)) if origin == "real" else voice(4.0)
     wave = at_level(np.pad(sound, (0, 30 * SAMPLE_RATE - len(sound))))
     ours = spectrogram(wave)
     assert ours.shape == (80, 3000)

@@ -1,4 +1,4 @@
-"""Faces cut out as the face network wants them, and what the image arm makes of them."""
+"""Crops of faces, as the face backbone takes them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.arms import VisualArm
 from mfer_edge.bundle import Crop
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.model import load_engines
-from mfer_edge.pipeline import Pipeline
 
 AS_IS = Crop(48, 1.0)
+
+
 HEIGHT, WIDTH = 120, 160
+
+
 RNG = np.random.default_rng(0)
 
 
-def grey_picture(levels: np.ndarray) -> np.ndarray:
-    """A colour picture whose grey levels are known exactly."""
+def grey_image(levels: np.ndarray) -> np.ndarray:
+    """A colour image whose grey levels are known exactly."""
     return np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -29,7 +30,7 @@ def box(left: float, top: float, right: float, bottom: float) -> FaceBox:
 
 
 LEVELS = RNG.integers(0, 256, (HEIGHT, WIDTH))
-PICTURE = grey_picture(LEVELS)
+PICTURE = grey_image(LEVELS)
 
 
 def repeated(left: int, top: int, side: int) -> np.ndarray:
@@ -63,7 +64,7 @@ class TestCrop:
         crop = crop_face(PICTURE, box(left, top, left + 48, top + 48), AS_IS)
         assert (crop == repeated(left, top, 48)).all()
 
-    def test_larger_than_the_picture(self) -> None:
+    def test_larger_than_the_image(self) -> None:
         crop = crop_face(PICTURE, box(-16, -36, 176, 156), AS_IS)  # 192 pixels: 4 for one
         means = repeated(-16, -36, 192).reshape(48, 4, 48, 4).mean(axis=(1, 3))
         assert np.abs(crop - means).max() <= 0.5
@@ -74,7 +75,7 @@ class TestCrop:
         assert np.abs(crop - means).max() <= 0.5
 
     def test_growing_interpolates(self) -> None:
-        ramp = grey_picture(np.tile(np.arange(WIDTH), (HEIGHT, 1)))
+        ramp = grey_image(np.tile(np.arange(WIDTH), (HEIGHT, 1)))
         crop = crop_face(ramp, box(40, 40, 64, 64), AS_IS)  # 24 pixels: half a one for each
         expected = np.clip(40 + (np.arange(48) + 0.5) / 2 - 0.5, 40, 63)
         assert np.abs(crop - expected).max() <= 0.5
@@ -97,7 +98,7 @@ class TestCrop:
             crop = crop_face(image, box(5, 5, 53, 53), AS_IS)
             assert np.abs(crop.astype(float) - 255 * weight).max() <= 0.5
 
-    def test_picture_is_left_as_it_was(self) -> None:
+    def test_image_is_left_as_it_was(self) -> None:
         image = PICTURE.copy()
         crop = crop_face(image, box(30, 20, 78, 68), AS_IS)
         crop[:] = 0
@@ -112,7 +113,7 @@ class TestCrop:
         scale=st.floats(0.1, 3),
     )
     @settings(deadline=None, max_examples=200)
-    def test_any_box_in_any_picture(
+    def test_any_box_in_any_image(
         self,
         height: int,
         width: int,
@@ -128,42 +129,4 @@ class TestCrop:
         found = box(left, top, left + sides[0], top + sides[1])
         crop = crop_face(image, found, Crop(size, scale))
         assert crop.shape == (size, size) and crop.dtype == np.uint8
-        assert crop.min() >= 90 and crop.max() < 160  # nothing that is not in the picture
-
-
-@pytest.fixture(scope="module")
-def arm(pipeline: Pipeline) -> VisualArm:
-    networks = load_engines(pipeline.bundle)
-    return VisualArm(networks["face"], networks["visual"])
-
-
-class TestArm:
-    def test_faces_are_embedded_each_on_its_own(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        size = pipeline.bundle.manifest.crop.size
-        faces = RNG.integers(0, 256, (5, size, size), np.uint8)
-        together = arm.embed(faces)
-        alone = np.concatenate([arm.embed(face[None]) for face in faces])
-        np.testing.assert_allclose(together, alone, atol=1e-4)
-        assert np.abs(together[0] - together[1]).max() > 0.01
-
-    def test_faces_are_embedded_so_many_at_once(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        networks = load_engines(pipeline.bundle)
-        called = []
-
-        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
-            called.append(len(arrays["faces"]))
-            return networks["face"](**arrays)
-
-        size = pipeline.bundle.manifest.crop.size
-        faces = RNG.integers(0, 256, (7, size, size), np.uint8)
-        found = VisualArm(face, networks["visual"], at_once=3).embed(faces)
-        assert called == [3, 3, 1]
-        np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
-
-    def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
-        size = pipeline.bundle.manifest.crop.size
-        embeddings = arm.embed(RNG.integers(0, 256, (30, size, size), np.uint8))
-        for frames in (1, 2, 20, 30):
-            scores = arm(embeddings[:frames]).scores
-            assert scores.shape == (len(pipeline.bundle.manifest.labels),)
-            assert scores.min() >= 0 and scores.sum() == pytest.approx(1, abs=1e-5)
+        assert crop.min() >= 90 and crop.max() < 160  # nothing that is not in the image

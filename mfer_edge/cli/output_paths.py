@@ -1,0 +1,78 @@
+"""Paths of a command's outputs, checked before any work is done."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mfer_edge.cli.options import STDOUT
+
+TEXT_OPTIONS = ("--json", "--csv", "--vtt")  # may go to stdout, a pipe or a device
+SINGLE_SOURCE_OPTIONS = ("--vtt", "--video", "--plot")
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Output files by format; None for those that were not asked for."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    vtt: Path | None = None
+    video: Path | None = None
+    plot: Path | None = None
+
+    @property
+    def use_stdout(self) -> bool:
+        """Whether one of the outputs goes to stdout."""
+        return STDOUT in (self.json, self.csv, self.vtt)
+
+    def by_option(self) -> dict[str, Path]:
+        """The paths that were given."""
+        paths = {
+            "--json": self.json,
+            "--csv": self.csv,
+            "--vtt": self.vtt,
+            "--video": self.video,
+            "--plot": self.plot,
+        }
+        return {option: path for option, path in paths.items() if path is not None}
+
+    def check(self, sources: Sequence[Path]) -> None:
+        """Check that the outputs can be written and overwrite none of the sources.
+
+        Raises:
+            click.UsageError: options contradict each other or the sources.
+            OutputError: a file can't be written.
+        """
+        if [self.json, self.csv, self.vtt].count(STDOUT) > 1:
+            raise click.UsageError("only one of --json, --csv and --vtt can go to stdout")
+        for option, path in self.by_option().items():
+            if len(sources) > 1 and option in SINGLE_SOURCE_OPTIONS:
+                raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
+            _check_path(option, path, sources)
+
+
+def _check_path(option: str, path: Path, sources: Sequence[Path]) -> None:
+    from mfer_edge.outputs.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, is_stream
+
+    is_text = option in TEXT_OPTIONS
+    if is_text and (path == STDOUT or is_stream(path)):
+        return
+    if any(_is_same_file(source, path) for source in sources):
+        raise click.UsageError(f"{option} {path}: this is a source; write to another name")
+    media_type = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
+    if is_text and media_type in ("video", "audio"):  # `--json a.mp4 b.mp4`: PATH was forgotten
+        raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
+    suffixes = {"--video": VIDEO_SUFFIXES, "--plot": IMAGE_SUFFIXES}
+    check_output(path, suffixes.get(option, ()))
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one is missing, or in a folder without permission
+        return False

@@ -1,0 +1,88 @@
+"""Faces of a video: found, tracked and cropped frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mfer_edge.bundle import Crop
+from mfer_edge.faces.crop import crop_face
+from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
+from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
+from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
+from mfer_edge.faces.tracker import FaceTracker
+from mfer_edge.results import Track
+from mfer_edge.sources.base import Frame
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """One face in one frame."""
+
+    track: int
+    box: FaceBox
+    cached: CachedFace  # its crop and embedding; shared by frames in which it is nearly the same
+
+
+@dataclass(frozen=True)
+class FrameFaces:
+    """All faces in one frame, the largest first."""
+
+    time_s: float
+    faces: list[TrackedFace]
+
+
+class FaceStream:
+    """Finds, tracks and crops the faces of a video, one frame after the other.
+
+    Args:
+        detector: finds faces in a single image.
+        crop: how to cut them out.
+        skip_still: as in `SessionOptions`.
+        find_within_s: the longest that a new face may stay unnoticed.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        crop: Crop,
+        *,
+        skip_still: float = 0.0,
+        find_within_s: float = FIND_WITHIN_S,
+    ) -> None:
+        self._crop = crop
+        self._finder = FaceFinder(detector, find_within_s)
+        self._tracker = FaceTracker()
+        self._cache = EmbeddingCache(skip_still)
+
+    def push(self, frame: Frame) -> FrameFaces:
+        """Process the next frame, later than the one before."""
+        boxes = self._finder(frame.image, frame.time_s)
+        tracks = self._tracker.update(frame.time_s, boxes)
+        crops = [crop_face(frame.image, box, self._crop) for box in boxes]
+        cached = self._cache(tracks, crops)
+        faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, cached, strict=True)]
+        return FrameFaces(frame.time_s, faces)
+
+    def tracks(self) -> tuple[Track, ...]:
+        """Every face so far; of those that were lost, the latest 10,000."""
+        return self._tracker.tracks()
+
+    @property
+    def dropped_tracks(self) -> int:
+        """Number of faces that are no longer among the tracks."""
+        return self._tracker.dropped
+
+
+def faces_by_track(frames: Iterable[FrameFaces]) -> dict[int, list[TrackedFace]]:
+    """Group the faces of some frames by track, in order of time."""
+    by_track: dict[int, list[TrackedFace]] = {}
+    for frame in frames:
+        for face in frame.faces:
+            by_track.setdefault(face.track, []).append(face)
+    return by_track
+
+
+def main_track(by_track: dict[int, list[TrackedFace]]) -> int | None:
+    """The face whose boxes cover the largest area, summed over the frames; None without faces."""
+    return max(by_track, key=lambda track: sum(f.box.area for f in by_track[track]), default=None)

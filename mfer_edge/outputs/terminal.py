@@ -1,0 +1,48 @@
+"""Text summary of an analysis, as `mfer-edge infer` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mfer_edge.results import MODALITY_NAMES, Analysis, Overall
+from mfer_edge.segments import segments
+
+BAR = 30  # characters of the bar of a score of 1
+
+
+def summary(analysis: Analysis) -> str:
+    """Overall scores, segments, timing and warnings of one clip."""
+    lines = [f"{analysis.source}  {analysis.duration_s:.2f} s"]
+    if analysis.overall is None:
+        lines.append("  no reading: neither a face nor speech was found")
+    else:
+        lines += _overall_lines(analysis.overall)
+    if len(analysis.windows) > 1:
+        lines += ["", *_segment_lines(analysis)]
+    timing = analysis.timing
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
+    lines.append("")
+    lines.append(
+        f"  {analysis.bundle.name} {analysis.bundle.precision} on {analysis.device}, {threads}: "
+        f"{timing.wall_s:.2f} s, real-time factor {timing.rtf(analysis.duration_s):.2f}"
+    )
+    lines += [f"  warning: {warning}" for warning in analysis.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def _overall_lines(overall: Overall) -> Iterator[str]:
+    used = " + ".join(MODALITY_NAMES[name] for name in overall.modalities)
+    yield f"  {overall.label} ({used})"
+    yield ""
+    for label, score in sorted(overall.scores.items(), key=lambda item: -item[1]):
+        yield f"  {label:<10} {score:4.0%} {'#' * round(BAR * score)}".rstrip()
+
+
+def _segment_lines(analysis: Analysis) -> Iterator[str]:
+    several = len(analysis.tracks) > 1
+    for segment in segments(analysis.windows, analysis.duration_s):
+        span = f"{segment.start_s:7.1f} - {segment.end_s:6.1f} s"
+        score = "" if segment.score is None else f"{segment.score:.0%}"
+        face = f"face {segment.track}" if several and segment.track is not None else ""
+        label = segment.label or "no face, no speech"
+        yield f"  {span}  {label:<10} {score:>4}  {face}".rstrip()

@@ -1,0 +1,71 @@
+"""Outputs that can't be written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import infer, refused
+
+
+class TestOutputs:
+    """Outputs are checked before any work is done: the clip of these tests does not exist."""
+
+    CLIP = "nowhere.mp4"
+
+    @pytest.mark.parametrize("option", ["--vtt", "--video", "--plot"])
+    def test_of_one_clip_only(self, option: str) -> None:
+        line = refused(infer(self.CLIP, self.CLIP, option, "out.mp4"), 2)
+        assert line.startswith(option) and "one source" in line
+
+    @pytest.mark.parametrize(
+        ("option", "name", "fact"),
+        [
+            ("--video", "out.avi", ".mp4"),
+            ("--video", "-", ".mp4"),
+            ("--plot", "out.svg", ".png or .jpg or .jpeg"),
+            ("--json", "nowhere/out.json", "there is no folder"),
+            ("--csv", "nowhere/out.csv", "there is no folder"),
+            ("--plot", "nowhere/out.png", "there is no folder"),
+            ("--json", "file/out.json", "there is no folder"),
+        ],
+    )
+    def test_impossible_place(self, tmp_path: Path, option: str, name: str, fact: str) -> None:
+        (tmp_path / "file").touch()
+        out = name if name == "-" else tmp_path / name
+        line = refused(infer(self.CLIP, option, out), 1)
+        assert line.startswith(f"{out}: ") and fact in line
+
+    def test_folder(self, tmp_path: Path) -> None:
+        assert str(tmp_path) in refused(infer(self.CLIP, "--json", tmp_path), 2)
+
+    def test_device_for_an_image(self, tmp_path: Path) -> None:
+        (tmp_path / "null.png").symlink_to("/dev/null")
+        line = refused(infer(self.CLIP, "--plot", tmp_path / "null.png"), 1)
+        assert "a device or a pipe" in line
+
+    def test_file_system_without_writing(self) -> None:
+        line = refused(infer(self.CLIP, "--json", "/proc/mfer-edge/out.json"), 1)
+        assert line.startswith("/proc/mfer-edge/out.json: ")
+
+    def test_two_outputs_on_stdout(self) -> None:
+        line = refused(infer(self.CLIP, "--json", "-", "--csv", "-"), 2)
+        assert "--json, --csv and --vtt" in line and "stdout" in line
+
+    @pytest.mark.parametrize("option", ["--json", "--video"])
+    def test_the_clip_itself(self, moment: Path, tmp_path: Path, option: str) -> None:
+        clip = Path(shutil.copy(moment, tmp_path))
+        line = refused(infer(clip, option, clip), 2)
+        assert "this is a source" in line
+        assert clip.read_bytes() == moment.read_bytes()
+
+    def test_a_forgotten_path_does_not_overwrite_the_clip(
+        self, moment: Path, tmp_path: Path
+    ) -> None:
+        """In `--json a.mp4 b.mp4`, a.mp4 is the output."""
+        clip = Path(shutil.copy(moment, tmp_path / "a.mp4"))
+        line = refused(infer("--json", clip, moment), 2)
+        assert "the name of a clip" in line
+        assert clip.read_bytes() == moment.read_bytes()

@@ -1,0 +1,58 @@
+"""Summary of an analysis for a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mfer_edge.outputs.terminal import summary
+from mfer_edge.results import Timing, Track
+from tests.support.analyses import LABELS, analysis, reading
+
+
+class TestSummary:
+    def test_one_window(self) -> None:
+        made = analysis([reading(0, 4.14)], 4.14, timing=Timing(0.5, 0.3, 1))
+        assert summary(made).splitlines() == [
+            "clip.mp4  4.14 s",
+            "  happy (face + voice)",
+            "",
+            "  happy       79% ########################",
+            *(f"  {label:<10}   3% #" for label in LABELS if label != "happy"),
+            "",
+            "  compact int8 on cpu, 1 thread: 0.50 s, real-time factor 0.12",
+        ]
+
+    def test_several_windows_are_shown_as_segments(self) -> None:
+        windows = [reading(0, 4), reading(1, 5), reading(2, 6, "sad"), reading(3, 7, None)]
+        lines = summary(analysis(windows, 7.0)).splitlines()
+        assert lines[12:-2] == [
+            "      0.0 -    3.5 s  happy       79%",
+            "      3.5 -    4.5 s  sad         79%",
+            "      4.5 -    7.0 s  no face, no speech",
+        ]
+
+    def test_several_faces_are_numbered(self) -> None:
+        windows = [
+            made
+            for start in (0, 1)
+            for made in (
+                reading(start, start + 4),
+                reading(start, start + 4, "sad", track=1, main=False),
+            )
+        ]
+        tracks = (Track(0, 0, 5, 25), Track(1, 0, 5, 25))
+        lines = summary(analysis(windows, 5.0, tracks=tracks)).splitlines()
+        assert lines[12:-2] == [
+            "      0.0 -    5.0 s  happy       79%  face 0",
+            "      0.0 -    5.0 s  sad         79%  face 1",
+        ]
+
+    def test_no_reading_and_warnings(self) -> None:
+        made = analysis([reading(0, 3, None)], 3.0, tracks=(), warnings=("it is dark",))
+        lines = summary(made).splitlines()
+        assert lines[1] == "  no reading: neither a face nor speech was found"
+        assert lines[-1] == "  warning: it is dark"
+
+    def test_voice_alone(self) -> None:
+        alone = replace(reading(0, 3), visual=None, track=None, faces=0)
+        assert summary(analysis([alone], 3.0)).splitlines()[1] == "  happy (voice)"

@@ -1,0 +1,40 @@
+"""JSON read as dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from mfer_edge.schema import read_as
+
+
+@dataclass(frozen=True)
+class Pet:
+    name: str
+    age: float | None
+    legs: Mapping[str, int]
+
+
+class TestReadAs:
+    def test_reads_what_fits(self) -> None:
+        read = read_as(tuple[Pet, ...], [{"name": "a", "age": 3, "legs": {"left": 2}}])
+        assert read == (Pet("a", 3.0, {"left": 2}),)
+        assert type(read[0].age) is float
+        assert read_as(Pet, {"name": "a", "age": None, "legs": {}}).age is None
+
+    @pytest.mark.parametrize(
+        ("value", "why"),
+        [
+            ({"age": 1, "legs": {}}, "it has no name"),
+            ({"name": "a", "age": "1", "legs": {}}, 'age is "1", not a number or null'),
+            ({"name": "a", "age": 1, "legs": {"l": 1.5}}, r"legs.l is 1.5, not a whole number"),
+            ({"name": "a", "age": True, "legs": {}}, "age is true, not a number or null"),
+            ({"name": "a", "age": 1, "legs": {}, "tail": 1}, "tail is unknown"),
+            ([], r" is \[\], not an object"),
+        ],
+    )
+    def test_names_what_does_not(self, value: object, why: str) -> None:
+        with pytest.raises(ValueError, match=why):
+            read_as(Pet, value)

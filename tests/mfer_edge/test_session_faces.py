@@ -1,0 +1,104 @@
+"""Several faces in a session: which is the main one, and what is read of the others."""
+
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from mfer_edge.model import Model
+from mfer_edge.options import SessionOptions
+from mfer_edge.session import Session
+from mfer_edge.sources.base import Frame
+from mfer_edge.speech.vad import SAMPLE_RATE
+from tests.support.sessions import (
+    DEFAULT,
+    FRAME_S,
+    Stream,
+    read,
+)
+
+
+class TestFaces:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def together(stream: Stream, other_stream: Stream) -> Stream:
+        """Both actors, side by side; the one on the left is heard."""
+        frames = [
+            Frame(left.time_s, np.hstack([left.image, right.image]))
+            for left, right in zip(stream.frames, other_stream.frames, strict=False)
+        ]
+        end_s = frames[-1].time_s + FRAME_S
+        return Stream(frames, stream.audio[: round(end_s * SAMPLE_RATE)], end_s)
+
+    def test_all_faces_have_a_reading(self, model: Model, together: Stream) -> None:
+        items = [together.chunk, *together.frames]
+        readings = read(model, items, together.end_s, SessionOptions(2.0, 0.5, "all"))
+        windows = [list(group) for _, group in itertools.groupby(readings, lambda r: r.start_s)]
+        assert len(windows) == 4
+        for main, other in windows:
+            assert main.main and not other.main
+            assert {main.track, other.track} == {0, 1}
+            assert main.frames == other.frames
+            assert min(main.faces, other.faces) >= main.frames - 1
+            assert main.modalities == ("visual", "audio")
+            # Which face speaks is not known: the voice goes with the main one.
+            assert other.modalities == ("visual",)
+            assert other.speech_s == 0.0
+            assert other.scores == other.visual != main.visual
+
+    def test_the_main_face_is_read_as_if_it_were_alone(
+        self, model: Model, together: Stream
+    ) -> None:
+        items = [together.chunk, *together.frames]
+        every = read(model, items, together.end_s, SessionOptions(2.0, 0.5, "all"))
+        main = read(model, items, together.end_s, SessionOptions(2.0, 0.5))
+        assert main == [reading for reading in every if reading.main]
+
+    def test_the_larger_face_is_the_main_one(
+        self, model: Model, stream: Stream, other_stream: Stream
+    ) -> None:
+        for left_is_larger in (True, False):
+            session = Session(model, DEFAULT, keep_detections=True)
+            for left, right in zip(stream.frames[:10], other_stream.frames[:10], strict=True):
+                images = [left.image, right.image]
+                small = cv2.resize(images[left_is_larger], None, fx=0.5, fy=0.5)
+                images[left_is_larger] = cv2.copyMakeBorder(
+                    small, 180, 0, 0, 0, cv2.BORDER_CONSTANT
+                )
+                session.push_frame(np.hstack(images), left.time_s)
+            session.close()
+            [reading] = session.readings()
+            boxes = [s for s in session.detections if s.track == reading.track]
+            seen_left = [s.right < images[0].shape[1] for s in boxes]
+            assert seen_left == [left_is_larger] * len(boxes) and len(boxes) == 10
+
+    def test_a_larger_face_that_comes_later_is_the_main_one(
+        self, model: Model, stream: Stream, other_stream: Stream
+    ) -> None:
+        session = Session(model, DEFAULT)
+        for index, frame in enumerate(stream.frames[:10]):
+            small = cv2.resize(other_stream.frames[index].image, None, fx=0.5, fy=0.5)
+            small = cv2.copyMakeBorder(small, 0, 180, 0, 0, cv2.BORDER_CONSTANT)
+            large = frame.image if index >= 4 else np.zeros_like(frame.image)
+            session.push_frame(np.hstack([small, large]), frame.time_s)
+        session.close()
+        [reading] = session.readings()
+        assert [track.faces for track in session.tracks()] == [10, 6]
+        assert (reading.track, reading.faces, reading.frames) == (1, 6, 10)
+
+    def test_tracks_tell_who_was_there(self, model: Model, together: Stream) -> None:
+        session = Session(model, DEFAULT, keep_detections=True)
+        for item in [together.chunk, *together.frames]:
+            session.push(item)
+        tracks = session.tracks()
+        assert [track.track for track in tracks] == [0, 1]
+        assert all(track.faces >= len(together.frames) - 1 for track in tracks)
+        assert len(session.detections) == sum(track.faces for track in tracks)
+
+    def test_detections_are_kept_only_where_asked_for(self, model: Model, stream: Stream) -> None:
+        session = Session(model, DEFAULT)
+        session.push_frame(stream.frames[0].image, 0.0)
+        assert session.detections == [] and len(session.tracks()) == 1
