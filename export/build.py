@@ -22,9 +22,10 @@ from export.precision.fp16 import emulate_fp16, store_fp16, to_fp16
 from export.precision.int8 import quantize, quantize_fixed
 from export.targets.tensorrt import add_plans
 from export.torch_reference import reference_engines
-from mfer_edge.bundle import MODEL_ENGINES, Bundle, Manifest, check_place, save_bundle
+from mfer_edge.bundle import Bundle, check_place, save_bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import OutputError
+from mfer_edge.manifest import MODEL_ENGINES, Manifest
 from mfer_edge.model import load_engines
 from mfer_edge.sources.clip import Clip
 from train.data.preprocess import FRAME_RATE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfer_edge.bundle import CARD
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import CARD
 
 
 class CardError(MferError):

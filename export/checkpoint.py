@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from export.card import read_card
-from mfer_edge.bundle import Weights
+from mfer_edge.manifest import Weights
 from train.models.emotion_model import CHECKPOINT, EmotionModel, load_model
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.weights import CheckpointError

@@ -14,7 +14,8 @@ from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
     from export.checkpoint import Source
-    from mfer_edge.bundle import Bundle, Manifest
+    from mfer_edge.bundle import Bundle
+    from mfer_edge.manifest import Manifest
 
 INPUT = click.Path(path_type=Path, readable=False)
 PACKAGE = "-"  # what `--list` stands for without a bundle's name

@@ -17,8 +17,8 @@ from torch import nn
 from export.graphs import annotated, model_graphs
 from export.parity import Call, Distance, tolerance
 from export.torch_reference import reference_engines
-from mfer_edge.bundle import MODEL_ENGINES
 from mfer_edge.engines.onnx import OnnxEngine
+from mfer_edge.manifest import MODEL_ENGINES
 from train.models.emotion_model import EmotionModel
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's note of the modules that a node is from

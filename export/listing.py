@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from mfer_edge.bundle import Bundle, EngineFile, Plan
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import TensorSpec
+from mfer_edge.manifest import EngineFile, Plan
 
 
 def describe(bundle: Bundle) -> str:

@@ -13,10 +13,11 @@ from export.graphs import STEP
 from export.parity import ParityError
 from export.precision.graph import parameters_of
 from export.precision.macs import macs_by_type
-from mfer_edge.bundle import Crop, EngineFile, Manifest, file_sha256
+from mfer_edge.bundle import file_sha256
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
+from mfer_edge.manifest import Crop, EngineFile, Manifest
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from train.data.preprocess import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
 from train.labels import EMOTIONS

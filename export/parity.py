@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.bundle import ENGINES, MODEL_ENGINES, Bundle, EngineFile
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError, MferError
+from mfer_edge.manifest import ENGINES, MODEL_ENGINES, EngineFile
 from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading

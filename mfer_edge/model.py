@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from mfer_edge.arms import AudioArm, Fusion, VisualArm
-from mfer_edge.bundle import ENGINES, Bundle, Manifest
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.malloc import memory_returned
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
@@ -14,6 +14,7 @@ from mfer_edge.engines.tensorrt import TensorRtEngine
 from mfer_edge.engines.tensorrt_target import check_plans, this_target
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
+from mfer_edge.manifest import ENGINES, Manifest
 
 ACCELERATED = ("face", "audio")
 """Networks that gain from a second CPU thread, and from leaving the CPU. A call of the others takes

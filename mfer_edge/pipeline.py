@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, VisualArm
-from mfer_edge.bundle import APPROXIMATE, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count, decoding_threads
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, providers_for
@@ -235,10 +235,7 @@ def _warnings(
             f"faces that changed by at most {windows.skip_still:g} grey levels were not looked at "
             "again: the scores are approximate"
         )
-    warnings += [note for note in bundle.manifest.notes if note.startswith(APPROXIMATE)]
-    if not bundle.manifest.trained:
-        notes = [note for note in bundle.manifest.notes if not note.startswith(APPROXIMATE)]
-        warnings.append(" ".join([*notes, "The scores mean nothing."]))
+    warnings += bundle.manifest.warnings
     return tuple(warnings)
 
 

@@ -30,13 +30,14 @@ from benchmarks.harness.processes import machine_line, publish, read_options, ru
 from benchmarks.harness.systems import SAMPLES, decode_by_opencv
 from benchmarks.harness.third_party import VERSIONS, facenet
 from mfer_edge.bench.machine import Machine, describe_machine
-from mfer_edge.bundle import Bundle, Crop
+from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count, decoding_threads
 from mfer_edge.errors import MediaError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
+from mfer_edge.manifest import Crop
 from mfer_edge.model import load_engines
 from mfer_edge.pipeline import AHEAD
 from mfer_edge.sources.base import Frame

@@ -44,11 +44,11 @@ from torch.nn import functional as F
 from benchmarks.harness import third_party
 from benchmarks.harness.processes import run_script
 from export.checkpoint import open_source
-from mfer_edge.bundle import Crop
 from mfer_edge.cpu import core_count
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.manifest import Crop
 from mfer_edge.sources.clip import read_sound
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch

@@ -13,9 +13,9 @@ import numpy as np
 
 from export.parity import Call, Distance
 from mfer_edge.bench.stats import LatencyStats
-from mfer_edge.bundle import MODEL_ENGINES, Manifest
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import MODEL_ENGINES, Manifest
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 ROUNDS = 4  # through all backends, so that a drift of the machine meets each of them

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.processes import Pass, Work
-from mfer_edge.bundle import APPROXIMATE, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.faces.embedding_cache import MAX_LEVELS
 from mfer_edge.sources.clip import Clip
@@ -54,8 +54,7 @@ class System:
     @property
     def approximate(self) -> bool:
         """Whether it is to give other scores than an exact reading, if only slightly."""
-        noted = any(note.startswith(APPROXIMATE) for note in self.bundle.manifest.notes)
-        return noted or self.skip_still > 0
+        return bool(self.bundle.manifest.approximations) or self.skip_still > 0
 
     def work(self, clips: Sequence[str]) -> Work:
         """Give what a process is to do."""

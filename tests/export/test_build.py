@@ -22,9 +22,10 @@ from export.build import PRECISIONS, build_bundle, save_proven, set_precision
 from export.checkpoint import Source, open_source
 from export.parity import ParityError
 from export.precision.graph import PrecisionError
-from mfer_edge.bundle import CARD, ENGINES, MANIFEST, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
 from mfer_edge.errors import BundleError
+from mfer_edge.manifest import CARD, ENGINES, MANIFEST
 from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import changed, weight

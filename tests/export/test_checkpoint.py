@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from export.checkpoint import Source, open_source
-from mfer_edge.bundle import CARD, ENGINES
+from mfer_edge.manifest import CARD, ENGINES
 from tests.train.made import published_weights, small_presets
 from train.models.emotion2vec import FOLDER as VOICE_FOLDER
 from train.models.emotion_model import EmotionModel, save_model

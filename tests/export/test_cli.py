@@ -11,8 +11,9 @@ import pytest
 
 from export import build
 from export.parity import ParityError
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
+from mfer_edge.manifest import ENGINES
 from tests.export.conftest import Built
 from tests.train.made import small_presets
 

@@ -19,8 +19,8 @@ from export.graphs import Graph, annotated, model_graphs, to_onnx
 from export.onnx_io import save_onnx
 from export.parity import Call, ParityError
 from export.rewrites import gru
-from mfer_edge.bundle import ENGINES, MODEL_ENGINES
 from mfer_edge.engines.onnx import OnnxEngine
+from mfer_edge.manifest import ENGINES, MODEL_ENGINES
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import attempt, changed, flipped, followed, renamed
 from tests.train.made import small_presets

@@ -30,8 +30,8 @@ from export.parity import (
     tolerance,
 )
 from export.torch_reference import reference_engines
-from mfer_edge.bundle import ENGINES, MODEL_ENGINES
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import ENGINES, MODEL_ENGINES
 from tests.export.conftest import Built, Exported
 from tests.support.paths import shared_data
 from train.labels import EMOTIONS

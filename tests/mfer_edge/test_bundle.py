@@ -16,23 +16,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.bundle import (
+from mfer_edge.bundle import MAX_MANIFEST_BYTES, Bundle, save_bundle
+from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.onnx import OnnxEngine, providers_for
+from mfer_edge.errors import BundleError
+from mfer_edge.manifest import (
     ENGINES,
     MANIFEST,
-    MAX_MANIFEST_BYTES,
     TYPES,
-    Bundle,
     Crop,
     EngineFile,
     Manifest,
     Plan,
     ShapeRange,
     Weights,
-    save_bundle,
 )
-from mfer_edge.engines.base import TensorSpec
-from mfer_edge.engines.onnx import OnnxEngine, providers_for
-from mfer_edge.errors import BundleError
 from tests.support.analyses import LABELS
 
 MAX_BUNDLE_BYTES = 16_000_000  # what the compact bundle may weigh, all its files together

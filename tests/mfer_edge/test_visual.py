@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfer_edge.arms import VisualArm
-from mfer_edge.bundle import Crop
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.manifest import Crop
 from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
 

@@ -10,11 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mfer_edge.bundle import Bundle, Crop
+from mfer_edge.bundle import Bundle
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.mtcnn import FaceDetector
 from mfer_edge.faces.tracker import FaceTracker
+from mfer_edge.manifest import Crop
 from mfer_edge.model import load_engines
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip

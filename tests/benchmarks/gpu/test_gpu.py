@@ -18,8 +18,9 @@ from benchmarks.gpu.torch import TorchRunner, to_half, torch_backends
 from export.calibration import record_calls
 from export.checkpoint import open_source
 from export.torch_reference import reference_engines
-from mfer_edge.bundle import COMPACT, MODEL_ENGINES, Bundle
+from mfer_edge.bundle import COMPACT, Bundle
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_sound
 from tests.support.clips import sine, write_clip
 from tests.support.footage import filmed, pictures

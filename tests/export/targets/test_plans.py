@@ -15,8 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.calibration import record_calls
-from mfer_edge.bundle import CARD, Bundle, file_sha256, save_bundle
+from mfer_edge.bundle import Bundle, file_sha256, save_bundle
 from mfer_edge.cli.main import main
+from mfer_edge.manifest import CARD
 from tests.support.tensorrt_stand_in import World, gpu_bundle
 
 OFF = 1e-5  # by which the engines' numbers are off: far less than is allowed

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.targets.tensorrt import add_plans, build_plans, plan_name, profiles_for
-from mfer_edge.bundle import Bundle, Manifest, ShapeRange, file_sha256
+from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.engines.tensorrt_target import Gpu, Target
 from mfer_edge.errors import EngineError, OutputError
+from mfer_edge.manifest import Manifest, ShapeRange
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.tensorrt_stand_in import World, gpu_bundle
 
