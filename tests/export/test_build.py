@@ -397,7 +397,7 @@ def test_a_folder_for_temporary_files_that_is_gone_is_one_line(
 def test_no_work_is_counted_to_fix_scales(
     source: Source, exported: Exported, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.manifest.work_of", stop)
+    monkeypatch.setattr("export.manifest.macs_by_type", stop)
     files = {
         name: Path(shutil.copyfile(path, tmp_path / path.name))
         for name, path in exported.files.items()

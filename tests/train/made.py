@@ -239,7 +239,7 @@ def small_presets() -> Iterator[None]:
         )
         patch.setitem(FACE_BACKBONES, "vit", face)
         patch.setitem(SPEECH_BACKBONES, "emotion2vec", speech)
-        patch.setattr(train_arms, "MADE_UP", 128)
+        patch.setattr(train_arms, "SYNTHETIC", 128)
         patch.setattr(fuse, "CALIBRATING", 80)
         yield
 

@@ -61,8 +61,8 @@ def material(bundle: Bundle, recorded: dict[str, list[dict[str, np.ndarray]]]) -
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few calls: their number is not what is tested."""
-    for module in ("gpu_networks", "gpu_pipeline"):
-        monkeypatch.setattr(f"benchmarks.{module}.WARM_UP", 1)
+    for module in ("networks", "pipeline"):
+        monkeypatch.setattr(f"benchmarks.gpu.{module}.WARM_UP", 1)
     monkeypatch.setattr("benchmarks.gpu.networks.ROUNDS", 2)
     monkeypatch.setattr("benchmarks.gpu.networks.LEAST", 1)
     torch.set_num_threads(1)
