@@ -39,9 +39,10 @@ from benchmarks.gpu.onnx import onnx_backends, with_plans
 from benchmarks.gpu.pipeline import Chain, ClipRow, Update
 from benchmarks.gpu.report import Report, markdown, to_json
 from benchmarks.gpu.torch import forget_compiled, torch_backends
-from export.build import SAMPLES, export_networks, save_proven
+from export.build import SAMPLES, build_from_engines, export_engines
 from export.calibration import record_calls
 from export.checkpoint import Source, open_source
+from export.options import ExportOptions
 from export.torch_reference import reference_engines
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bench.run import checked_out_commit
@@ -125,12 +126,13 @@ def _bundles(
     bundles = {}
     tell(f"exporting {options.preset}")
     with tempfile.TemporaryDirectory() as folder:
-        networks = export_networks(source.model, Path(folder))
+        networks = export_engines(source.model, Path(folder))
         for precision in PRECISIONS:
             tell(f"exporting {options.preset} {precision}")
             with attempt(f"bundle {precision}", not_run):
                 out = work / f"{options.preset}-{precision}"
-                bundles[precision] = save_proven(source, networks, precision, clips, out)[0]
+                wanted = ExportOptions(out, precision, clips)
+                bundles[precision] = build_from_engines(source, networks, wanted)[0]
     if not bundles:
         raise MferError("; ".join(not_run.values()))
     return bundles, source

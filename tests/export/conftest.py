@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from export.build import PRECISIONS, SAMPLES, export_networks, save_proven
+from export.build import SAMPLES, build_from_engines, export_engines
 from export.checkpoint import Source, open_source
+from export.options import PRECISIONS, ExportOptions
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
 from mfer_edge.sources.base import Frame
@@ -100,7 +101,7 @@ def model(source: Source) -> EmotionModel:
 def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     noise = Noise()
     with noise.heard():
-        files = export_networks(model, tmp_path_factory.mktemp("networks"))
+        files = export_engines(model, tmp_path_factory.mktemp("networks"))
     return Exported(files, noise.getvalue())
 
 
@@ -109,7 +110,8 @@ def built(
 ) -> Built:
     noise = Noise()
     with noise.heard():
-        bundle, parity = save_proven(source, exported.files, precision, samples, folder / "bundle")
+        options = ExportOptions(folder / "bundle", precision, samples)
+        bundle, parity = build_from_engines(source, exported.files, options)
     return Built(bundle, parity, noise.getvalue())
 
 

@@ -18,9 +18,11 @@ import torch
 from safetensors.torch import save_file
 
 from export import build
-from export.build import PRECISIONS, build_bundle, save_proven, set_precision
+from export.build import build_bundle, build_from_engines
 from export.checkpoint import Source, open_source
+from export.options import PRECISIONS, ExportOptions
 from export.parity import ParityError
+from export.precision.convert import convert
 from export.precision.graph import PrecisionError
 from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
@@ -49,7 +51,7 @@ def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
             for name, path in exported.files.items()
         }
 
-    monkeypatch.setattr(build, "export_networks", copied)
+    monkeypatch.setattr(build, "export_engines", copied)
 
 
 def export(*arguments: object) -> click.testing.Result:
@@ -97,7 +99,7 @@ def test_the_manifest_says_what_is_in_the_bundle(
     assert manifest.parity["readings"] == len(samples)
     assert {name.split(".")[0] for name in manifest.parity} >= set(ENGINES)
     for name, engine in manifest.engines.items():
-        assert set(engine.work) == TYPES[precision].get(name, {"fp32"}), name
+        assert set(engine.macs) == TYPES[precision].get(name, {"fp32"}), name
     files = {engine.file for engine in manifest.engines.values()}
     assert {path.name for path in built.bundle.folder.iterdir()} == {MANIFEST, CARD, *files}
     assert (built.bundle.folder / CARD).read_text() == "# A card\n"
@@ -108,7 +110,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, P
     """The paper's model with small backbones, untrained, and its exported networks."""
     with small_presets():
         source = open_source("paper", random_init=True)
-    return source, build.export_networks(source.model, tmp_path_factory.mktemp("paper"))
+    return source, build.export_engines(source.model, tmp_path_factory.mktemp("paper"))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -116,14 +118,16 @@ def test_the_papers_model_goes_the_same_way(
     precision: str, paper: tuple[Source, dict[str, Path]], clip: Path, tmp_path: Path
 ) -> None:
     source, networks = paper
-    bundle, parity = save_proven(source, networks, precision, [clip], tmp_path / "bundle")
+    bundle, parity = build_from_engines(
+        source, networks, ExportOptions(tmp_path / "bundle", precision, [clip])
+    )
     assert parity.readings == 1
     assert bundle.manifest.name == "paper"
     assert not bundle.manifest.trained
     assert bundle.manifest.crop.size == source.model.face.size
     kind = precision.removesuffix("-gpu")
     for name in ("face", "audio"):
-        assert kind in bundle.manifest.engines[name].work, name
+        assert kind in bundle.manifest.engines[name].macs, name
     assert bundle.manifest.precision.startswith(kind)
     analysis = Pipeline.open(bundle.folder, "cpu", threads=1).analyze(clip)
     assert analysis.overall is not None
@@ -190,7 +194,9 @@ def test_untrained_weights_are_told(
     source: Source, exported: Exported, clip: Path, tmp_path: Path
 ) -> None:
     untrained = replace(source, trained=False, card="")
-    bundle, _ = save_proven(untrained, exported.files, "fp32", [clip], tmp_path / "out")
+    bundle, _ = build_from_engines(
+        untrained, exported.files, ExportOptions(tmp_path / "out", "fp32", [clip])
+    )
     assert bundle.manifest.trained is False
     assert not (bundle.folder / CARD).exists()
 
@@ -204,7 +210,7 @@ def test_the_same_checkpoint_gives_the_same_bundle_in_the_place_of_the_old(
     (out / MANIFEST).write_text(json.dumps({"engines": {}}) + "\n")  # damaged
     for path in out.glob("*.onnx"):
         path.unlink()
-    bundle, _ = build_bundle(source, "int8", samples, out)
+    bundle, _ = build_bundle(source, ExportOptions(out, "int8", samples))
     assert content(out) == content(int8.bundle.folder)
     assert bundle.sha256 == int8.bundle.sha256
     assert list(out.parent.iterdir()) == [out]
@@ -217,7 +223,7 @@ def test_what_is_no_bundle_is_never_replaced(
     out.mkdir()
     (out / "chapter-1.md").write_text("once upon a time")
     with pytest.raises(BundleError, match="thesis"):
-        save_proven(source, exported.files, "fp32", [clip], out)
+        build_from_engines(source, exported.files, ExportOptions(out, "fp32", [clip]))
     assert content(tmp_path) == {"thesis/chapter-1.md": b"once upon a time"}
 
 
@@ -229,7 +235,7 @@ def test_a_weight_beyond_half_precision_stops_the_export(
     onnx.save(graph, tmp_path / "visual.onnx")
     networks = {**exported.files, "visual": tmp_path / "visual.onnx"}
     with pytest.raises(PrecisionError, match=r"visual\.onnx"):
-        save_proven(source, networks, "int8", [clip], tmp_path / "out")
+        build_from_engines(source, networks, ExportOptions(tmp_path / "out", "int8", [clip]))
     assert not (tmp_path / "out").exists()
 
 
@@ -275,7 +281,7 @@ def test_a_checkpoint_may_be_a_file_or_its_folder(
         taken.append(float(model.temperature[0]))
         return stop()
 
-    monkeypatch.setattr(build, "export_networks", networks)
+    monkeypatch.setattr(build, "export_engines", networks)
     model = EmotionModel(COMPACT)
     model.temperature.fill_(1.75)
     save_model(model, tmp_path / CHECKPOINT.name)
@@ -324,7 +330,7 @@ def test_without_a_clip_to_verify_on_there_is_no_export(
 ) -> None:
     """A wheel has no samples."""
     monkeypatch.setattr(build, "SAMPLES", tmp_path / "samples")
-    monkeypatch.setattr(build, "export_networks", stop)  # says so before the work
+    monkeypatch.setattr(build, "export_engines", stop)  # says so before the work
     assert_one_line(export("--out", tmp_path / "out"), "no clip", "--verify")
 
 
@@ -357,7 +363,7 @@ LONG = "x" * 300  # more than a name may have
 def test_a_place_that_cannot_be_written_is_one_line(
     place: str, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "export_networks", stop)  # says so before the work
+    monkeypatch.setattr(build, "export_engines", stop)  # says so before the work
     (tmp_path / "file").write_text("in the way")
     assert_one_line(export("--verify", clip, "--out", tmp_path / place), tmp_path / place, ": ")
     assert content(tmp_path) == {"file": b"in the way"}
@@ -367,7 +373,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
 def test_a_folder_without_permission_is_one_line(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "export_networks", stop)
+    monkeypatch.setattr(build, "export_engines", stop)
     tmp_path.chmod(0o555)
     result = export("--verify", clip, "--out", tmp_path / "a" / "b")
     assert_one_line(result, f"no permission to write to the folder {tmp_path}")
@@ -402,6 +408,6 @@ def test_no_work_is_counted_to_fix_scales(
         name: Path(shutil.copyfile(path, tmp_path / path.name))
         for name, path in exported.files.items()
     }
-    set_precision(files, source, "int8-gpu", [clip])
+    convert(files, source, precision="int8-gpu", clips=[clip])
     kinds = {node.op_type for node in onnx.load(files["face"]).graph.node}
     assert "QuantizeLinear" in kinds

@@ -68,7 +68,7 @@ def test_options_that_do_not_go_together(arguments: list[str], line: str) -> Non
 def test_without_tensorrt_nothing_is_begun(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "export_networks", None)
+    monkeypatch.setattr(build, "export_engines", None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     line = said(export(*arguments), 1)
     assert "TensorRT" in line and "pip install" in line
@@ -84,7 +84,7 @@ def test_list_tells_what_the_packages_bundle_holds() -> None:
     for name, engine in bundle.manifest.engines.items():
         (line,) = [line for line in lines if line.startswith(f"{name} ") and "->" in line]
         assert f"{engine.parameters:,}" in line
-        assert "+".join(engine.work) in line
+        assert "+".join(engine.macs) in line
     told = "\n".join(lines)
     for weights in bundle.manifest.weights:
         assert f"{weights.part}: {weights.source} ({weights.licence})" in told
@@ -98,7 +98,7 @@ def test_list_tells_of_any_bundle(fp16: Built) -> None:
     assert result.exit_code == 0, result.output
     assert "compact fp16, trained" in result.stdout
     assert {line.split()[0] for line in result.stdout.splitlines() if "->" in line} == {
-        "network",
+        "engine",
         *ENGINES,
     }
 
@@ -125,7 +125,7 @@ def test_an_untrained_model_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     def stop(*_: object) -> None:
         raise ParityError("stopped here", ["a table"])
 
-    monkeypatch.setattr(build, "export_networks", stop)
+    monkeypatch.setattr(build, "export_engines", stop)
     with small_presets():
         result = export("--preset", "paper", "--random-init", "--out", tmp_path / "out")
     assert result.exit_code == 1

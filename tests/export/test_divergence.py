@@ -12,10 +12,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export import divergence as bisecting
+from export import divergence
 from export.checkpoint import Source
-from export.divergence import Divergence, bisect
-from export.graphs import Graph, annotated, model_graphs, to_onnx
+from export.divergence import Divergence, find_divergence
+from export.graphs import Graph, model_graphs, to_onnx, trace
 from export.onnx_io import save_onnx
 from export.parity import Call, ParityError
 from export.rewrites import gru
@@ -37,10 +37,10 @@ def exported_once() -> Iterator[None]:
 
     def once(graph: Graph) -> onnx.ModelProto:
         key = (graph.module.owner.preset.name, *graph.inputs)
-        return kept.setdefault(key, kept.get(key) or annotated(graph))
+        return kept.setdefault(key, kept.get(key) or trace(graph))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bisecting, "annotated", once)
+        patch.setattr(divergence, "trace", once)
         yield
 
 
@@ -61,7 +61,7 @@ def paper_files(
     for name, graph in model_graphs(paper).items():
         files[name] = folder / f"{name}.onnx"
         stripped = onnx.ModelProto()
-        stripped.CopyFrom(bisecting.annotated(graph))
+        stripped.CopyFrom(divergence.trace(graph))
         save_onnx(stripped, files[name])
     return files
 
@@ -87,7 +87,7 @@ def searched(
     damage(graph)
     suspect = folder / f"{name}.onnx"
     onnx.save(graph, suspect)
-    return bisect(model, name, original, suspect, call, "fp32")
+    return find_divergence(model, name, original, suspect, call, precision="fp32")
 
 
 def negated(weight: str) -> Damage:
@@ -150,14 +150,14 @@ def test_a_flipped_sign_is_found_at_its_operator(
     exported: Exported,
     tmp_path: Path,
 ) -> None:
-    call = fp32.parity.calls[name]
+    call = fp32.parity.worst_calls[name]
     departure = searched(model, name, exported.files[name], damage, call, tmp_path)
     assert departure is not None
     assert (departure.engine, departure.first.kind, departure.first.module) == (name, kind, module)
-    if departure.right is None:  # it takes the network's input
+    if departure.last_correct is None:  # it takes the network's input
         assert onnx.load(exported.files[name]).graph.node[0].name == departure.first.node
     else:
-        assert departure.right.distance.cosine > 0.99999
+        assert departure.last_correct.distance.cosine > 0.99999
     assert departure.first.distance.relative > 1e-3
 
 
@@ -204,11 +204,11 @@ def test_what_is_right_departs_nowhere(
     paper: EmotionModel,
     paper_files: dict[str, Path],
 ) -> None:
-    file, call = exported.files[name], fp32.parity.calls[name]
-    assert bisect(model, name, file, file, call, "fp32") is None
+    file, call = exported.files[name], fp32.parity.worst_calls[name]
+    assert find_divergence(model, name, file, file, call, precision="fp32") is None
     if name in MODEL_ENGINES:
         file = paper_files[name]
-        assert bisect(paper, name, file, file, made_up(file), "fp32") is None
+        assert find_divergence(paper, name, file, file, made_up(file), precision="fp32") is None
 
 
 def test_a_stand_in_that_is_wrong_is_found_though_all_files_agree(
@@ -218,10 +218,12 @@ def test_a_stand_in_that_is_wrong_is_found_though_all_files_agree(
     monkeypatch.setattr(gru, "_reordered", lambda gates: gates.detach())
     file = tmp_path / "visual.onnx"
     to_onnx(model_graphs(model)["visual"], file)
-    departure = bisect(model, "visual", file, file, fp32.parity.calls["visual"], "fp32")
-    assert departure is not None and departure.right is not None
+    departure = find_divergence(
+        model, "visual", file, file, fp32.parity.worst_calls["visual"], precision="fp32"
+    )
+    assert departure is not None and departure.last_correct is not None
     assert (departure.first.kind, departure.first.module) == ("GRU", "visual.gru")
-    assert departure.right.module in ("visual.norm", "visual.gru")
+    assert departure.last_correct.module in ("visual.norm", "visual.gru")
 
 
 def test_an_overflow_in_half_precision_is_found_though_the_operator_is_new(
@@ -239,11 +241,11 @@ def test_an_overflow_in_half_precision_is_found_though_the_operator_is_new(
             helper.make_node("Cast", ["infinite"], ["single"], to=TensorProto.FLOAT),
         )
 
-    call = fp32.parity.calls["audio"]
+    call = fp32.parity.worst_calls["audio"]
     departure = searched(model, "audio", exported.files["audio"], overflow, call, tmp_path)
-    assert departure is not None and departure.right is not None
+    assert departure is not None and departure.last_correct is not None
     assert (departure.first.kind, departure.first.value) == ("Cast", "infinite")
-    assert departure.right.kind == "Softmax"
+    assert departure.last_correct.kind == "Softmax"
 
 
 def test_a_rearranged_graph_is_not_to_blame(
@@ -260,7 +262,7 @@ def test_a_rearranged_graph_is_not_to_blame(
         rearrange(graph)
         negated("blocks.5.first.0.weight.folded")(graph)
 
-    file, call = exported.files["face"], fp32.parity.calls["face"]
+    file, call = exported.files["face"], fp32.parity.worst_calls["face"]
     assert searched(model, "face", file, rearrange, call, tmp_path) is None
     departure = searched(model, "face", file, rearrange_and_break, call, tmp_path)
     assert departure is not None and departure.first.module == "face.blocks.5.first.1"
@@ -277,10 +279,10 @@ def test_values_of_other_names_are_judged_by_the_outputs(
             node.output[:] = [x if x in kept else f"my {x}" for x in node.output]
         negated("visual.gru.r0")(graph)
 
-    file, call = exported.files["visual"], fp32.parity.calls["visual"]
+    file, call = exported.files["visual"], fp32.parity.worst_calls["visual"]
     departure = searched(model, "visual", file, rename_all, call, tmp_path)
     assert departure is not None and departure.first.value == "embedding"
-    assert departure.right is None
+    assert departure.last_correct is None
     assert searched(model, "visual", file, renamed("embedding"), call, tmp_path) is None
 
 
@@ -288,7 +290,7 @@ def test_values_of_other_names_are_judged_by_the_outputs(
 def test_mtcnn_is_searched_too(
     name: str, model: EmotionModel, fp32: Built, exported: Exported, tmp_path: Path
 ) -> None:
-    damage, call = negated("conv3.weight"), fp32.parity.calls[name]
+    damage, call = negated("conv3.weight"), fp32.parity.worst_calls[name]
     departure = searched(model, name, exported.files[name], damage, call, tmp_path)
     assert departure is not None
     assert departure.first.kind == "Conv" and "conv2d_2" in departure.first.value
@@ -300,8 +302,8 @@ def test_the_gate_tells_where_a_network_departs(
     with pytest.raises(ParityError) as raised:
         attempt({"face": flipped}, "fp32", source, exported, clip, tmp_path / "out", True)
     said = re.search(
-        r"face departs first at Conv '\w+' \(face\.blocks\.4\.second\.1\): cosine -0\.\d+, "
-        r"relative error [\d.]+, after \w+ '\w+' \(face\.blocks\.4[.\w]*\) was right "
+        r"face diverges first at Conv '\w+' \(face\.blocks\.4\.second\.1\): cosine -0\.\d+, "
+        r"relative error [\d.]+, after \w+ '\w+' \(face\.blocks\.4[.\w]*\) was correct "
         r"\(cosine 1\.0+\)",
         str(raised.value),
     )

@@ -17,8 +17,10 @@ from hypothesis import given, strategies
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from export.build import save_proven
+from export.build import build_from_engines
 from export.checkpoint import Source
+from export.measure import measure
+from export.options import ExportOptions
 from export.parity import (
     TOLERANCES,
     Difference,
@@ -26,7 +28,6 @@ from export.parity import (
     Failure,
     Parity,
     ParityError,
-    measure,
     tolerance,
 )
 from export.torch_reference import reference_engines
@@ -213,10 +214,10 @@ def test_the_manifest_keeps_how_much_was_compared() -> None:
 
 def test_failing_engines_have_a_call_to_show(fp32: Built) -> None:
     parity = fp32.parity
-    assert set(parity.calls) == set(ENGINES) and parity.witnesses("fp32") == {}
+    assert set(parity.worst_calls) == set(ENGINES) and parity.failed_calls("fp32") == {}
     wrong = Difference("audio", "embedding", 1.0, 0.5, 5)
     ((name, call),) = (
-        replace(parity, differences=(*parity.differences, wrong)).witnesses("fp32").items()
+        replace(parity, differences=(*parity.differences, wrong)).failed_calls("fp32").items()
     )
     assert name == "audio"
     assert call["wave"].shape[0] == 1 and call["wave"].dtype == np.float32
@@ -352,7 +353,7 @@ def attempt(
     exported: Exported,
     clip: Path,
     out: Path,
-    bisecting: bool = False,
+    bisect: bool = False,
 ) -> None:
     """Export with some networks damaged."""
     with tempfile.TemporaryDirectory() as folder:
@@ -364,7 +365,7 @@ def attempt(
             assert graph.SerializeToString() != before
             files[name] = Path(folder) / f"{name}.onnx"
             onnx.save(graph, files[name])
-        save_proven(source, files, precision, [clip], out, bisecting)
+        build_from_engines(source, files, ExportOptions(out, precision, [clip], bisect))
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,7 @@ def test_a_broken_network_is_named_and_nothing_is_written(
                 r"face\.embedding: float64 where PyTorch gives float32",
                 r"visual\.embedding: infinite",
                 r"audio\.scores: NaN",
-                r"readings: not compared, as face, visual, audio can't take part",
+                r"readings: not compared, because face, visual, audio can't be used",
             ],
         ),
         (
@@ -415,15 +416,15 @@ def test_a_broken_network_is_named_and_nothing_is_written(
             [
                 r"face: .*inserted_Reshape[^;]*",
                 r"audio\.embedding: missing",
-                r"audio\.other: an output that nobody asked for",
+                r"audio\.other: an unexpected output",
                 r"fusion\.scores: \(1, 1, 8\) where PyTorch gives \(1, 8\)",
-                r"readings: not compared, as face, audio, fusion can't take part",
+                r"readings: not compared, because face, audio, fusion can't be used",
             ],
         ),
         (
             {"visual": with_more, "fusion": flipped},
             [
-                r"visual\.linear\w*: an output that nobody asked for",
+                r"visual\.linear\w*: an unexpected output",
                 r"fusion\.scores: max-abs \S+, cosine [^;]*",
                 r"scores: one differs by 0\.",
             ],
@@ -460,8 +461,8 @@ def test_a_manifest_that_tells_of_another_engine_is_found_out(
     bundle = replace(fp32.bundle, manifest=replace(manifest, engines=engines))
     failures = measure(bundle, reference_engines(model), [clip]).failures("fp32")
     assert failures == [
-        "face.faces: uint8 ('faces', 1, 48, 48) where the manifest tells of uint8 (20, 1, 48, 48)",
-        "audio.embedding: float32 (1, 256) where the manifest tells of nothing",
+        "face.faces: uint8 ('faces', 1, 48, 48) where the manifest has uint8 (20, 1, 48, 48)",
+        "audio.embedding: float32 (1, 256) where the manifest has nothing",
     ]
 
 

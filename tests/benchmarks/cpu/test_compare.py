@@ -86,16 +86,17 @@ def system(name: str, precision: str, skip_still: float = 0.0, *approximations: 
         file: replace(engine, macs={precision: 1})
         for file, engine in bundle.manifest.engines.items()
     }
-    manifest = replace(
-        bundle.manifest, name=name, engines=engines, approximations=approximations
-    )
+    manifest = replace(bundle.manifest, name=name, engines=engines, approximations=approximations)
     return System(replace(bundle, manifest=manifest), "folder", skip_still)
 
 
 def test_exact_and_approximate_systems_have_targets_of_their_own() -> None:
     assert target_of(system("paper", "int8")) == AGAINST_REFERENCE
     assert target_of(system("paper", "int8", 5.0)) == APPROXIMATE_AGAINST_REFERENCE
-    assert target_of(system("paper", "int8", 0.0, "Tokens are merged.")) == APPROXIMATE_AGAINST_REFERENCE
+    assert (
+        target_of(system("paper", "int8", 0.0, "Tokens are merged."))
+        == APPROXIMATE_AGAINST_REFERENCE
+    )
     assert APPROXIMATE_AGAINST_REFERENCE.verdict(4.99) == "at least 5: missed"
     # The reference's were aimed at with int8, decoding's without approximations.
     assert target_of(system("paper", "fp32")) is None

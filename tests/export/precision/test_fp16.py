@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.graphs import model_graphs
-from export.precision.fp16 import HALF_FROM, emulate_fp16, store_fp16, to_fp16
+from export.precision.fp16 import MIN_SIZE, emulate_fp16, store_fp16, to_fp16
 from export.precision.graph import PrecisionError, parameters_of
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
@@ -87,11 +87,11 @@ def test_halving_twice_is_halving_once(tmp_path: Path) -> None:
 
 def test_small_weights_and_the_spectrogram_stay_exact(tmp_path: Path) -> None:
     weights = {
-        "small": np.ones((HALF_FROM - 1, 1), np.float32),
-        "log_mel.basis": np.ones((HALF_FROM, 1), np.float32),
-        "log_mel.filters": np.ones((HALF_FROM, 1), np.float32),
-        "large": np.ones((HALF_FROM, 1), np.float32),
-        "indices": np.ones(2 * HALF_FROM, np.int64),
+        "small": np.ones((MIN_SIZE - 1, 1), np.float32),
+        "log_mel.basis": np.ones((MIN_SIZE, 1), np.float32),
+        "log_mel.filters": np.ones((MIN_SIZE, 1), np.float32),
+        "large": np.ones((MIN_SIZE, 1), np.float32),
+        "indices": np.ones(2 * MIN_SIZE, np.int64),
     }
     path = written(graph(weights, [node("Relu", ["x"], ["y"])]), tmp_path)
     store_fp16(path)

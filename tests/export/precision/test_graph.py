@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.precision.graph import asking_session, is_exact, parameters_of
+from export.precision.graph import is_exact, parameters_of, session_with_outputs
 from tests.export.conftest import Exported
 from tests.export.small_graphs import W, graph, product
 
@@ -16,7 +16,7 @@ def test_further_values_can_be_asked_for() -> None:
     model = graph({"w": W}, [helper.make_node("MatMul", ["x", "w"], ["y"])])
     ends = [helper.make_node("ReduceMax", ["y"], ["most"], keepdims=0)]
     x = np.ones((2, len(W)), np.float32)
-    (most,) = asking_session(model, ends, TensorProto.FLOAT).run(None, {"x": x})
+    (most,) = session_with_outputs(model, ends, TensorProto.FLOAT).run(None, {"x": x})
     assert most == pytest.approx((x @ W).max())
     assert [value.name for value in model.graph.output] == ["y"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision.graph import PrecisionError
-from export.precision.int8 import quantize, quantize_fixed
+from export.precision.int8 import quantize_dynamic, quantize_static
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.sources.clip import read_sound
@@ -45,10 +45,10 @@ node = helper.make_node
 
 
 def fixed(path: Path) -> None:
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
 
 
-WAYS = pytest.mark.parametrize("way", [quantize, fixed])
+WAYS = pytest.mark.parametrize("way", [quantize_dynamic, fixed])
 
 
 def error(given: np.ndarray, expected: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_a_large_column_does_not_cost_the_small_ones_their_bits(
 def test_weights_take_seven_bits(tmp_path: Path) -> None:
     """Products of 8 bits would overflow on processors without VNNI."""
     path = written(product(), tmp_path)
-    quantize(path)
+    quantize_dynamic(path)
     (weight,) = (
         numpy_helper.to_array(w)
         for w in onnx.load(path).graph.initializer
@@ -123,18 +123,18 @@ CHAIN = graph(
 
 
 @WAYS
-@pytest.mark.parametrize("spared", [0, 1, 2, 5])
-def test_the_first_products_can_be_spared(spared: int, way: Quantizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("skipped", [0, 1, 2, 5])
+def test_the_first_products_can_be_spared(skipped: int, way: Quantizer, tmp_path: Path) -> None:
     path = written(CHAIN, tmp_path)
     before = run(path)
-    if way is quantize:
-        quantize(path, spared)
+    if way is quantize_dynamic:
+        quantize_dynamic(path, skip=skipped)
     else:
-        quantize_fixed(path, [{"x": X}], spared)
+        quantize_static(path, [{"x": X}], skip=skipped)
     size = ROWS * WIDTH_IN * WIDTH
-    counts = {"int8": max(0, 3 - spared) * size, "fp32": min(spared, 3) * size}
+    counts = {"int8": max(0, 3 - skipped) * size, "fp32": min(skipped, 3) * size}
     assert macs_by_type(onnx.load(path), {"x": X}) == {k: n for k, n in counts.items() if n}
-    assert np.array_equal(run(path), before) == (spared >= 3)
+    assert np.array_equal(run(path), before) == (skipped >= 3)
 
 
 @WAYS
@@ -168,7 +168,7 @@ def test_the_same_graph_gives_the_same_file(way: Quantizer, tmp_path: Path) -> N
 def test_fixed_scales_are_worked_out_as_by_hand(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     calls = [{"x": 0.5 * X}, {"x": -2 * X[:3]}, {"x": X}]
-    quantize_fixed(path, calls)
+    quantize_static(path, calls)
     step_in = max(np.abs(call["x"]).max() for call in calls) / 127
     step_w = np.abs(W).max(0) / 127
     rounded = np.round(X / step_in).clip(-128, 127), np.round(W / step_w)
@@ -184,13 +184,13 @@ def test_what_was_calibrated_on_is_rounded_by_half_a_step_at_most(
     random = np.random.default_rng(seed)
     x = (10**gain * random.standard_cauchy((rows, WIDTH_IN))).astype(np.float32)
     path = written(product(np.eye(WIDTH_IN, dtype=np.float32)), tmp_path_factory.mktemp("fixed"))
-    quantize_fixed(path, [{"x": x}])
+    quantize_static(path, [{"x": x}])
     assert np.abs(run(path, x) - x).max() <= 0.501 * np.abs(x).max() / 127
 
 
 def test_what_is_larger_than_all_calls_is_cut_off(tmp_path: Path) -> None:
     path = written(product(np.eye(WIDTH_IN, dtype=np.float32)), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     most = np.abs(X).max()
     np.testing.assert_allclose(run(path, 100 * np.abs(X) + most), most, rtol=1e-5)
 
@@ -198,7 +198,7 @@ def test_what_is_larger_than_all_calls_is_cut_off(tmp_path: Path) -> None:
 def test_the_form_is_what_tensorrt_asks_for(tmp_path: Path) -> None:
     """Signed numbers around zero, weights as int8 with a scale for each column."""
     path = written(CHAIN, tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     graph = onnx.load(path).graph
     weights = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
     makers = {n.output[0]: n for n in graph.node}
@@ -223,7 +223,7 @@ def test_the_columns_of_a_gemm(transposed: int, tmp_path: Path) -> None:
     nodes = [node("Gemm", ["x", "w", "b"], ["y"], transB=transposed)]
     weights = {"w": mixed.T.copy() if transposed else mixed, "b": np.full(WIDTH, 7, np.float32)}
     path = written(graph(weights, nodes), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     assert error(run(path), X @ mixed + 7, axis=0).max() < 0.05
     assert weight_types(path)["b"] == TensorProto.FLOAT
 
@@ -236,7 +236,7 @@ def test_only_the_product_takes_the_rounded_numbers(tmp_path: Path) -> None:
     ]
     weights = {"w": np.zeros((WIDTH_IN, WIDTH_IN), np.float32)}
     path = written(graph(weights, nodes), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     np.testing.assert_array_equal(run(path), X)
 
 
@@ -252,7 +252,7 @@ def test_an_output_that_a_product_takes_is_given_as_it_was(tmp_path: Path) -> No
 
 def test_a_network_that_was_given_nothing_but_zeros_still_runs(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
-    quantize_fixed(path, [{"x": np.zeros_like(X)}])
+    quantize_static(path, [{"x": np.zeros_like(X)}])
     assert np.isfinite(run(path)).all()
 
 
@@ -263,7 +263,7 @@ def test_scales_can_not_be_fixed_on_nothing(
     path = written(product(), tmp_path)
     before = path.read_bytes()
     with pytest.raises(PrecisionError, match=r"made\.onnx"):
-        quantize_fixed(path, calls)
+        quantize_static(path, calls)
     assert path.read_bytes() == before
 
 
@@ -289,7 +289,7 @@ def test_the_networks_with_fixed_scales(
 ) -> None:
     used, others = (calls[name] for calls in faces_and_waves())
     path = written(onnx.load(exported.files[name]), tmp_path)
-    quantize_fixed(path, used)
+    quantize_static(path, used)
     work = macs_by_type(onnx.load(path), others[0])
     assert work["int8"] > least * sum(work.values())
     assert "ConvInteger" not in kinds(path)
@@ -307,7 +307,7 @@ def test_the_networks_keep_the_names_of_their_values(
 ) -> None:
     """But for the results of convolutions that took in a norm."""
     path = written(onnx.load(exported.files[name]), tmp_path)
-    quantize_fixed(path, faces_and_waves()[0][name])
+    quantize_static(path, faces_and_waves()[0][name])
     before, after = (onnx.load(file).graph for file in (exported.files[name], path))
     norms = {n.input[0] for n in before.node if n.op_type == "BatchNormalization"}
     convolved = {n.output[0] for n in before.node if n.op_type == "Conv"}
@@ -328,10 +328,10 @@ def test_the_other_preset_is_quantized_by_the_same_path(
     single = written(small_paper_network(name), tmp_path)
     path = tmp_path / "int8.onnx"
     shutil.copyfile(single, path)
-    if way is quantize:
-        quantize(path)
+    if way is quantize_dynamic:
+        quantize_dynamic(path)
     else:
-        quantize_fixed(path, [call])
+        quantize_static(path, [call])
     assert macs_by_type(onnx.load(path), call)["int8"] > 0
     before, after = (OnnxEngine(p, ["CPUExecutionProvider"], 1)(**call) for p in (single, path))
     for output, value in before.items():

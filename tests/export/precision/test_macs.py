@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.graphs import model_graphs
 from export.precision.fp16 import store_fp16, to_fp16
-from export.precision.int8 import quantize
+from export.precision.int8 import quantize_dynamic
 from export.precision.macs import macs_by_type
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
@@ -101,7 +101,7 @@ def test_weights_kept_in_single_but_multiplied_in_half_are_half() -> None:
 
 def test_products_of_whole_numbers(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
-    quantize(path)
+    quantize_dynamic(path)
     assert "MatMulInteger" in {n.op_type for n in onnx.load(path).graph.node}
     assert macs_by_type(onnx.load(path), {"x": X}) == {"int8": SIZE}
 

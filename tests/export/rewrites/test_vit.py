@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.rewrites.vit import make_lean
+from export.rewrites.vit import simplify_vit
 from train.models.vit import Vit, VitConfig
 
 SMALL = VitConfig(size=32, patch=8, width=24, depth=3, heads=4, feed_forward=48)
@@ -26,7 +26,7 @@ def drawn(config: VitConfig) -> Vit:
 
 def lean(model: Vit) -> Vit:
     twin = copy.deepcopy(model)
-    make_lean(twin)
+    simplify_vit(twin)
     return twin
 
 
