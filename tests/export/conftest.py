@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from export import build
 from export.build import SAMPLES, build_from_engines, export_engines
 from export.checkpoint import Source, open_source
 from export.options import PRECISIONS, ExportOptions
@@ -131,3 +133,16 @@ def built_in(precision: str) -> Callable[..., Built]:
 
 
 fp32, fp16, int8, int8_gpu = map(built_in, PRECISIONS)
+
+
+@pytest.fixture
+def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the export by a copy of the engines exported once."""
+
+    def copy(model: EmotionModel, folder: Path) -> dict[str, Path]:
+        return {
+            name: Path(shutil.copyfile(path, folder / path.name))
+            for name, path in exported.files.items()
+        }
+
+    monkeypatch.setattr(build, "export_engines", copy)
