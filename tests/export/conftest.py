@@ -1,4 +1,4 @@
-"""The package's checkpoint exported once, for all tests of the export."""
+"""The package's checkpoint, exported once for all tests of the export."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_sound
 from tests.support.clips import write_clip
 from train.models.emotion_model import EmotionModel
 
-START_S, LENGTH_S = 1.2, 1.0  # of the clip cut out of a sample
+START_S, LENGTH_S = 1.2, 1.0  # of the short clip within a sample
 FRAME_RATE = 5.0
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Every network in single precision."""
+    """Engine files in fp32."""
 
     files: Mapping[str, Path]  # by name
-    noise: str  # what a user would have seen on the way
+    output: str  # output to the terminal
 
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle, and how it did against PyTorch on the samples."""
+    """A bundle, its parity with PyTorch on the samples, and output to the terminal."""
 
     bundle: Bundle
     parity: Parity
-    noise: str
+    output: str
 
 
-class Noise(io.StringIO):
-    """Takes down everything that would reach a terminal while it is on."""
+class CapturedOutput(io.StringIO):
+    """Captures output, logging and warnings."""
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         handler = logging.StreamHandler(self)
         logging.getLogger().addHandler(handler)
         try:
@@ -72,19 +72,19 @@ def samples() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second out of a sample: enough to try every network on, and quick."""
+    """One second of a sample: enough to run every engine."""
     with Clip(samples[0], FRAME_RATE) as source:
-        pictures = [item.image for item in source if isinstance(item, Frame)]
+        images = [item.image for item in source if isinstance(item, Frame)]
     first = round(START_S * FRAME_RATE)
-    height, width = pictures[0].shape[:2]
-    sound = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
+    height, width = images[0].shape[:2]
+    audio = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
     return write_clip(
         tmp_path_factory.mktemp("clip") / "short.mp4",
         LENGTH_S,
         FRAME_RATE,
         (width, height),
-        video=lambda index: pictures[first + index],
-        sound=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
+        video=lambda index: images[first + index],
+        sound=audio[None, : round(LENGTH_S * SAMPLE_RATE)],
         rate=SAMPLE_RATE,
     )
 
@@ -101,24 +101,24 @@ def model(source: Source) -> EmotionModel:
 
 @pytest.fixture(scope="session")
 def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    noise = Noise()
-    with noise.heard():
+    output = CapturedOutput()
+    with output.capture():
         files = export_engines(model, tmp_path_factory.mktemp("networks"))
-    return Exported(files, noise.getvalue())
+    return Exported(files, output.getvalue())
 
 
 def built(
     source: Source, exported: Exported, precision: str, samples: list[Path], folder: Path
 ) -> Built:
-    noise = Noise()
-    with noise.heard():
+    output = CapturedOutput()
+    with output.capture():
         options = ExportOptions(folder / "bundle", precision, samples)
         bundle, parity = build_from_engines(source, exported.files, options)
-    return Built(bundle, parity, noise.getvalue())
+    return Built(bundle, parity, output.getvalue())
 
 
 def built_in(precision: str) -> Callable[..., Built]:
-    """Make the fixture of a precision's bundle, which has its name."""
+    """Create the fixture of a bundle, named after its precision."""
 
     @pytest.fixture(scope="session", name=precision.replace("-", "_"))
     def fixture(

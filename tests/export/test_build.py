@@ -142,7 +142,7 @@ def test_no_paths_of_this_machine_in_the_bundle(int8: Built) -> None:
 
 
 def test_building_prints_nothing(fp32: Built, int8: Built) -> None:
-    assert fp32.noise == int8.noise == ""
+    assert fp32.output == int8.output == ""
 
 
 def test_the_bundle_analyzes_a_clip(int8: Built, clip: Path) -> None:
