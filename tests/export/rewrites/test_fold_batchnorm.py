@@ -12,16 +12,19 @@ from onnx import helper
 from export.precision.graph import parameters_of
 from export.rewrites.fold_batchnorm import fold_batchnorm
 from tests.export.conftest import Exported
-from tests.export.small_graphs import RANDOM, graph, run, written
+from tests.export.small_graphs import graph, run, written
 
 IMAGE_SHAPE = (2, 3, 9, 8)
+
+
+RANDOM = np.random.default_rng(0)
 
 
 def randn(*shape: int) -> np.ndarray:
     return RANDOM.normal(0, 1, shape).astype(np.float32)
 
 
-NORM = {"scale": randn(4), "shift": randn(4), "mean": randn(4), "variance": randn(4) ** 2}
+NORM = {"scale": randn(4), "shift": randn(4), "mean": randn(4), "variance": 0.1 + randn(4) ** 2}
 
 
 def conv_and_norm(source: str, weights: list[str], result: str) -> list[onnx.NodeProto]:
