@@ -1,4 +1,4 @@
-"""What a bundle's networks are given when it reads real clips: what their int8 scales rest on."""
+"""Recorded inputs of a bundle's engines on real clips, for calibration."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.manifest import ENGINES
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 
-Call = dict[str, np.ndarray]  # a network's inputs, by name
+Call = dict[str, np.ndarray]  # an engine's inputs, by name
 
 
 class Recorder:
-    """Runs a network and remembers what it was given."""
+    """An engine that records the inputs of every call."""
 
-    def __init__(self, network: Engine) -> None:
-        self._network = network
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self.calls: list[Call] = []
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network."""
+        """Record the inputs and run the engine."""
         self.calls.append(arrays)
-        return self._network(**arrays)
+        return self._engine(**arrays)
 
 
 def record_calls(
     bundle: Bundle, clips: Sequence[Path], names: Iterable[str] = ENGINES
 ) -> dict[str, list[Call]]:
-    """Read clips with a bundle; give every call of these networks, in order."""
-    networks = load_engines(bundle)
-    recorders = {name: Recorder(networks[name]) for name in names}
-    pipeline = Pipeline(Model.of(bundle, {**networks, **recorders}))
+    """Analyze clips with a bundle and return the calls of the named engines, in order."""
+    engines = load_engines(bundle)
+    recorders = {name: Recorder(engines[name]) for name in names}
+    pipeline = Pipeline(Model.of(bundle, {**engines, **recorders}))
     for clip in clips:
         pipeline.analyze(clip)
     return {name: recorder.calls for name, recorder in recorders.items()}

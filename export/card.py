@@ -1,11 +1,11 @@
-"""Model cards: what people should know of a model, beside its files."""
+"""Model cards: Markdown beside a model's files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mfer_edge.bundle import CARD
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import CARD
 
 
 class CardError(MferError):
@@ -13,10 +13,10 @@ class CardError(MferError):
 
 
 def read_card(folder: Path) -> str:
-    """Read the card, in Markdown, of the model in a folder; nothing where there is none.
+    """Read the model card of a checkpoint's or bundle's folder; empty if it has none.
 
     Raises:
-        CardError: there is one that can't be read.
+        CardError: the card can't be read.
     """
     card = folder / CARD
     try:
@@ -26,4 +26,4 @@ def read_card(folder: Path) -> str:
     except OSError as error:
         raise CardError(f"{card}: the model card can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise CardError(f"{card}: the model card is no text in UTF-8 ({error.reason})") from error
+        raise CardError(f"{card}: the model card is not UTF-8 text ({error.reason})") from error

@@ -1,4 +1,4 @@
-"""What is exported: a trained model, published backbones without training, or random weights."""
+"""Models to export: trained ones, published backbones with untrained arms, or random weights."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 from torch import nn
 
 from export.card import read_card
-from mfer_edge.bundle import Weights
+from mfer_edge.manifest import Weights
 from train.models.emotion_model import CHECKPOINT, EmotionModel, load_model
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.weights import CheckpointError
 from train.presets import PRESETS, Preset
 
-SEED = 0  # of random weights, so that an untrained bundle too is the same each time
+SEED = 0  # of random weights, so that untrained bundles are reproducible
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model to export, and what is known of it."""
+    """A model to export, with the facts for its manifest and its model card."""
 
     model: EmotionModel
-    trained: bool  # False: its scores mean nothing
+    trained: bool  # False: the scores mean nothing
     weights: tuple[Weights, ...]
     notes: tuple[str, ...]
+    approximations: tuple[str, ...] = ()  # changes to the model that alter its scores
     card: str = ""  # in Markdown
 
 
@@ -43,9 +44,9 @@ COMPACT_ARMS = (
     ),
     Weights("face, visual", "trained here on FER-2013", "non-commercial research"),
 )
-"""Of the checkpoint in the package."""
+"""Origin of the arms of the checkpoint in the package."""
 
-RANDOM = ("random numbers", "none")  # source and licence of what was not trained
+RANDOM = ("random numbers", "none")  # source and licence of untrained weights
 
 
 def open_source(
@@ -54,33 +55,33 @@ def open_source(
     weights: Path | None = None,
     random_init: bool = False,
 ) -> Source:
-    """Load what is to be exported.
+    """Load a model to export.
 
     Args:
-        preset: its name; by default that of the checkpoint, or `compact`.
-        checkpoint: of a trained model: a file, or the folder that holds it. By default the
-            preset's in the package.
-        weights: a folder of published backbones, to be put under untrained arms instead.
-        random_init: make everything untrained instead.
+        preset: name of the preset; by default the checkpoint's, or `compact`.
+        checkpoint: a trained model's file or its folder; by default the preset's in the package.
+        weights: folder of published backbones to combine with untrained arms, instead of a
+            checkpoint.
+        random_init: initialize everything at random, instead of a checkpoint.
 
     Raises:
-        CheckpointError: it is missing, damaged, or not of this preset.
+        CheckpointError: the checkpoint is missing, damaged, or of another preset.
         CardError: the model card beside it can't be read.
     """
     if random_init:
-        return _untrained(PRESETS[preset or "compact"])
+        return _random(PRESETS[preset or "compact"])
     if weights is not None:
-        return _over_published(PRESETS[preset or "compact"], weights)
+        return _published(PRESETS[preset or "compact"], weights)
     if checkpoint is None:
         if preset not in (None, "compact"):
-            raise CheckpointError(_how_to_come_by(PRESETS[preset]))
+            raise CheckpointError(_no_checkpoint(PRESETS[preset]))
         return _packaged()
     return _trained(checkpoint_file(checkpoint), preset)
 
 
 def checkpoint_file(path: Path) -> Path:
-    """Give the checkpoint's file: the path itself, or the one in that folder."""
-    # A place that is closed to us, of which Path.is_dir would raise, is for `load_model` to name.
+    """The checkpoint's file: the path itself, or the file in that folder."""
+    # Unlike Path.is_dir, os.path.isdir doesn't raise without permission: `load_model` reports it.
     return path / CHECKPOINT.name if os.path.isdir(path) else path
 
 
@@ -91,7 +92,7 @@ def _packaged() -> Source:
         "see the model card."
     )
     weights = (*DETECTORS, _encoder(model), *COMPACT_ARMS)
-    return Source(model, True, weights, (note,), read_card(CHECKPOINT.parent))
+    return Source(model, True, weights, (note,), card=read_card(CHECKPOINT.parent))
 
 
 def _trained(file: Path, preset: str | None) -> Source:
@@ -99,14 +100,14 @@ def _trained(file: Path, preset: str | None) -> Source:
     if preset not in (None, model.preset.name):
         raise CheckpointError(f"{file}: a model of the preset {model.preset.name}, not {preset}")
     face = FACE_BACKBONES[model.preset.face]
-    terms = "those of what it was trained on"
+    terms = "those of its training data"
     weights = (
         *DETECTORS,
         _encoder(model),
         Weights("face", face.source, face.licence),
         Weights("visual, audio (arm), fusion", "trained with mfer-edge", terms),
     )
-    return Source(model, True, weights, (), read_card(file.parent))
+    return Source(model, True, weights, (), card=read_card(file.parent))
 
 
 def _encoder(model: EmotionModel) -> Weights:
@@ -114,14 +115,14 @@ def _encoder(model: EmotionModel) -> Weights:
     return Weights("audio (encoder)", voice.source, voice.licence)
 
 
-def _untrained(preset: Preset) -> Source:
+def _random(preset: Preset) -> Source:
     torch.manual_seed(SEED)
     model = EmotionModel(preset).eval()
     weights = (*DETECTORS, Weights("face, visual, audio, fusion", *RANDOM))
     return Source(model, False, weights, ("Untrained: random weights.",))
 
 
-def _over_published(preset: Preset, folder: Path) -> Source:
+def _published(preset: Preset, folder: Path) -> Source:
     face, voice = FACE_BACKBONES[preset.face], SPEECH_BACKBONES[preset.speech]
     torch.manual_seed(SEED)
     parts: list[nn.Module] = []
@@ -133,7 +134,7 @@ def _over_published(preset: Preset, folder: Path) -> Source:
             missing.append(str(error))
         except OSError as error:
             missing.append(f"{error.filename}: {error.strerror}")
-    if missing:  # all of it, for what is missing is hundreds of megabytes away
+    if missing:  # all files at once: each is a large download
         raise CheckpointError("; ".join(missing))
     model = EmotionModel(preset, *parts).eval()
     weights = (
@@ -146,10 +147,10 @@ def _over_published(preset: Preset, folder: Path) -> Source:
     return Source(model, False, weights, (note,))
 
 
-def _how_to_come_by(preset: Preset) -> str:
+def _no_checkpoint(preset: Preset) -> str:
     wanted = f"{FACE_BACKBONES[preset.face].wanted} and {SPEECH_BACKBONES[preset.speech].wanted}"
     return (
         f"no trained model of the preset {preset.name} comes with the package: give --checkpoint "
         f"(`mfer-edge train all --preset {preset.name}` makes one), or --weights DIR with {wanted} "
-        "downloaded into DIR, or --random-init for an untrained one to measure speed with"
+        "downloaded into DIR, or --random-init for an untrained one to measure its speed"
     )

@@ -1,4 +1,4 @@
-"""`mfer-edge export`: from a model to a bundle, with the proof that nothing was lost."""
+"""`mfer-edge export`: a model to a bundle, with a parity check against PyTorch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
     from export.checkpoint import Source
-    from mfer_edge.bundle import Bundle, Manifest
+    from mfer_edge.bundle import Bundle
+    from mfer_edge.manifest import Manifest
 
 INPUT = click.Path(path_type=Path, readable=False)
-PACKAGE = "-"  # what `--list` stands for without a bundle's name
+PACKAGE = "-"  # value of `--list` without a bundle: the one in the package
 MODELS = ("--checkpoint", "--weights", "--random-init")
 PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
 
@@ -32,18 +33,18 @@ PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
     "--checkpoint", type=INPUT, help="Trained model [default: compact's, in the package]."
 )
 @click.option("--weights", type=INPUT, help="Folder of published backbones, under untrained arms.")
-@click.option("--random-init", is_flag=True, help="An untrained model, to measure speed with.")
+@click.option("--random-init", is_flag=True, help="An untrained model, to measure its speed.")
 @click.option("--fp32", is_flag=True, help="Single precision [default].")
 @click.option("--fp16", is_flag=True, help="Half precision, for GPUs.")
-@click.option("--int8", is_flag=True, help="8-bit products: small, for CPUs.")
+@click.option("--int8", is_flag=True, help="8-bit products with dynamic scales, for CPUs.")
 @click.option(
-    "--int8-gpu", is_flag=True, help="8-bit products, their scales fixed on the clips, for GPUs."
+    "--int8-gpu", is_flag=True, help="8-bit products with scales calibrated on the clips, for GPUs."
 )
 @click.option(
     "--merge-tokens",
     type=click.IntRange(1),
     metavar="R",
-    help="Approximate: merge R tokens in each block of the face network's transformer.",
+    help="Approximate: merge R tokens in each block of the face backbone's transformer.",
 )
 @click.option("--tensorrt", is_flag=True, help="Build TensorRT engines for this machine too.")
 @click.option("--bundle", type=INPUT, help="With --tensorrt: build them for this bundle.")
@@ -57,7 +58,7 @@ PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
 @click.option(
     "--bisect",
     is_flag=True,
-    help="Where a network fails, name the operator at which it departs from PyTorch.",
+    help="Where an engine fails, name the first operator that diverges from PyTorch.",
 )
 @click.option("--out", type=INPUT, help="Folder [default: PRESET-PRECISION].")
 @click.option(
@@ -66,7 +67,7 @@ PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
     is_flag=False,
     flag_value=PACKAGE,
     metavar="[BUNDLE]",
-    help="Tell what a bundle holds, and do nothing else.",
+    help="Describe a bundle, and do nothing else.",
 )
 @click.pass_context
 def export(
@@ -84,18 +85,13 @@ def export(
     listed: str | None,
     **_precisions: bool,
 ) -> None:
-    """Export a model to a bundle, and prove that nothing was lost."""
+    """Export a model to a bundle, and check it against PyTorch."""
     given = options_given(ctx)
     if listed is not None:
         refuse_beside("--list", given, [])
         list_bundle(None if listed == PACKAGE else Path(listed))
         return
-    for choices in (MODELS, PRECISIONS):
-        if len(chosen := [option for option in given if option in choices]) > 1:
-            raise click.UsageError(f"{' and '.join(chosen)} exclude each other: name one")
-    precision = next((option for option in given if option in PRECISIONS), "--fp32")[2:]
-    if tensorrt and precision == "int8":
-        raise click.UsageError("--int8 is for CPUs: --tensorrt takes --int8-gpu, --fp16 or --fp32")
+    precision = chosen_precision(given)
     if bundle is not None:
         if not tensorrt:
             raise click.UsageError("--bundle goes with --tensorrt; the new one's name is --out")
@@ -105,21 +101,38 @@ def export(
     with named_extra():
         from export.build import build_bundle
         from export.checkpoint import open_source
-        from export.rewrites.token_merging import merge_tokens as with_merged_tokens
+        from export.options import ExportOptions
+        from export.rewrites.token_merging import merge_tokens as merge_tokens_of
     if tensorrt:
         require_tensorrt()
     source = open_source(preset, checkpoint, weights, random_init)
     if merge_tokens:
-        source = with_merged_tokens(source, merge_tokens)
+        source = merge_tokens_of(source, merge_tokens)
     warn_untrained(source)
     out = out or Path(f"{source.model.preset.name}-{precision}")
+    options = ExportOptions(out, precision, verify, bisect, tensorrt)
     with shown_figures():
-        made, parity = build_bundle(source, precision, verify, out, bisect, tensorrt)
-    tell(made, parity.table(precision, source.trained))
+        exported, parity = build_bundle(source, options)
+    report(exported, parity.table(precision, source.trained))
+
+
+def chosen_precision(given: Sequence[str]) -> str:
+    """The precision among the given options, by default fp32.
+
+    Raises:
+        click.UsageError: options exclude each other.
+    """
+    for choices in (MODELS, PRECISIONS):
+        if len(chosen := [option for option in given if option in choices]) > 1:
+            raise click.UsageError(f"{' and '.join(chosen)} exclude each other: name one")
+    precision = next((option for option in given if option in PRECISIONS), "--fp32")[2:]
+    if precision == "int8" and "--tensorrt" in given:
+        raise click.UsageError("--int8 is for CPUs: --tensorrt takes --int8-gpu, --fp16 or --fp32")
+    return precision
 
 
 def list_bundle(folder: Path | None) -> None:
-    """Print what a bundle holds."""
+    """Print a description of a bundle."""
     from export.listing import describe
     from mfer_edge.bundle import Bundle
 
@@ -127,24 +140,24 @@ def list_bundle(folder: Path | None) -> None:
 
 
 def add_tensorrt(folder: Path, clips: tuple[Path, ...], out: Path) -> None:
-    """Build TensorRT engines for a bundle, and print how near they are to its networks."""
+    """Build TensorRT plans for a bundle, and print their parity with its ONNX engines."""
     with named_extra():
-        from export.build import add_proven_plans, precision_of
+        from export.build import add_tensorrt_plans, precision_of
     from mfer_edge.bundle import Bundle
 
     require_tensorrt()
     bundle = Bundle.open(folder)
     warn_untrained(bundle.manifest)
     with shown_figures():
-        made, parity = add_proven_plans(bundle, clips, out)
-    tell(made, parity.table(precision_of(made), made.manifest.trained))
+        exported, parity = add_tensorrt_plans(bundle, clips, out)
+    report(exported, parity.table(precision_of(exported), exported.manifest.trained))
 
 
 def require_tensorrt() -> None:
-    """Say that TensorRT or a GPU is missing before any work.
+    """Check for TensorRT and a GPU before any work.
 
     Raises:
-        EngineError: it is.
+        EngineError: one is missing.
     """
     from mfer_edge.engines.tensorrt_target import this_target
 
@@ -152,22 +165,22 @@ def require_tensorrt() -> None:
 
 
 def warn_untrained(model: Source | Manifest) -> None:
-    """Say loudly that a model's scores mean nothing, if so."""
+    """Print a warning if a model is untrained."""
     if not model.trained:
-        said = " ".join([*model.notes[:1], "The scores mean nothing."])
-        click.echo(f"warning: {said}", err=True)
+        text = " ".join([*model.notes[:1], "The scores mean nothing."])
+        click.echo(f"warning: {text}", err=True)
 
 
-def tell(bundle: Bundle, proof: list[str]) -> None:
-    """Print what has been made, after how near it is."""
-    click.echo("\n".join(proof))
+def report(bundle: Bundle, table: list[str]) -> None:
+    """Print the parity figures and the exported bundle."""
+    click.echo("\n".join(table))
     manifest = bundle.manifest
     size_mb = sum(file.bytes for file in manifest.files) / 1e6
     click.echo(f"{bundle.folder}: {manifest.name} {manifest.precision}, {size_mb:.1f} MB")
 
 
 def options_given(ctx: click.Context) -> list[str]:
-    """List the options that stand on the command line, as they are spelled."""
+    """Names of the options given on the command line."""
     return [
         option.opts[0]
         for option in ctx.command.params
@@ -175,22 +188,22 @@ def options_given(ctx: click.Context) -> list[str]:
     ]
 
 
-def refuse_beside(option: str, given: Sequence[str], going: Sequence[str]) -> None:
-    """Refuse options that mean nothing together with another.
+def refuse_beside(option: str, given: Sequence[str], allowed: Sequence[str]) -> None:
+    """Check the options given together with another.
 
     Args:
-        going: those that go with it.
+        allowed: options that may be combined with it.
 
     Raises:
         click.UsageError: there are others.
     """
-    if others := [other for other in given if other not in (option, *going)]:
+    if others := [other for other in given if other not in (option, *allowed)]:
         raise click.UsageError(f"{', '.join(others)} can't go with {option}")
 
 
 @contextmanager
 def shown_figures() -> Iterator[None]:
-    """Print the figures of an export that failed, too."""
+    """Print the figures of a failed export as well."""
     from export.parity import ParityError
 
     try:
@@ -203,7 +216,7 @@ def shown_figures() -> Iterator[None]:
 
 @contextmanager
 def named_extra() -> Iterator[None]:
-    """Name the extra to install where a package that exporting needs is missing."""
+    """Name the extra to install if a package that exporting needs is missing."""
     try:
         yield
     except ImportError as error:

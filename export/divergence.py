@@ -1,11 +1,10 @@
-"""Where within a network an export departs from PyTorch."""
+"""Search for the first operator of an exported engine that diverges from PyTorch."""
 
 from __future__ import annotations
 
-import ast
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,23 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.graphs import annotated, model_graphs
+from export.graph_order import GraphOrder, module_outputs, module_paths
+from export.graphs import model_graphs, trace
 from export.parity import Call, Distance, tolerance
 from export.torch_reference import reference_engines
-from mfer_edge.bundle import MODEL_ENGINES
 from mfer_edge.engines.onnx import OnnxEngine
+from mfer_edge.manifest import MODEL_ENGINES
 from train.models.emotion_model import EmotionModel
-
-SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's note of the modules that a node is from
-OWNER = "owner."  # what the exported graphs call the model
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a graph, and how far its output is from what it should be."""
+    """An operator of a graph, and the difference of its output from the expected one."""
 
     kind: str  # such as MatMul
     node: str
     value: str  # its output
-    module: str  # of the PyTorch model; empty where none is known
+    module: str  # path of the PyTorch module; empty if unknown
     distance: Distance
 
     def __str__(self) -> str:
@@ -41,246 +38,185 @@ class Operator:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first operator of an engine whose output is not what it should be."""
+    """The first operator of an engine whose output is wrong."""
 
     engine: str
     first: Operator
-    right: Operator | None  # the last one before it that was right, if there is one
+    last_correct: Operator | None  # the last correct one before it, if any
 
     def __str__(self) -> str:
-        off = self.first.distance
+        distance = self.first.distance
         text = (
-            f"{self.engine} departs first at {self.first}: "
-            f"cosine {off.cosine:.6f}, relative error {off.relative:.2g}"
+            f"{self.engine} diverges first at {self.first}: "
+            f"cosine {distance.cosine:.6f}, relative error {distance.relative:.2g}"
         )
-        if self.right is not None:
-            text += f", after {self.right} was right (cosine {self.right.distance.cosine:.7f})"
+        if self.last_correct is not None:
+            cosine = self.last_correct.distance.cosine
+            text += f", after {self.last_correct} was correct (cosine {cosine:.7f})"
         return text
 
 
-def bisect(
-    model: EmotionModel, name: str, original: Path, suspect: Path, call: Call, precision: str
+def find_divergence(
+    model: EmotionModel, name: str, fp32_file: Path, tested: Path, call: Call, *, precision: str
 ) -> Divergence | None:
-    """Find the first operator of a network's file whose output departs from PyTorch.
+    """Find the first operator of an engine file whose output diverges from PyTorch.
 
-    First, what PyTorch's modules give is compared with the values that stand for it in the file.
-    Then every value between the first that departs and those before it that are right is compared
-    with the same one of the file in single precision, unless that departs as well. Values go by
-    their names, which a change of precision keeps; where a file has none of that name, or PyTorch
-    none of that shape, nothing is compared.
+    First the outputs of PyTorch's modules are compared with the values that stand for them in the
+    tested file. Then every value between the first one that diverges and the correct ones before it
+    is compared with the value of the same name in the fp32 file, as long as that agrees with
+    PyTorch. A change of precision keeps the names of values. Values without a counterpart of the
+    same name and shape are not compared.
 
     Args:
-        name: of the network.
-        original: its file in single precision, as exported.
-        suspect: the file under test.
-        call: the inputs on which to look.
-        precision: of the suspect, for what counts as a departure.
+        name: of the engine.
+        fp32_file: the engine as exported.
+        tested: the converted engine.
+        call: inputs to compare on.
+        precision: of the tested file; decides which error counts as diverged.
 
     Returns:
-        None where nothing departs by more than that.
+        None if no value has a larger error than the tolerance.
 
     Raises:
         EngineError: a file does not run on these inputs.
     """
-    graph, inner = _Graph(_bare(onnx.load(suspect))), tolerance(name, precision).inner
-    # MTCNN and the VAD are small: their operators are enough to find the place by.
-    notes = _bare(
-        annotated(model_graphs(model)[name]) if name in MODEL_ENGINES else onnx.ModelProto()
+    order = GraphOrder(_without_weights(onnx.load(tested)))
+    allowed = tolerance(name, precision).inner
+    # MTCNN and the VAD are small: the operator is enough, without the module.
+    traced = _without_weights(
+        trace(model_graphs(model)[name]) if name in MODEL_ENGINES else onnx.ModelProto()
     )
 
-    distances = _from_pytorch(model, name, suspect, call, _module_calls(notes))
-    first = graph.first_off(distances, inner)
+    distances = _compare_with_pytorch(model, name, tested, call, module_outputs(traced))
+    first = _first_diverged(order, distances, allowed)
     if first is None:
         return None
-    right = {value for value, distance in distances.items() if distance.relative <= inner}
-    closer = _from_original(original, suspect, call, graph.before(first, right))
-    found = graph.first_off(closer, inner)
+    between = order.ancestors(first, stop_at=_correct(distances, allowed))
+    closer = _compare_with_fp32(fp32_file, tested, call, between)
+    found = _first_diverged(order, closer, allowed)
     if found is not None:
         first, distances = found, distances | closer
-    right = {value for value, distance in distances.items() if distance.relative <= inner}
 
-    modules = {value: _modules(node) for node in notes.node for value in node.output}
+    paths = {value: module_paths(node) for node in traced.node for value in node.output}
 
     def operator(value: str) -> Operator:
-        node, path = graph.makers[value], modules.get(value) or [""]
+        node, path = order.producers[value], paths.get(value) or [""]
         return Operator(node.op_type, node.name, value, path[-1], distances[value])
 
-    last = max(graph.before(first) & right, key=graph.order.index, default=None)
+    correct_before = order.ancestors(first) & _correct(distances, allowed)
+    last = max(correct_before, key=order.values.index, default=None)
     return Divergence(name, operator(first), None if last is None else operator(last))
 
 
-def _bare(model: onnx.ModelProto) -> onnx.GraphProto:
-    """Give a graph without its weights, which may be too large to keep."""
-    graph = model.graph
-    return onnx.GraphProto(node=graph.node, output=graph.output)
+def _without_weights(model: onnx.ModelProto) -> onnx.GraphProto:
+    """Nodes and outputs of a graph, without its weights, to free their memory."""
+    return onnx.GraphProto(node=model.graph.node, output=model.graph.output)
 
 
-class _Graph:
-    """What comes before and after a value of a graph."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.makers = {value: node for node in graph.node for value in node.output if value}
-        self.order = list(self.makers)  # a value comes after those that it is made from
-        self._users: dict[str, list[onnx.NodeProto]] = {}
-        for node in graph.node:
-            for value in node.input:
-                self._users.setdefault(value, []).append(node)
-
-    def before(self, value: str, borders: Iterable[str] = ()) -> set[str]:
-        """Give the value and all that it is made from, up to the borders, which stay out."""
-        found, waiting = set(borders), [value]
-        while waiting:
-            value = waiting.pop()
-            if value in self.makers and value not in found:
-                found.add(value)
-                waiting += self.makers[value].input
-        return found - set(borders)
-
-    def first_off(self, distances: Mapping[str, Distance], inner: float) -> str | None:
-        """Find the first value that departs and is not put right by those that follow on it.
-
-        One that is, stands for something else: a rearranged graph passes through other numbers.
-        """
-        values = [value for value in self.order if value in distances]
-        off: dict[str, bool] = {}
-        for value in reversed(values):
-            following = self._following(value, distances)
-            off[value] = not distances[value].relative <= inner and (
-                not following or any(off[later] for later in following)
-            )
-        return next((value for value in values if off[value]), None)
-
-    def _following(self, value: str, among: Mapping[str, Any]) -> set[str]:
-        """Give the nearest of some values that are made from this one."""
-        found: set[str] = set()
-        seen, waiting = set(), [value]
-        while waiting:
-            for node in self._users.get(waiting.pop(), []):
-                for later in node.output:
-                    if later in among:
-                        found.add(later)
-                    elif later not in seen:
-                        seen.add(later)
-                        waiting.append(later)
-        return found
+def _correct(distances: Mapping[str, Distance], allowed: float) -> set[str]:
+    return {value for value, distance in distances.items() if distance.relative <= allowed}
 
 
-def _modules(node: onnx.NodeProto) -> list[str] | None:
-    """Name the modules that an operator belongs to, the innermost last; None if it is unknown."""
-    for note in node.metadata_props:
-        if note.key == SCOPES:
-            outermost, *paths, _ = ast.literal_eval(note.value)
-            return None if outermost else [path.removeprefix(OWNER) for path in paths]
-    return None
+def _first_diverged(
+    order: GraphOrder, distances: Mapping[str, Distance], allowed: float
+) -> str | None:
+    """First value with too large an error, unless all compared values after it are correct.
+
+    If those are correct, a rewrite of the graph has given the value another meaning.
+    """
+    values = [value for value in order.values if value in distances]
+    diverged: dict[str, bool] = {}
+    for value in reversed(values):
+        following = order.next_among(value, distances)
+        diverged[value] = not distances[value].relative <= allowed and (
+            not following or any(diverged[later] for later in following)
+        )
+    return next((value for value in values if diverged[value]), None)
 
 
-def _module_calls(notes: onnx.GraphProto) -> dict[str, list[list[str]]]:
-    """For each module and each time that it is called, the values that leave it."""
-    calls: dict[str, list[list[int]]] = {}
-    entered: list[str] = []
-    for index, node in enumerate(notes.node):
-        paths = _modules(node)
-        if paths is None:
-            continue
-        for path in paths:
-            if path not in entered:
-                calls.setdefault(path, []).append([])
-            calls[path][-1].append(index)
-        entered = paths
-
-    users: dict[str, set[int]] = {output.name: {-1} for output in notes.output}
-    for index, node in enumerate(notes.node):
-        for value in node.input:
-            users.setdefault(value, set()).add(index)
-
-    def leaving(nodes: list[int]) -> list[str]:
-        inside = set(nodes)
-        values = [value for index in nodes for value in notes.node[index].output]
-        return [value for value in values if users.get(value, set()) - inside]
-
-    return {path: [leaving(nodes) for nodes in each] for path, each in calls.items()}
-
-
-def _from_pytorch(
+def _compare_with_pytorch(
     model: EmotionModel,
     name: str,
-    suspect: Path,
+    tested: Path,
     call: Call,
-    module_calls: Mapping[str, list[list[str]]],
+    outputs: Mapping[str, list[list[str]]],
 ) -> dict[str, Distance]:
-    """Compare a graph's values with what PyTorch's modules and the whole network give.
+    """Compare a graph's values with the outputs of PyTorch's modules and of the whole engine.
 
-    PyTorch's are compared as they come and not kept: those of a large network take gigabytes.
+    PyTorch's outputs are compared in hooks and not kept: those of a large model take gigabytes.
+
+    Args:
+        outputs: values by module and call, from `module_outputs`.
     """
-    wanted = {value for each in module_calls.values() for values in each for value in values}
-    given = _run(suspect, wanted, call)
-    seen: dict[str, list[dict[str, Distance]]] = {path: [] for path in module_calls}
+    wanted = {value for calls in outputs.values() for values in calls for value in values}
+    actual = _run(tested, wanted, call)
+    compared: dict[str, list[dict[str, Distance]]] = {path: [] for path in outputs}
 
-    def watch(path: str, module: nn.Module) -> Any:
+    def add_hook(path: str, module: nn.Module) -> Any:
         def compare(module: nn.Module, inputs: Any, output: Any) -> None:
-            number = len(seen[path])
-            values = module_calls[path][number] if number < len(module_calls[path]) else []
-            seen[path].append(_nearest({v: given[v] for v in values if v in given}, output))
+            index = len(compared[path])
+            values = outputs[path][index] if index < len(outputs[path]) else []
+            arrays = {value: actual[value] for value in values if value in actual}
+            compared[path].append(_compare_with_module(arrays, output))
 
         return module.register_forward_hook(compare)
 
-    watched = [watch(path, m) for path, m in model.named_modules() if path in module_calls]
+    hooks = [add_hook(path, m) for path, m in model.named_modules() if path in outputs]
     try:
-        results = reference_engines(model)[name](**call)
+        expected = reference_engines(model)[name](**call)
     finally:
-        for hook in watched:
+        for hook in hooks:
             hook.remove()
-    distances = {v: _distance(given[v], result) for v, result in results.items() if v in given}
-    for path, each in seen.items():
-        if len(each) == len(module_calls[path]):  # else the graph has them in another way
-            for found in each:
+    distances = {v: _distance(actual[v], array) for v, array in expected.items() if v in actual}
+    for path, calls in compared.items():
+        if len(calls) == len(outputs[path]):  # else the graph calls the module in another way
+            for found in calls:
                 distances = found | distances
     return distances
 
 
-def _nearest(given: Mapping[str, np.ndarray], output: Any) -> dict[str, Distance]:
-    """Compare values that leave a module with that of its outputs which they may stand for."""
+def _compare_with_module(actual: Mapping[str, np.ndarray], output: Any) -> dict[str, Distance]:
+    """Compare a module's values in the graph with the part of its output that matches best."""
     tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if t is not None]
-    # Of a GRU's states, and of what a ViT's last block gives, graphs keep what is read: those of
-    # the last layer, the class token.
+    # Graphs keep only what is used: the last layer of a GRU's states, the class token of a ViT's
+    # last block.
     parts = [part.numpy() for t in tensors if t.dim() > 1 for part in (t, t[-1:], t[:, :1])]
     distances = {}
-    for value, array in given.items():
-        options = [Distance.between(array, part) for part in parts if part.shape == array.shape]
-        if options:
-            distances[value] = min(options, key=lambda distance: distance.relative)
+    for value, array in actual.items():
+        candidates = [Distance.between(array, part) for part in parts if part.shape == array.shape]
+        if candidates:
+            distances[value] = min(candidates, key=lambda distance: distance.relative)
     return distances
 
 
-def _from_original(
-    original: Path, suspect: Path, call: Call, values: set[str]
+def _compare_with_fp32(
+    fp32_file: Path, tested: Path, call: Call, values: set[str]
 ) -> dict[str, Distance]:
-    """Compare some of a graph's values with those of the same names in another graph.
+    """Compare values of a graph with those of the same names in the fp32 graph.
 
-    Of an operator that the other graph does not have, it can be told only whether its output is
-    finite.
+    Outputs of operators that the fp32 graph does not have are only checked for being finite.
     """
-    given = _run(suspect, values, call)
-    expected = _run(original, values, call)
-    distances = {v: _distance(array, expected[v]) for v, array in given.items() if v in expected}
+    actual = _run(tested, values, call)
+    expected = _run(fp32_file, values, call)
+    distances = {v: _distance(array, expected[v]) for v, array in actual.items() if v in expected}
     return distances | {
         v: Distance.between(array, np.zeros_like(array))
-        for v, array in given.items()
+        for v, array in actual.items()
         if v not in expected and not np.isfinite(array).all()
     }
 
 
 def _run(file: Path, values: set[str], call: Call) -> dict[str, np.ndarray]:
-    """Run a graph for its outputs, and for those of the values that it has."""
+    """Run a graph; return its outputs and those of the given values that it has."""
     model = onnx.load(file)
     outputs = {output.name for output in model.graph.output}
-    made = [value for node in model.graph.node for value in node.output if value in values]
-    model.graph.output.extend(onnx.ValueInfoProto(name=v) for v in made if v not in outputs)
+    inner = [value for node in model.graph.node for value in node.output if value in values]
+    model.graph.output.extend(onnx.ValueInfoProto(name=v) for v in inner if v not in outputs)
     with tempfile.TemporaryDirectory() as folder:
-        asking = Path(folder) / file.name
-        onnx.save(model, asking)
+        path = Path(folder) / file.name
+        onnx.save(model, path)
         del model
-        results = OnnxEngine(asking, ["CPUExecutionProvider"])(**call)
+        results = OnnxEngine(path, ["CPUExecutionProvider"])(**call)
     return {
         value: array
         for value, array in results.items()
@@ -288,7 +224,8 @@ def _run(file: Path, values: set[str], call: Call) -> dict[str, np.ndarray]:
     }
 
 
-def _distance(given: np.ndarray, expected: np.ndarray) -> Distance:
-    if given.shape != expected.shape:
-        return Distance(1, math.inf, expected=1.0, off=math.inf)
-    return Distance.between(given, expected)
+def _distance(actual: np.ndarray, expected: np.ndarray) -> Distance:
+    """Compare two arrays; other shapes are infinitely far apart."""
+    if actual.shape != expected.shape:
+        return Distance(1, math.inf, expected_sq=1.0, error_sq=math.inf)
+    return Distance.between(actual, expected)

@@ -1,61 +1,68 @@
-"""What a bundle holds, for a person to read."""
+"""Text description of a bundle, for `mfer-edge export --list`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 
-from mfer_edge.bundle import Bundle, EngineFile, Plan
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import TensorSpec
+from mfer_edge.manifest import EngineFile, Manifest, Plan
 
 
 def describe(bundle: Bundle) -> str:
-    """Tell what an opened bundle holds: its networks, where they come from, how near they are."""
-    return "\n".join(_lines(bundle)) + "\n"
+    """Describe a bundle: model, engines, origin of the weights, parity figures."""
+    manifest = bundle.manifest
+    origin = [f"{w.part}: {w.source} ({w.licence})" for w in manifest.weights]
+    origin += [f"approximation: {text}" for text in manifest.approximations]
+    origin += [f"note: {note}" for note in manifest.notes]
+    plans = [f"TensorRT engine of {name}: {_plan(plan)}" for name, plan in manifest.plans.items()]
+    parts = [_model(bundle), _engines(manifest), plans, origin, _parity(manifest.parity)]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
-def _lines(bundle: Bundle) -> Iterator[str]:
+def _model(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     trained = "trained" if manifest.trained else "UNTRAINED: its scores mean nothing"
     size_mb = sum(file.bytes for file in manifest.files) / 1e6
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in manifest.shares.items())
-    yield f"{bundle.folder}  {manifest.name} {manifest.precision}, {trained}, {size_mb:.1f} MB"
-    yield f"sha256 of the manifest: {bundle.sha256}"
-    yield f"labels: {', '.join(manifest.labels)}"
-    yield (
+    return [
+        f"{bundle.folder}  {manifest.name} {manifest.precision}, {trained}, {size_mb:.1f} MB",
+        f"sha256 of the manifest: {bundle.sha256}",
+        f"labels: {', '.join(manifest.labels)}",
         f"window {manifest.window_s:g} s (at most {manifest.max_window_s:g} s), "
-        f"hop {manifest.hop_s:g} s, {manifest.frame_rate:g} pictures a second, "
-        f"faces of {manifest.crop.size}x{manifest.crop.size}"
-    )
-    yield f"products of its own networks: {shares}"
-    yield ""
-    yield f"{'network':<8} {'MB':>6} {'parameters':>11} {'GMAC':>6}  {'types':<10} takes -> gives"
+        f"hop {manifest.hop_s:g} s, {manifest.frame_rate:g} frames per second, "
+        f"face crops of {manifest.crop.size}x{manifest.crop.size}",
+        f"MACs of the model's engines: {shares}",
+    ]
+
+
+def _engines(manifest: Manifest) -> list[str]:
+    lines = [
+        f"{'engine':<8} {'MB':>6} {'parameters':>11} {'GMAC':>6}  {'types':<10} inputs -> outputs"
+    ]
     for name, engine in manifest.engines.items():
-        yield (
+        lines.append(
             f"{name:<8} {engine.bytes / 1e6:6.1f} {engine.parameters:11,} "
-            f"{sum(engine.work.values()) / 1e9:6.2f}  {'+'.join(engine.work):<10} "
+            f"{sum(engine.macs.values()) / 1e9:6.2f}  {'+'.join(engine.macs):<10} "
             f"{_tensors(engine)}"
         )
-    yield f"parameters in all: {sum(e.parameters for e in manifest.engines.values()):,}"
+    lines.append(f"parameters in total: {sum(e.parameters for e in manifest.engines.values()):,}")
     opsets = sorted({engine.opset for engine in manifest.engines.values()})
-    yield f"ONNX operators: version {' and '.join(map(str, opsets))}; GMAC: of a window's worth"
-    if manifest.plans:
-        yield ""
-        for name, plan in manifest.plans.items():
-            yield f"TensorRT engine of {name}: {_plan(plan)}"
-    yield ""
-    for weights in manifest.weights:
-        yield f"{weights.part}: {weights.source} ({weights.licence})"
-    yield from (f"note: {note}" for note in manifest.notes)
-    if manifest.parity:
-        yield ""
-        yield f"{'from PyTorch, at export':<26} {'max-abs':>9}  cosine"
-        for name in manifest.parity:
-            if (output := name.removesuffix(".cosine")) != name:
-                max_abs = manifest.parity.get(f"{output}.max_abs", math.nan)
-                yield f"{output:<26} {max_abs:9.2g}  {manifest.parity[name]:.7f}"
-        score = manifest.parity.get("scores.max_abs", math.nan)
-        yield f"{'scores of whole readings':<26} {score:9.2g}"
+    lines.append(f"ONNX opset {' and '.join(map(str, opsets))}; GMAC for one window")
+    return lines
+
+
+def _parity(figures: Mapping[str, float]) -> list[str]:
+    if not figures:
+        return []
+    lines = [f"{'difference from PyTorch':<26} {'max-abs':>9}  cosine"]
+    for name, value in figures.items():
+        if (output := name.removesuffix(".cosine")) != name:
+            max_abs = figures.get(f"{output}.max_abs", math.nan)
+            lines.append(f"{output:<26} {max_abs:9.2g}  {value:.7f}")
+    score = figures.get("scores.max_abs", math.nan)
+    return [*lines, f"{'scores of readings':<26} {score:9.2g}"]
 
 
 def _tensors(engine: EngineFile) -> str:

@@ -1,4 +1,4 @@
-"""What a manifest tells of exported networks: read from their files and their model."""
+"""Creation of a manifest from a model and its exported engine files."""
 
 from __future__ import annotations
 
@@ -13,40 +13,43 @@ from export.graphs import STEP
 from export.parity import ParityError
 from export.precision.graph import parameters_of
 from export.precision.macs import macs_by_type
-from mfer_edge.bundle import Crop, EngineFile, Manifest, file_sha256
+from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
+from mfer_edge.manifest import Crop, EngineFile, Manifest
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from train.data.preprocess import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
 from train.labels import EMOTIONS
 from train.models.registry import MAX_STEPS
 
 WINDOW_S, HOP_S = 4.0, 1.0
-FACES = round(FRAME_RATE * WINDOW_S)  # of a window
+FACES_PER_WINDOW = round(FRAME_RATE * WINDOW_S)
 
-SIZES = {
+WINDOW_SIZES = {
     "faces": 1,
-    "frames": FACES,
+    "frames": FACES_PER_WINDOW,
     "samples": round(SAMPLE_RATE * WINDOW_S),
     "sequence_length": round(SAMPLE_RATE * WINDOW_S / CHUNK) + 1,
-    "height": 181,  # of a 720p picture's largest level
+    "height": 181,  # of the largest pyramid level of a 720p frame
     "width": 321,
     "n": 1,  # candidate
 }
-"""Of a window's worth, for what varies in the networks' inputs."""
+"""Sizes of the dynamic dimensions of the engines' inputs for one window, to count MACs with."""
 
 
-def manifest_of(source: Source, files: Mapping[str, Path], counting: bool = True) -> Manifest:
-    """Tell of a model and its exported networks, but of no parity yet.
+def create_manifest(
+    source: Source, files: Mapping[str, Path], *, count_macs: bool = True
+) -> Manifest:
+    """Describe a model and its exported engines, without parity figures.
 
     Args:
-        files: every network's, by its name.
-        counting: whether to count the networks' work too, for which each has to run once. No
-            bundle can be saved without.
+        files: every engine's file, by name.
+        count_macs: whether to count the engines' MACs, for which each has to run once. A bundle
+            can't be saved without.
 
     Raises:
-        ParityError: a network does not run.
+        ParityError: an engine does not run.
     """
     return Manifest(
         name=source.model.preset.name,
@@ -58,15 +61,21 @@ def manifest_of(source: Source, files: Mapping[str, Path], counting: bool = True
         frame_rate=FRAME_RATE,
         min_speech_s=MIN_SPEECH_S,
         crop=Crop(int(source.model.face.size), CROP_SCALE),  # type: ignore[arg-type]
-        engines={name: _engine_file(path, counting) for name, path in files.items()},
+        engines={name: _engine_file(path, count_macs) for name, path in files.items()},
         plans={},
         weights=source.weights,
         parity={},
+        approximations=source.approximations,
         notes=source.notes,
     )
 
 
-def _engine_file(path: Path, counting: bool) -> EngineFile:
+def unverified_bundle(files: Mapping[str, Path], manifest: Manifest) -> Bundle:
+    """A bundle of engine files in a work folder, to run before it is checked and saved."""
+    return Bundle(files["face"].parent, manifest, sha256="")
+
+
+def _engine_file(path: Path, count_macs: bool) -> EngineFile:
     model = onnx.load(path)
     engine = OnnxEngine(path, ["CPUExecutionProvider"], threads=1)
     return EngineFile(
@@ -75,22 +84,23 @@ def _engine_file(path: Path, counting: bool) -> EngineFile:
         bytes=path.stat().st_size,
         parameters=parameters_of(model),
         opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
-        work=_window_work(model, engine.inputs, path.stem) if counting else {},
+        macs=_window_macs(model, engine.inputs, path.stem) if count_macs else {},
         inputs=tuple(engine.inputs),
         outputs=tuple(engine.outputs),
     )
 
 
-def _window_work(model: onnx.ModelProto, inputs: list[TensorSpec], name: str) -> dict[str, int]:
+def _window_macs(model: onnx.ModelProto, inputs: list[TensorSpec], name: str) -> dict[str, int]:
+    """MACs for one window, by type."""
     try:
-        work = macs_by_type(model, {tensor.name: _example(tensor) for tensor in inputs})
+        macs = macs_by_type(model, {tensor.name: _zeros(tensor) for tensor in inputs})
     except EngineError as error:
         raise ParityError(f"{name}: does not run: {error}") from error
-    # One face is counted, not a window's: all of them at once would take gigabytes.
-    calls = FACES if any("faces" in tensor.shape for tensor in inputs) else 1
-    return {kind: count * calls for kind, count in work.items()}
+    # One face is counted and multiplied: all faces of a window at once would need gigabytes.
+    calls = FACES_PER_WINDOW if any("faces" in tensor.shape for tensor in inputs) else 1
+    return {kind: count * calls for kind, count in macs.items()}
 
 
-def _example(tensor: TensorSpec) -> np.ndarray:
-    shape = [SIZES[size] if isinstance(size, str) else size for size in tensor.shape]
+def _zeros(tensor: TensorSpec) -> np.ndarray:
+    shape = [WINDOW_SIZES[size] if isinstance(size, str) else size for size in tensor.shape]
     return np.zeros(shape, tensor.dtype)

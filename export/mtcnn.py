@@ -1,7 +1,7 @@
-"""MTCNN's three networks (Zhang et al. 2016), from the published weights to ONNX.
+"""MTCNN's three networks (Zhang et al. 2016): published weights in PyTorch and in ONNX.
 
-`python -m export.mtcnn` writes `assets/mtcnn.safetensors` again, out of the files that the
-`facenet-pytorch` package ships.
+`python -m export.mtcnn` writes `assets/mtcnn.safetensors` from the files in the `facenet-pytorch`
+package.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from export.assets import MTCNN
-from export.onnx_io import save_onnx, traced
+from export.onnx_io import save_onnx, trace_module
 
-WINDOW = 12  # pixels on a side of what P-Net looks at
+WINDOW = 12  # pixels on a side of P-Net's sliding window
 
-PACKAGE = "facenet-pytorch"  # 2.6.0, whose weight files these are
+PACKAGE = "facenet-pytorch"  # 2.6.0, which ships the weights
 PUBLISHED_SHA256 = {
     "pnet": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
     "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
@@ -31,9 +31,9 @@ PUBLISHED_SHA256 = {
 
 
 class Prelu(nn.Module):
-    """PReLU without ONNX's operator for it, which took half of MTCNN's time in ONNX Runtime 1.32.
+    """PReLU from ReLUs: ONNX's PRelu took half of MTCNN's time in ONNX Runtime 1.32.
 
-    P-Net on 321x181 pixels, one thread: 6.8 ms with the operator, 4.0 ms with this.
+    P-Net on 321x181 pixels, one thread: 6.8 ms with PRelu, 4.0 ms with this.
     """
 
     def __init__(self, channels: int) -> None:
@@ -46,7 +46,7 @@ class Prelu(nn.Module):
 
 
 class ProposalNet(nn.Module):
-    """P-Net: where in a picture, by a 12x12 window every 2 pixels, a face may be."""
+    """P-Net: face proposals from a 12x12 sliding window with stride 2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class ProposalNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Look at every window of a picture.
+        """Score every window of an image.
 
         Args:
             image: (1, height, width, 3) float32, BGR, 0 to 255, at least 12 pixels on a side.
@@ -69,7 +69,7 @@ class ProposalNet(nn.Module):
             probability of a face: (1, rows, columns); offsets of its left, top, right and bottom
             from the window's, in widths and heights of the window: (1, 4, rows, columns).
         """
-        x = self.prelu1(self.conv1(normalised(image)))
+        x = self.prelu1(self.conv1(normalize(image)))
         x = F.max_pool2d(x, 2, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = self.prelu3(self.conv3(x))
@@ -77,7 +77,7 @@ class ProposalNet(nn.Module):
 
 
 class RefinementNet(nn.Module):
-    """R-Net: whether a candidate is a face, and where in it."""
+    """R-Net: face probability and box offsets of candidates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class RefinementNet(nn.Module):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge candidates.
+        """Score candidates.
 
         Args:
             candidates: (n, 24, 24, 3) float32, BGR, 0 to 255.
@@ -101,7 +101,7 @@ class RefinementNet(nn.Module):
         Returns:
             probability of a face: (n,); offsets as P-Net's: (n, 4).
         """
-        x = self.prelu1(self.conv1(normalised(candidates)))
+        x = self.prelu1(self.conv1(normalize(candidates)))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -111,7 +111,7 @@ class RefinementNet(nn.Module):
 
 
 class OutputNet(nn.Module):
-    """O-Net: R-Net's judgement at twice the size, and the face's landmarks."""
+    """O-Net: face probability, box offsets and landmarks of candidates, at twice the size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,17 +130,17 @@ class OutputNet(nn.Module):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge candidates and find their landmarks.
+        """Score candidates and locate their landmarks.
 
         Args:
             candidates: (n, 48, 48, 3) float32, BGR, 0 to 255.
 
         Returns:
-            probability of a face: (n,); offsets as P-Net's: (n, 4); landmarks: (n, 10), the
-            horizontal places of both eyes, the nose and both mouth corners, in widths of the
-            candidate from its left, then their vertical places.
+            probability of a face: (n,); offsets as P-Net's: (n, 4); landmarks: (n, 10), the x
+            coordinates of both eyes, the nose and both mouth corners, in widths of the candidate
+            from its left, then their y coordinates.
         """
-        x = self.prelu1(self.conv1(normalised(candidates)))
+        x = self.prelu1(self.conv1(normalize(candidates)))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -158,34 +158,34 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 
 
-def normalised(images: Tensor) -> Tensor:
-    """Bring (n, height, width, 3), 0 to 255, to the (n, 3, height, width) that MTCNN learnt on."""
+def normalize(images: Tensor) -> Tensor:
+    """Convert (n, height, width, 3), 0 to 255, to (n, 3, height, width), -1 to 1."""
     return (images.permute(0, 3, 1, 2) - 127.5) / 128
 
 
 def face_probability(logits: Tensor) -> Tensor:
-    """The second of two classes' softmax, over dimension 1, which goes away."""
-    # Written out, because ONNX Runtime's Sigmoid is so coarse near 1 that sure candidates change
-    # places, and its Softmax over a picture's dimension 1 takes a tenth of P-Net's time.
+    """Softmax probability of the second of two classes along dimension 1, which is removed."""
+    # Written out: ONNX Runtime's Sigmoid is so coarse near 1 that confident candidates change
+    # their order, and its Softmax over dimension 1 of P-Net's output takes a tenth of P-Net's time.
     return 1 / (1 + (logits[:, 0] - logits[:, 1]).exp())
 
 
 def convert_weights(path: Path = MTCNN) -> None:
-    """Write the installed `facenet-pytorch`'s weights as one file, for pictures in BGR.
+    """Write the weights of the installed `facenet-pytorch` as one file, for BGR images.
 
-    Only their order changes: of the first layers' input channels, and of the first dense layers'
-    inputs, which were flattened width first.
+    Only their order changes: that of the first layers' input channels, and that of the first dense
+    layers' inputs, which facenet-pytorch flattens width first.
 
     Raises:
         importlib.metadata.PackageNotFoundError: the package is not installed.
-        ValueError: one of its files is not that of release 2.6.0.
+        ValueError: a file is not that of release 2.6.0.
     """
     files = {file.stem: file.locate() for file in importlib.metadata.files(PACKAGE) or []}
     converted: dict[str, Tensor] = {}
     for name, network_class in NETWORKS.items():
         file = Path(str(files[name]))
         if hashlib.sha256(file.read_bytes()).hexdigest() != PUBLISHED_SHA256[name]:
-            raise ValueError(f"{file}: not the file of {PACKAGE} 2.6.0")
+            raise ValueError(f"{file}: not the file in {PACKAGE} 2.6.0")
         weights = torch.load(file, weights_only=True)
         weights["conv1.weight"] = weights["conv1.weight"].flip(1)
         dense = "dense5.weight" if name == "onet" else "dense4.weight"
@@ -201,40 +201,40 @@ def load_mtcnn(path: Path = MTCNN) -> dict[str, nn.Module]:
     """Build the networks with their published weights, by name: pnet, rnet, onet.
 
     Raises:
-        RuntimeError: the file lacks a weight, has one too many, or one of another shape.
+        RuntimeError: a weight is missing, unknown, or of another shape.
     """
-    own: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
     for key, value in load_file(path).items():
         name, _, weight = key.partition(".")
-        own.setdefault(name, {})[weight] = value
-    if unknown := own.keys() - NETWORKS.keys():
+        states.setdefault(name, {})[weight] = value
+    if unknown := states.keys() - NETWORKS.keys():
         raise RuntimeError(f"{path}: weights of unknown networks: {', '.join(sorted(unknown))}")
     networks = {}
     for name, network_class in NETWORKS.items():
         networks[name] = network_class().eval()
-        networks[name].load_state_dict(own[name], strict=True)
+        networks[name].load_state_dict(states[name], strict=True)
     return networks
 
 
 def export_mtcnn(folder: Path) -> dict[str, Path]:
-    """Write pnet.onnx, rnet.onnx and onet.onnx into a folder, with the same bytes each time.
+    """Export pnet.onnx, rnet.onnx and onet.onnx to a folder; reproducible.
 
     Returns:
-        The files, by the networks' names.
+        The files by the engines' names.
     """
-    picture = {1: Dim("height", min=WINDOW), 2: Dim("width", min=WINDOW)}
+    image = {1: Dim("height", min=WINDOW), 2: Dim("width", min=WINDOW)}
     candidates = {0: Dim("n", min=1)}
-    judgement = ("probability", "offsets")
-    # Odd sizes, or the exporter takes it that sizes are even.
-    plans: dict[str, tuple[str, tuple[int, ...], dict[int, Dim], tuple[str, ...]]] = {
-        "pnet": ("image", (1, 63, 85, 3), picture, judgement),
-        "rnet": ("candidates", (5, 24, 24, 3), candidates, judgement),
-        "onet": ("candidates", (5, 48, 48, 3), candidates, (*judgement, "landmarks")),
+    detection = ("probability", "offsets")
+    # Odd sizes: from even ones the exporter infers that all sizes are even.
+    signatures: dict[str, tuple[str, tuple[int, ...], dict[int, Dim], tuple[str, ...]]] = {
+        "pnet": ("image", (1, 63, 85, 3), image, detection),
+        "rnet": ("candidates", (5, 24, 24, 3), candidates, detection),
+        "onet": ("candidates", (5, 48, 48, 3), candidates, (*detection, "landmarks")),
     }
     networks, paths = load_mtcnn(), {}
-    for name, (input_name, shape, dynamic, outputs) in plans.items():
+    for name, (input_name, shape, dynamic, outputs) in signatures.items():
         example = {input_name: torch.zeros(shape)}
-        model = traced(networks[name], example, outputs, (dynamic,)).model_proto
+        model = trace_module(networks[name], example, outputs, (dynamic,)).model_proto
         _name_output_sizes(model)
         paths[name] = folder / f"{name}.onnx"
         save_onnx(model, paths[name])
@@ -242,7 +242,7 @@ def export_mtcnn(folder: Path) -> dict[str, Path]:
 
 
 def _name_output_sizes(model: onnx.ModelProto) -> None:
-    """Call what varies in P-Net's outputs rows and columns; the exporter gives formulas."""
+    """Name the dynamic dimensions of P-Net's outputs `rows` and `columns`, not by formulas."""
     for value in model.graph.output:
         for dimension in value.type.tensor_type.shape.dim:
             for size, name in (("height", "rows"), ("width", "columns")):

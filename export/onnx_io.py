@@ -1,4 +1,4 @@
-"""ONNX files as this project writes them."""
+"""Tracing of PyTorch modules to ONNX, and reproducible ONNX files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-OPSET = 18  # the version of ONNX's operators in every exported graph
+OPSET = 18  # ONNX operator set version of every exported graph
 
 
-def traced(
+def trace_module(
     module: nn.Module,
     inputs: Mapping[str, Tensor],
     outputs: Sequence[str],
     dynamic: tuple[Any, ...],
 ) -> torch.onnx.ONNXProgram:
-    """Let PyTorch's exporter make a graph of a module, with the exporter's notes in it.
+    """Trace a module to an ONNX graph that keeps the exporter's metadata.
 
     Args:
-        inputs: by name, an example each.
-        outputs: names.
-        dynamic: which dimensions vary, in the form of `torch.export`.
+        inputs: an example of each input, by name.
+        outputs: names of the outputs.
+        dynamic: dynamic dimensions in the form of `torch.export`.
     """
     with quiet_exporter():
         program = torch.onnx.export(
@@ -42,12 +42,12 @@ def traced(
             verbose=False,
         )
     if program is None:
-        raise RuntimeError(f"PyTorch's exporter gave no graph of {type(module).__name__}")
+        raise RuntimeError(f"PyTorch's exporter returned no graph for {type(module).__name__}")
     return program
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Check a graph and write it without the exporter's notes, so that equal graphs are equal."""
+    """Check a graph and write it without metadata, so that equal graphs give equal files."""
     for part in (model, model.graph):
         part.doc_string = ""
     del model.metadata_props[:]
@@ -66,7 +66,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's progress and its notes about optional packages off the terminal."""
+    """Suppress the exporter's progress and its messages about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

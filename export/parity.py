@@ -1,33 +1,27 @@
-"""Proof that an exported bundle does what the PyTorch model does, on real clips."""
+"""Parity of a bundle with PyTorch: figures, tolerances and failures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from mfer_edge.bundle import ENGINES, MODEL_ENGINES, Bundle, EngineFile
-from mfer_edge.engines.base import Engine
-from mfer_edge.engines.onnx import OnnxEngine
-from mfer_edge.errors import EngineError, MferError
-from mfer_edge.model import Model, load_engines
-from mfer_edge.pipeline import Pipeline
-from mfer_edge.results import Reading
+from mfer_edge.errors import MferError
+from mfer_edge.manifest import ENGINES, MODEL_ENGINES
 
-Call = Mapping[str, np.ndarray]  # a network's inputs, by name
+Call = Mapping[str, np.ndarray]  # an engine's inputs, by name
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an export may be from PyTorch."""
+    """Allowed differences between a bundle and PyTorch."""
 
-    max_abs: float  # of any number that an engine gives
-    cosine: float  # at least, between an engine's output and PyTorch's
-    score: float  # of any score of the whole chain
-    inner: float  # relative distance from which on a value within a graph counts as wrong
+    max_abs: float  # largest difference of an element of an engine's output
+    cosine: float  # smallest cosine similarity of an engine's output
+    score: float  # largest difference of a score of a reading
+    inner: float  # largest relative error of a value within a graph, to find divergences
 
 
 TOLERANCES = {
@@ -36,23 +30,23 @@ TOLERANCES = {
     "int8": Tolerance(max_abs=np.inf, cosine=0.98, score=0.15, inner=0.15),
     "int8-gpu": Tolerance(max_abs=np.inf, cosine=0.98, score=0.15, inner=0.15),
 }
-"""Scores in half precision: on real clips, those of the compact model differ by 0.0001 at most, and
-those of its voice alone by 0.0003; a hundredth leaves deeper networks room. Values within graphs:
-right ones of the full-size model in single precision are off by 0.00004 at most, and an output that
-fails by its cosine is itself off by more than what is allowed within."""
+"""Scores at fp16: on real clips those of the compact model differ by at most 0.0001, those of its
+audio arm by 0.0003; 0.01 leaves a margin for deeper models. `inner`: correct values in graphs of
+the full-size model at fp32 have relative errors of at most 0.00004, and an output whose cosine
+fails has a larger error than `inner`, so that a divergence is always found."""
 
 
 def tolerance(engine: str, precision: str) -> Tolerance:
-    """Give what is allowed of one engine in a bundle of some precision."""
-    # What finds faces and speech stays in single precision in every bundle.
+    """Tolerance of one engine in a bundle of this precision."""
+    # Face and speech detection is in fp32 in every bundle.
     return TOLERANCES[precision if engine in MODEL_ENGINES else "fp32"]
 
 
 class ParityError(MferError):
-    """An export that is not what was trained; its message names every failed check.
+    """An export that is out of tolerance; the message names every failed check.
 
     Args:
-        table: the figures, as lines for a person.
+        table: the figures as lines of a table.
     """
 
     def __init__(self, message: str, table: Sequence[str] = ()) -> None:
@@ -62,10 +56,10 @@ class ParityError(MferError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A check that an export did not pass."""
+    """A failed check."""
 
-    engine: str  # empty: of the whole chain
-    output: str  # empty: of the whole engine
+    engine: str  # empty: the whole pipeline
+    output: str  # empty: the whole engine
     what: str
 
     def __str__(self) -> str:
@@ -74,19 +68,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far arrays are from those that they should be, summed up in double precision."""
+    """Difference of arrays from the expected ones, accumulated in float64 over calls."""
 
-    calls: int = 0  # arrays
-    max_abs: float = 0.0  # not finite if one of the numbers is not
-    products: float = 0.0  # of given and expected numbers, summed
-    given: float = 0.0  # squares
-    expected: float = 0.0
-    off: float = 0.0  # squares of the differences
+    calls: int = 0  # pairs of arrays
+    max_abs: float = 0.0  # not finite if any element is not
+    dot: float = 0.0  # sum of the products of actual and expected elements
+    actual_sq: float = 0.0  # sum of squares of the actual elements
+    expected_sq: float = 0.0  # sum of squares of the expected elements
+    error_sq: float = 0.0  # sum of squares of the differences
 
     @classmethod
-    def between(cls, given: np.ndarray, expected: np.ndarray) -> Distance:
-        """Compare two arrays of one shape."""
-        a, b = (x.ravel().astype(np.float64) for x in (given, expected))
+    def between(cls, actual: np.ndarray, expected: np.ndarray) -> Distance:
+        """Compare two arrays of the same shape."""
+        a, b = (x.ravel().astype(np.float64) for x in (actual, expected))
         with np.errstate(all="ignore"):
             d = a - b
             return cls(
@@ -96,31 +90,31 @@ class Distance:
     def __add__(self, other: Distance) -> Distance:
         return Distance(
             self.calls + other.calls,
-            # NumPy's maximum, unlike Python's, is NaN if one of them is.
+            # NumPy's maximum, unlike Python's, is NaN if one operand is.
             float(np.maximum(self.max_abs, other.max_abs)),
-            self.products + other.products,
-            self.given + other.given,
-            self.expected + other.expected,
-            self.off + other.off,
+            self.dot + other.dot,
+            self.actual_sq + other.actual_sq,
+            self.expected_sq + other.expected_sq,
+            self.error_sq + other.error_sq,
         )
 
     @property
     def cosine(self) -> float:
-        """Cosine of the angle between them; of two that are nothing but zeros, 1."""
-        length = math.sqrt(self.given) * math.sqrt(self.expected)
-        return self.products / length if length else float(self.off == 0)
+        """Cosine similarity; 1 if both are all zeros."""
+        norms = math.sqrt(self.actual_sq) * math.sqrt(self.expected_sq)
+        return self.dot / norms if norms else float(self.error_sq == 0)
 
     @property
     def relative(self) -> float:
-        """Length of their difference over that of what is expected; infinite where it is NaN."""
-        if math.isnan(self.off) or not self.expected:
-            return 0.0 if self.off == 0 else math.inf
-        return math.sqrt(self.off / self.expected)
+        """Relative error: L2 norm of the difference over that of the expected; NaN is infinite."""
+        if math.isnan(self.error_sq) or not self.expected_sq:
+            return 0.0 if self.error_sq == 0 else math.inf
+        return math.sqrt(self.error_sq / self.expected_sq)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output of one engine is from PyTorch, over all its calls."""
+    """Difference of one output of an engine from PyTorch, over all its calls."""
 
     engine: str
     output: str
@@ -129,7 +123,7 @@ class Difference:
     calls: int
 
     def failure(self, precision: str) -> Failure | None:
-        """Say what is out of tolerance."""
+        """The failed check, if the difference is out of tolerance."""
         allowed = tolerance(self.engine, precision)
         if not math.isfinite(self.max_abs):
             what = "NaN" if math.isnan(self.max_abs) else "infinite"
@@ -139,25 +133,36 @@ class Difference:
             what = f"max-abs {self.max_abs:.2g}, cosine {self.cosine:.6f}"
         return Failure(self.engine, self.output, what)
 
+    def row(self, precision: str) -> str:
+        """The difference and its tolerance as a line of a table."""
+        allowed = tolerance(self.engine, precision)
+        limits = [f"cosine >= {allowed.cosine:g}"]
+        if allowed.max_abs < np.inf:
+            limits.append(f"max-abs <= {allowed.max_abs:g}")
+        return (
+            f"{self.engine:<8} {self.output:<13} {self.max_abs:9.2g}  {self.cosine:<9.7f} "
+            f"{self.calls:6}  {', '.join(limits)}"
+        )
+
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a bundle is from PyTorch."""
+    """Differences between a bundle and PyTorch on real clips."""
 
     differences: tuple[Difference, ...]
-    readings: int  # compared: none where an engine is broken
+    readings: int  # compared; 0 if an engine is broken
     same_label: int  # readings with PyTorch's label
-    max_score: float  # the largest difference of a score
-    broken: tuple[Failure, ...] = ()  # what is wrong at any precision
-    calls: Mapping[str, Call] = field(default_factory=dict, repr=False)
-    """For each engine, the inputs on which it was farthest from PyTorch."""
+    max_score: float  # largest difference of a score
+    broken: tuple[Failure, ...] = ()  # failures at any precision
+    worst_calls: Mapping[str, Call] = field(default_factory=dict, repr=False)
+    """For each engine, the inputs of the call with the largest relative error."""
 
     def failed(self, precision: str, trained: bool = True) -> list[Failure]:
-        """Give the checks that failed, engine by engine.
+        """Failed checks, in the order of the engines.
 
         Args:
-            trained: whether the weights mean anything. Random ones give nearly equal scores, of
-                which the largest is chance: labels are not compared then.
+            trained: whether the weights are trained. Random weights give nearly equal scores whose
+                largest is arbitrary, so labels are not compared then.
         """
         ran = {d.engine for d in self.differences} | {f.engine for f in self.broken}
         failed = [
@@ -176,16 +181,16 @@ class Parity:
         return failed
 
     def failures(self, precision: str, trained: bool = True) -> list[str]:
-        """Say what failed, a line each; nothing if all is well."""
+        """Failed checks as text; empty if all passed."""
         return [str(failure) for failure in self.failed(precision, trained)]
 
-    def witnesses(self, precision: str) -> dict[str, Call]:
-        """Give, for each engine that failed and could run, the inputs on which it was worst."""
+    def failed_calls(self, precision: str) -> dict[str, Call]:
+        """Inputs of the worst call of each engine that failed and ran."""
         failed = dict.fromkeys(failure.engine for failure in self.failed(precision))
-        return {name: self.calls[name] for name in failed if name in self.calls}
+        return {name: self.worst_calls[name] for name in failed if name in self.worst_calls}
 
     def figures(self) -> dict[str, float]:
-        """Give the numbers that the manifest keeps."""
+        """Figures for the manifest."""
         values: dict[str, float] = {}
         for d in self.differences:
             values[f"{d.engine}.calls"] = d.calls
@@ -195,22 +200,15 @@ class Parity:
         return {name: float(f"{value:.7g}") for name, value in values.items()}
 
     def table(self, precision: str, trained: bool = True) -> list[str]:
-        """Give the figures as lines for a person, failures marked."""
+        """Figures as lines of a table, with failures marked."""
         failed = self.failed(precision, trained)
         marked = {(f.engine, f.output) for f in failed}
         lines = [
             f"{'engine':<8} {'output':<13} {'max-abs':>9}  {'cosine':<9} {'calls':>6}  allowed"
         ]
         for d in self.differences:
-            allowed = tolerance(d.engine, precision)
-            limits = [f"cosine >= {allowed.cosine:g}"]
-            if allowed.max_abs < np.inf:
-                limits.append(f"max-abs <= {allowed.max_abs:g}")
             mark = "  FAILED" if (d.engine, d.output) in marked else ""
-            lines.append(
-                f"{d.engine:<8} {d.output:<13} {d.max_abs:9.2g}  {d.cosine:<9.7f} {d.calls:6}"
-                f"  {', '.join(limits)}{mark}"
-            )
+            lines.append(d.row(precision) + mark)
         if self.readings:
             lines.append(
                 f"labels: {self.same_label} of {self.readings} readings agree; largest difference "
@@ -219,135 +217,3 @@ class Parity:
         shown = {(d.engine, d.output) for d in self.differences}
         lines += [f"FAILED {f}" for f in failed if (f.engine, f.output) not in shown]
         return lines
-
-
-class _Compared:
-    """Runs an engine and PyTorch on the same arrays, and goes on with PyTorch's result."""
-
-    def __init__(self, name: str, engine: Engine, reference: Engine) -> None:
-        self._name, self._engine, self._reference = name, engine, reference
-        self._worst = -1.0
-        self._broken: dict[tuple[str, str], Failure] = {}  # of each kind, the first
-        self._distances: dict[str, Distance] = {}
-        self.worst_call: Call | None = None
-
-    @property
-    def broken(self) -> list[Failure]:
-        return list(self._broken.values())
-
-    @property
-    def usable(self) -> bool:
-        """Whether the runtime's chain can go on with what the engine gives."""
-        sound = all(math.isfinite(total.max_abs) for total in self._distances.values())
-        return sound and all(kind == "extra" for _, kind in self._broken)
-
-    @property
-    def differences(self) -> list[Difference]:
-        return [
-            Difference(self._name, output, total.max_abs, total.cosine, total.calls)
-            for output, total in self._distances.items()
-        ]
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        expected = self._reference(**arrays)
-        try:
-            given = self._engine(**arrays)
-        except EngineError as error:
-            self._break("", "run", str(error))
-            return expected
-        far = max(self._compare(output, given.get(output), expected[output]) for output in expected)
-        for output in sorted(given.keys() - expected.keys()):
-            self._break(output, "extra", "an output that nobody asked for")
-        if far > self._worst:
-            self._worst = far
-            self.worst_call = {name: array.copy() for name, array in arrays.items()}
-        return expected
-
-    def _compare(self, output: str, given: np.ndarray | None, expected: np.ndarray) -> float:
-        """Take down how far an output is off; tell how far, relative to its size."""
-        if given is None:
-            self._break(output, "missing", "missing")
-            return 0.0
-        if given.dtype != expected.dtype:
-            self._break(output, "type", f"{given.dtype} where PyTorch gives {expected.dtype}")
-        if given.shape != expected.shape:
-            self._break(output, "shape", f"{given.shape} where PyTorch gives {expected.shape}")
-            return math.inf
-        distance = Distance.between(given, expected)
-        self._distances[output] = self._distances.get(output, Distance()) + distance
-        return distance.relative
-
-    def _break(self, output: str, kind: str, what: str) -> None:
-        self._broken.setdefault((output, kind), Failure(self._name, output, what))
-
-
-def measure(
-    bundle: Bundle, reference: Mapping[str, Engine], clips: Sequence[Path], device: str = "cpu"
-) -> Parity:
-    """Run clips through a bundle and through PyTorch; tell how far apart they are.
-
-    Every engine is compared on what PyTorch's chain gives it, then the two chains as a whole.
-
-    Args:
-        reference: every network, as `reference_networks` gives them.
-        device: where the bundle's large networks run: see `load_engines`.
-
-    Raises:
-        EngineError: an engine can't be loaded.
-        MediaError: a clip can't be read.
-    """
-    engines = load_engines(bundle, device)
-    compared = {name: _Compared(name, engines[name], reference[name]) for name in ENGINES}
-    expected = _readings(Pipeline(Model.of(bundle, compared)), clips)
-
-    broken: list[Failure] = []
-    for name, comparison in compared.items():
-        broken += _undeclared(name, bundle.manifest.engines[name], engines[name])
-        broken += comparison.broken
-    differences = tuple(d for comparison in compared.values() for d in comparison.differences)
-
-    given: list[Reading] = []
-    if stuck := [name for name, comparison in compared.items() if not comparison.usable]:
-        what = f"not compared, as {', '.join(stuck)} can't take part"
-        broken.append(Failure("", "readings", what))
-    else:
-        try:
-            given = _readings(Pipeline(Model.of(bundle, engines)), clips)
-        except EngineError as error:
-            broken.append(Failure("", "readings", f"not compared: {error}"))
-    pairs = list(zip(given, expected, strict=True)) if given else []
-    return Parity(
-        differences,
-        len(pairs),
-        sum(g.label == e.label for g, e in pairs),
-        float(np.max([_gap(g, e) for g, e in pairs], initial=0.0)),  # NaN if one is
-        tuple(broken),
-        {name: c.worst_call for name, c in compared.items() if c.worst_call is not None},
-    )
-
-
-def _undeclared(name: str, declared: EngineFile, engine: Engine) -> list[Failure]:
-    """Say where an engine's inputs and outputs are not those that its manifest tells of."""
-    if not isinstance(engine, OnnxEngine):
-        return []
-    failures = []
-    for pair in ((engine.inputs, declared.inputs), (engine.outputs, declared.outputs)):
-        real, told = ({t.name: f"{t.dtype} {t.shape}" for t in tensors} for tensors in pair)
-        for tensor in {**told, **real}:
-            found, wanted = real.get(tensor, "nothing"), told.get(tensor, "nothing")
-            if found != wanted:
-                what = f"{found} where the manifest tells of {wanted}"
-                failures.append(Failure(name, tensor, what))
-    return failures
-
-
-def _gap(given: Reading, expected: Reading) -> float:
-    """The largest difference of a score; infinite where only one of them has any."""
-    if given.scores is None or expected.scores is None:
-        return 0.0 if given.scores is expected.scores else math.inf
-    pairs = [(score, expected.scores[label]) for label, score in given.scores.items()]
-    return float(np.max([abs(a - b) for a, b in pairs], initial=0.0))
-
-
-def _readings(pipeline: Pipeline, clips: Sequence[Path]) -> list[Reading]:
-    return [reading for clip in clips for reading in pipeline.analyze(clip).windows]

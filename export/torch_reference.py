@@ -1,4 +1,4 @@
-"""A model in PyTorch behind the runtime's own chain: what an export is measured by."""
+"""PyTorch models as engines of the runtime: the reference for parity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.models.emotion_model import EmotionModel
 
 
 class TorchEngine:
-    """A PyTorch function with an engine's manners: named arrays in, named arrays out."""
+    """A PyTorch function behind the `Engine` protocol."""
 
     def __init__(self, outputs: tuple[str, ...], function: Callable[..., tuple[Tensor, ...]]):
         self._outputs = outputs
@@ -31,15 +31,15 @@ class TorchEngine:
 
 
 def reference_engines(model: EmotionModel) -> dict[str, Engine]:
-    """Every network of a bundle in PyTorch, but for Silero's, which is published as ONNX."""
+    """Every engine of a bundle in PyTorch, except Silero VAD, which is published as ONNX."""
     model.eval()
     networks, mtcnn = model.networks(), load_mtcnn()
-    judgement = ("probability", "offsets")
+    detection = ("probability", "offsets")
     return {
         "vad": OnnxEngine(SILERO_VAD, ["CPUExecutionProvider"], threads=1),
-        "pnet": TorchEngine(judgement, mtcnn["pnet"]),
-        "rnet": TorchEngine(judgement, mtcnn["rnet"]),
-        "onet": TorchEngine((*judgement, "landmarks"), mtcnn["onet"]),
+        "pnet": TorchEngine(detection, mtcnn["pnet"]),
+        "rnet": TorchEngine(detection, mtcnn["rnet"]),
+        "onet": TorchEngine((*detection, "landmarks"), mtcnn["onet"]),
         "face": TorchEngine(("embedding",), networks["face"]),
         "visual": TorchEngine(("scores", "embedding"), networks["visual"]),
         "audio": TorchEngine(("scores", "embedding"), networks["audio"]),

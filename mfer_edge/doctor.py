@@ -1,4 +1,4 @@
-"""What this machine can run, and why not the rest."""
+"""Checks of what this machine can run, with the reason where something can't."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_gpu
 from mfer_edge.errors import MferError
 from mfer_edge.model import ACCELERATED
 
+EXTRAS = {"export": "onnx", "train": "torch"}  # each with a package that only it installs
+
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     ok: bool
     detail: str
-    needed: bool  # whether `mfer-edge infer` can't do without it
+    needed: bool  # whether `mfer-edge infer` needs it
 
 
 def checkup(bundle: Path | None = None) -> list[Check]:
-    """Look at the interpreter, the packages, the bundle, and every device."""
+    """Check the interpreter, the packages, the bundle and every device."""
     python = platform.python_version()
     checks = [
         Check("python", True, f"{python} on {platform.machine()} {platform.system()}", True),
@@ -47,14 +49,7 @@ def checkup(bundle: Path | None = None) -> list[Check]:
         _check("gpu for tensorrt", lambda: str(this_gpu())),
         _check("bundle", lambda: _bundle(bundle), True),
     ]
-    for extra, package in {"export": "onnx", "train": "torch"}.items():
-        try:
-            detail = f"{package} {importlib.metadata.version(package)}"
-            checks.append(Check(f"extra {extra}", True, detail, False))
-        except importlib.metadata.PackageNotFoundError:
-            detail = f"{package} is not installed: pip install 'mfer-edge[{extra}]'"
-            checks.append(Check(f"extra {extra}", False, detail, False))
-    return checks
+    return checks + [_extra(extra, package) for extra, package in EXTRAS.items()]
 
 
 def _package(name: str) -> Check:
@@ -64,20 +59,29 @@ def _package(name: str) -> Check:
         return Check(name, False, f"not installed: pip install {name}", True)
 
 
-def _check(what: str, look: Callable[[], str], needed: bool = False) -> Check:
-    """Take a look that gives a detail, or raises the reason why not."""
+def _extra(extra: str, package: str) -> Check:
     try:
-        return Check(what, True, look(), needed)
+        detail = f"{package} {importlib.metadata.version(package)}"
+        return Check(f"extra {extra}", True, detail, False)
+    except importlib.metadata.PackageNotFoundError:
+        detail = f"{package} is not installed: pip install 'mfer-edge[{extra}]'"
+        return Check(f"extra {extra}", False, detail, False)
+
+
+def _check(what: str, run: Callable[[], str], needed: bool = False) -> Check:
+    """Run a check that returns a detail, or raises an `MferError` with the reason."""
+    try:
+        return Check(what, True, run(), needed)
     except MferError as error:
         return Check(what, False, str(error).removeprefix(f"--{what}: "), needed)
 
 
 def _bundle(folder: Path | None) -> str:
     manifest = Bundle.open(folder).manifest
-    size_mb = sum(engine.bytes for engine in manifest.engines.values()) / 1e6
+    size_mb = manifest.weights_bytes / 1e6
     trained = "trained" if manifest.trained else "untrained"
     detail = f"{manifest.name} {manifest.precision}, {trained}, {size_mb:.1f} MB, files intact"
-    for plan in list(manifest.plans.values())[:1]:  # all are built at once
+    for plan in list(manifest.plans.values())[:1]:  # all are built for the same target
         built_for = Target(plan.tensorrt, Gpu(plan.gpu, plan.compute_capability))
         detail += f"; with engines for {built_for}"
     return detail

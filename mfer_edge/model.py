@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, VisualArm
-from mfer_edge.bundle import ENGINES, Bundle, Manifest
+from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.malloc import memory_returned
@@ -19,6 +19,7 @@ from mfer_edge.engines.tensorrt_target import check_plans, this_target
 from mfer_edge.errors import EngineError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
+from mfer_edge.manifest import ENGINES, Manifest
 
 ACCELERATED = ("face", "audio")
 """Engines that gain from a second CPU thread, and from a GPU. A call of the others takes less time

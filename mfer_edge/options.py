@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfer_edge.bundle import Manifest
 from mfer_edge.faces.embedding_cache import MAX_LEVELS
+from mfer_edge.manifest import Manifest
 
 MIN_HOP_S = 0.1  # of the most frequent readings
 

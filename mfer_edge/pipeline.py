@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mfer_edge.bundle import APPROXIMATE, Bundle, Manifest
+from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
+from mfer_edge.manifest import Manifest
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
@@ -213,8 +214,4 @@ def _approximations(options: SessionOptions, manifest: Manifest) -> list[str]:
             f"faces that changed by at most {options.skip_still:g} grey levels were not looked at "
             "again: the scores are approximate"
         )
-    warnings += [note for note in manifest.notes if note.startswith(APPROXIMATE)]
-    if not manifest.trained:
-        notes = [note for note in manifest.notes if not note.startswith(APPROXIMATE)]
-        warnings.append(" ".join([*notes, "The scores mean nothing."]))
-    return warnings
+    return [*warnings, *manifest.warnings]

@@ -1,4 +1,4 @@
-"""JSON read as dataclasses: they are its schema."""
+"""JSON converted to dataclasses, whose fields are its schema."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ NAMES = {
 
 
 def read_as(kind: Any, value: Any, name: str = "") -> Any:
-    """Read what `json.loads` gave as a type.
+    """Convert a value that `json.loads` returned to a type.
 
     Args:
-        kind: a dataclass, a tuple of one type (`tuple[T, ...]`), a `Mapping` from texts, a text, a
-            number, true or false, or a union of the last three and None. Every field must be
-            there, and no other.
-        name: of the field that holds the value, for the error.
+        kind: a dataclass, `tuple[T, ...]`, `Mapping[str, T]`, `str`, `int`, `float`, `bool`, or a
+            union of the last four and None. A dataclass needs all its fields and no others.
+        name: of the field that holds the value, for the error message.
 
     Raises:
-        ValueError: it is of another type; the message names the field.
+        ValueError: the value is of another type; the message names the field.
     """
     if isinstance(kind, type) and is_dataclass(kind):
         expect(isinstance(value, dict), name, value, "an object")
@@ -54,10 +53,15 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
 
 
 def expect(fits: bool, name: str, value: Any, what: str) -> None:
-    """Refuse a value that does not fit.
+    """Raise if a condition on a value is false.
+
+    Args:
+        fits: the condition.
+        name: of the field that holds the value.
+        what: what the value has to be.
 
     Raises:
-        ValueError: it does not; the message names the field.
+        ValueError: `fits` is false; the message names the field.
     """
     if not fits:
         raise ValueError(f"{name} is {json.dumps(value)[:40]}, not {what}")

@@ -14,15 +14,16 @@ import numpy as np
 
 from benchmarks.harness.decoding import decode_opencv
 from benchmarks.harness.third_party import facenet
-from mfer_edge.bundle import Bundle, Crop
+from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count, decoding_threads
 from mfer_edge.errors import MediaError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
+from mfer_edge.manifest import Crop
 from mfer_edge.model import load_engines
-from mfer_edge.pipeline import AHEAD
+from mfer_edge.session import PREFETCH_ITEMS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.prefetch import prefetch
@@ -78,7 +79,7 @@ class FaceFinders:
         """
         bundle = Bundle.open()
         engines = load_engines(bundle)
-        detector = FaceDetector(engines["pnet"], engines["rnet"], engines["onet"])
+        detector = FaceDetector.of(engines)
         return cls(facenet_finder(), detector, bundle.manifest.crop)
 
     def measure(self, path: Path) -> FaceTimes:
@@ -111,7 +112,7 @@ class FaceFinders:
         find = FaceFinder(self.detector)
         with (
             Clip(path, threads=decoding_threads(core_count())) as clip,
-            closing(prefetch(clip, AHEAD)) as items,
+            closing(prefetch(clip, PREFETCH_ITEMS)) as items,
         ):
             for item in items:
                 if isinstance(item, Frame):

@@ -12,7 +12,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.errors import MferError
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE, SpeechProbability, speech_segments
 
 VAD_S = 30  # of audio for the VAD: the clip's, repeated
@@ -120,7 +120,7 @@ def mfer_edge_audio(bundle: str, clip: str) -> Callable[[], object]:
 
 def samples(clip: str, seconds: int) -> np.ndarray:
     """Read a clip's audio, (samples,), repeated to fill so many seconds."""
-    return np.resize(read_sound(clip), seconds * SAMPLE_RATE)
+    return np.resize(read_audio(clip), seconds * SAMPLE_RATE)
 
 
 def export_with_funasr(weights: Path, folder: Path) -> None:

@@ -29,7 +29,7 @@ from benchmarks.harness.tables import document, markdown_table
 from benchmarks.harness.third_party import VERSIONS
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 
 FACES = (1, 20)  # in one call: a new frame's, and a window's
 
@@ -130,7 +130,7 @@ def measure(clip: Path, bundles: Sequence[Path], rounds: int) -> PeersResult:
     Raises:
         MferError: the clip or a bundle can't be used.
     """
-    read_sound(clip)  # it can be read
+    read_audio(clip)  # it can be read
     named = {str(path): f"mfer-edge {Bundle.open(path).manifest.precision}" for path in bundles}
     rows: list[PeerTime] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ stage.
 | part | here | why |
 |---|---|---|
 | frames | `cv2.VideoCapture`, every frame read, 5 a second kept | the paper's rate; usual code |
-| audio | `mfer_edge.sources.clip.read_sound`: PyAV | nothing else needs torchaudio or librosa |
+| audio | `mfer_edge.sources.clip.read_audio`: PyAV | nothing else needs torchaudio or librosa |
 | faces | facenet-pytorch's MTCNN by default, on every kept frame; the largest | the paper |
 | crop | `mfer_edge.faces.crop.crop_face`: a square, grey, 224x224, (x/255 - 0.5)/0.5 | the paper |
 | ViT-B/16 | transformers, one face at a time; the class token after the last norm | the paper |
@@ -46,12 +46,12 @@ from benchmarks.harness import script
 from benchmarks.harness.processes import PassResult
 from benchmarks.harness.systems import sum_stages
 from export.checkpoint import open_source
-from mfer_edge.bundle import Crop
 from mfer_edge.cpu import core_count
 from mfer_edge.errors import MediaError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.manifest import Crop
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 from train.data.preprocess import CROP_SCALE, FRAME_RATE
@@ -95,7 +95,7 @@ class Reference:
         models, stopwatch = self._models, Stopwatch()
         with stopwatch("decode"):
             images = sampled_frames(Path(path))
-            wave = torch.from_numpy(read_sound(path))
+            wave = torch.from_numpy(read_audio(path))
         with stopwatch("detect"):
             crops = [crop for crop in map(self._face, images) if crop is not None]
         if not crops or not len(wave):

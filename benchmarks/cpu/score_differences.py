@@ -12,7 +12,7 @@ from benchmarks.harness.tables import markdown_table
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import MferError
-from mfer_edge.model import load_engines
+from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 
@@ -83,8 +83,8 @@ class Observation:
         """
         engines = load_engines(bundle)
         recorder = _EmbeddingRecorder(engines["visual"])
-        pipeline = Pipeline(bundle, {**engines, "visual": recorder})
-        options = pipeline.windows(skip_still=skip_still)
+        pipeline = Pipeline(Model.of(bundle, {**engines, "visual": recorder}))
+        options = pipeline.options(skip_still=skip_still)
         readings = [one for clip in clips for one in pipeline.analyze(clip, options).windows]
         if not recorder.embeddings:
             raise MferError("no face in these clips: nothing to approximate")

@@ -50,8 +50,9 @@ from export.checkpoint import Source
 from export.torch_reference import reference_engines
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bench.run import checked_out_commit
-from mfer_edge.bundle import MODEL_ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.outputs.files import check_output
 
 

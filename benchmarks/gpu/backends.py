@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from export.parity import Call
-from mfer_edge.bundle import MODEL_ENGINES
+from mfer_edge.manifest import MODEL_ENGINES
 
 LEFT_OUT = "left out as asked"
 

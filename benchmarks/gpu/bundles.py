@@ -9,8 +9,9 @@ from pathlib import Path
 from benchmarks.gpu.backends import attempt
 from benchmarks.gpu.options import GpuOptions
 from benchmarks.harness.script import log
-from export.build import export_networks, save_proven
+from export.build import build_from_engines, export_engines
 from export.checkpoint import Source, open_source
+from export.options import ExportOptions
 from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 
@@ -57,12 +58,13 @@ def _exported(
     bundles = {}
     log(f"exporting {options.preset}")
     with tempfile.TemporaryDirectory() as temporary:
-        graphs = export_networks(source.model, Path(temporary))
+        graphs = export_engines(source.model, Path(temporary))
         for precision in PRECISIONS:
             log(f"exporting {options.preset} {precision}")
             with attempt(f"bundle {precision}", not_run):
                 out = folder / f"{options.preset}-{precision}"
-                bundles[precision] = save_proven(source, graphs, precision, clips, out)[0]
+                wanted = ExportOptions(out, precision, clips)
+                bundles[precision] = build_from_engines(source, graphs, wanted)[0]
     if not bundles:
         raise MferError("; ".join(not_run.values()))
     return bundles, source

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.parity import Call
-from mfer_edge.bundle import MODEL_ENGINES, Manifest
 from mfer_edge.errors import MferError
+from mfer_edge.manifest import MODEL_ENGINES, Manifest
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 

@@ -16,14 +16,13 @@ from export.parity import Call
 from mfer_edge.arms import AudioArm, Fusion, VisualArm
 from mfer_edge.bench.latency import time_clip, time_updates
 from mfer_edge.bench.nvml import nvidia_gpus
-from mfer_edge.bench.stats import LEAST_RUNS, LatencyStats, RunBudget
+from mfer_edge.bench.stats import MIN_RUNS, LatencyStats, RunBudget
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
-from mfer_edge.engines.onnx import providers_for
-from mfer_edge.model import ACCELERATED, load_engines
+from mfer_edge.model import ACCELERATED, Model, load_engines
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import read_footage
+from mfer_edge.sources.replay import Replay
 
 REPLAYS = 10  # of each call of a clip, for the time on the device
 
@@ -82,7 +81,9 @@ class DevicePipeline:
     @property
     def pipeline(self) -> Pipeline:
         """The runtime's pipeline on these engines."""
-        return Pipeline(self.bundle, self.engines, providers_for(self.device), core_count())
+        return Pipeline(
+            Model.of(self.bundle, self.engines, device=self.device, threads=core_count())
+        )
 
     def time_update(self, clip: Path, inputs: WindowInputs, runs: int) -> UpdateTime:
         """Time the update of a window after a hop.
@@ -99,7 +100,7 @@ class DevicePipeline:
             "audio": [{"wave": inputs.wave}],
         }
         window_s = time_calls(lambda: _update(self.engines, inputs), runs, WARM_UP)
-        footage = read_footage(clip, self.bundle.manifest.frame_rate)
+        footage = Replay.read(clip, self.bundle.manifest.frame_rate)
         live = time_updates(self.pipeline, footage, _budget(runs))
         after = _gpu_memory()
         known = self.gpu_before is not None and after is not None
@@ -120,7 +121,7 @@ class DevicePipeline:
             MferError: it can't be read, or an engine failed.
         """
         recorders = {name: Recorder(self.engines[name]) for name in ACCELERATED}
-        analysis = Pipeline(self.bundle, {**self.engines, **recorders}).analyze(clip)
+        analysis = Pipeline(Model.of(self.bundle, {**self.engines, **recorders})).analyze(clip)
         times = time_clip(self.pipeline, clip, _budget(runs))
         calls = {name: recorder.calls for name, recorder in recorders.items()}
         return ClipTime(
@@ -155,7 +156,7 @@ def _update(engines: Mapping[str, Engine], inputs: WindowInputs) -> np.ndarray |
 
 
 def _budget(runs: int) -> RunBudget:
-    return RunBudget(least=min(runs, LEAST_RUNS), most=runs)
+    return RunBudget(min_runs=min(runs, MIN_RUNS), max_runs=runs)
 
 
 def _gpu_memory() -> int | None:

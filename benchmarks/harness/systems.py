@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.harness.processes import Job, PassResult, run_python
-from mfer_edge.bundle import APPROXIMATE, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.faces.embedding_cache import MAX_LEVELS
 from mfer_edge.stopwatch import STAGES
@@ -45,8 +45,7 @@ class System:
     @property
     def approximate(self) -> bool:
         """Whether its scores differ by intention from exact ones, if only slightly."""
-        noted = any(note.startswith(APPROXIMATE) for note in self.bundle.manifest.notes)
-        return noted or self.skip_still > 0
+        return bool(self.bundle.manifest.approximations) or self.skip_still > 0
 
     def job(self, clips: Sequence[str]) -> Job:
         """Make the job that analyses clips."""
@@ -87,7 +86,7 @@ def analyze_with_bundle(bundle: str, skip_still: str, *clips: str) -> Callable[[
     from mfer_edge.pipeline import Pipeline
 
     pipeline = Pipeline.open(bundle or None, device="cpu")
-    options = pipeline.windows(skip_still=float(skip_still))
+    options = pipeline.options(skip_still=float(skip_still))
 
     def one_pass() -> PassResult:
         analyses = [pipeline.analyze(clip, options) for clip in clips]

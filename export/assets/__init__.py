@@ -1,4 +1,4 @@
-"""Published weights of the front end, the same for every bundle; README.md tells their origin."""
+"""Published weights of the detectors, the same in every bundle; README.md has their origin."""
 
 from pathlib import Path
 

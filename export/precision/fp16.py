@@ -1,4 +1,4 @@
-"""Half precision: of the weights in the file alone, or of the products too."""
+"""fp16: for storage of weights only, or for the computation too."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from onnx import TensorProto, helper, numpy_helper
 from export.onnx_io import save_onnx
 from export.precision.graph import PrecisionError, is_exact
 
-HALF_FROM = 1024  # numbers; a smaller weight is not worth halving
+MIN_SIZE = 1024  # elements of a weight from which on it is stored as fp16
 
-HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
 PRODUCTS = ("Conv", "Gemm", "GRU", "MatMul")
 
-FOLLOWING = (
+FP16_SAFE = (
     *("Abs", "Add", "Clip", "Concat", "Div", "Erf", "Expand", "Flatten", "Gather", "Identity"),
     *("LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "Pad", "PRelu", "Relu", "Reshape"),
     *("Shape", "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"),
     "Where",
 )
-"""Operators as good in half precision as what they are given: they move numbers, or make each from
-a few of like size. Softmax, norms, sums over many, powers, roots and logarithms are not."""
+"""Operators that lose nothing in fp16 beyond their inputs' rounding: they move elements or combine
+a few of similar magnitude. Softmax, norms, reductions, powers, roots and logarithms do lose."""
 
 
 def store_fp16(path: Path) -> None:
-    """Keep float weights in half precision on disk; the graph multiplies them in single.
+    """Store a graph's fp32 weights as fp16, in place; it still computes in fp32.
 
-    The cast back is of a constant, so a runtime does it once, when it loads the graph.
+    The cast back is of a constant, so runtimes do it once when they load the graph.
 
     Raises:
-        PrecisionError: a weight is too large for half precision.
+        PrecisionError: a weight is out of the range of fp16.
     """
     model = onnx.load(path)
     graph = model.graph
     casts = []
     for weight in graph.initializer:
-        large = np.prod(weight.dims) >= HALF_FROM and weight.data_type == SINGLE
+        large = np.prod(weight.dims) >= MIN_SIZE and weight.data_type == FP32
         if not large or is_exact(weight.name):
             continue
         name = weight.name
         weight.CopyFrom(_to_fp16_array(weight, path))
-        casts.append(_cast_node(weight.name, name, SINGLE))
+        casts.append(_cast_node(weight.name, name, FP32))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -52,65 +52,64 @@ def store_fp16(path: Path) -> None:
 
 
 def to_fp16(path: Path) -> None:
-    """Make a graph in single precision, without control flow, one that multiplies in half.
+    """Convert an fp32 graph without control flow to fp16, in place.
 
-    The types of its values say what is multiplied how, which is what strongly typed TensorRT
-    networks and ONNX Runtime go by. Products with learned weights and those of what came out of
-    them are in half precision, weights too, which takes half the room. What is before the first
-    of them, such as a spectrogram, and what half precision would harm stays single, with casts
-    around it. Inputs and outputs keep their types, values their names, in whatever type they are.
-    Nothing is clipped: a value that half precision can't hold becomes infinite.
+    The graph's types are the precision, as for strongly typed TensorRT networks and ONNX Runtime.
+    Products with weights, and products of their results, are in fp16, and so are their weights.
+    Operators before the first of them, such as the spectrogram, and those that would lose accuracy
+    stay in fp32, with casts around them. Inputs and outputs keep their types, values keep their
+    names. Nothing is clipped: a value out of the range of fp16 becomes infinite.
 
     Raises:
-        PrecisionError: a weight is too large for half precision.
+        PrecisionError: a weight is out of the range of fp16.
     """
     model = onnx.load(path)
-    typed = _Typed(model, path)
+    converter = _Fp16Converter(model, path)
     for node in model.graph.node:
-        typed.add(node)
+        converter.add(node)
     del model.graph.node[:]
-    model.graph.node.extend(typed.nodes)
-    weights = list(typed.weights())
+    model.graph.node.extend(converter.nodes)
+    weights = list(converter.weights())
     del model.graph.initializer[:]
     model.graph.initializer.extend(weights)
     save_onnx(model, path)
 
 
 def emulate_fp16(path: Path, out: Path) -> None:
-    """Write a half-precision graph such that a CPU gives what hardware for such graphs gives.
+    """Write an fp16 graph so that a CPU rounds and overflows as a GPU does.
 
-    ONNX Runtime has few kernels in half precision for CPUs. It runs the others in single, and
-    drops the casts in between, so that nothing is rounded, and what overflows elsewhere does not
-    here. In this graph every operator is in single precision and its result is rounded to half at
-    once: as much as by a GPU, which multiplies halves and adds up in single.
+    ONNX Runtime has few fp16 kernels for CPUs. It runs other operators in fp32 and drops the casts
+    between them, so that nothing is rounded and nothing overflows. In the emulated graph every
+    operator is in fp32, and its result is rounded to fp16 at once, as on a GPU, which multiplies
+    fp16 factors and accumulates in fp32.
 
     Args:
-        path: of a graph that `to_fp16` made.
-        out: where the other one goes; its inputs, outputs and values have the same names.
+        path: a graph from `to_fp16`.
+        out: path of the emulated graph; inputs, outputs and values have the same names.
     """
     model = onnx.load(path)
     graph = onnx.shape_inference.infer_shapes(model).graph
-    halves = {weight.name for weight in graph.initializer if weight.data_type == HALF}
-    nodes = [_cast_node(name, f"{name}.rounded", SINGLE) for name in sorted(halves)]
-    halves |= {v.name for v in graph.value_info if v.type.tensor_type.elem_type == HALF}
+    fp16 = {weight.name for weight in graph.initializer if weight.data_type == FP16}
+    nodes = [_cast_node(name, f"{name}.rounded", FP32) for name in sorted(fp16)]
+    fp16 |= {v.name for v in graph.value_info if v.type.tensor_type.elem_type == FP16}
     for node in model.graph.node:
         exact = onnx.NodeProto()
         exact.CopyFrom(node)
-        exact.input[:] = [f"{name}.rounded" if name in halves else name for name in node.input]
-        rounded = [name for name in node.output if name in halves]
+        exact.input[:] = [f"{name}.rounded" if name in fp16 else name for name in node.input]
+        rounded = [name for name in node.output if name in fp16]
         if node.op_type == "Cast":
             nodes.append(exact)
         else:
-            exact.output[:] = [f"{n}.exact" if n in halves else n for n in node.output]
-            nodes += [exact, *(_cast_node(f"{name}.exact", name, HALF) for name in rounded)]
-        nodes += [_cast_node(name, f"{name}.rounded", SINGLE) for name in rounded]
+            exact.output[:] = [f"{n}.exact" if n in fp16 else n for n in node.output]
+            nodes += [exact, *(_cast_node(f"{name}.exact", name, FP16) for name in rounded)]
+        nodes += [_cast_node(name, f"{name}.rounded", FP32) for name in rounded]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     save_onnx(model, out)
 
 
-class _Typed:
-    """A graph in the making, to which nodes come in their order and get their types."""
+class _Fp16Converter:
+    """Graph under construction: nodes are added in topological order and get their types."""
 
     def __init__(self, model: onnx.ModelProto, path: Path) -> None:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -120,85 +119,91 @@ class _Typed:
         self._floats = {
             value.name
             for value in (*graph.input, *graph.value_info, *graph.output)
-            if value.type.tensor_type.elem_type == SINGLE
+            if value.type.tensor_type.elem_type == FP32
         }
         self._weights = {weight.name: weight for weight in model.graph.initializer}
-        self._halves: dict[str, onnx.TensorProto] = {}
-        given = [value.name for value in graph.input if value.name in self._floats]
-        constant = [name for name, w in self._weights.items() if w.data_type == SINGLE]
-        # Float values by their names in the graph before, and what is known about them.
-        self._type: dict[str, int] = dict.fromkeys([*given, *constant], SINGLE)  # as made
-        self._forms: dict[str, dict[int, str]]  # their names now, by type
-        self._forms = {name: {SINGLE: name} for name in self._type}
-        self._constant = set(constant)  # weights, and what is made of them alone
+        self._fp16_weights: dict[str, onnx.TensorProto] = {}
+        inputs = [value.name for value in graph.input if value.name in self._floats]
+        constant = [name for name, w in self._weights.items() if w.data_type == FP32]
+        # Facts about float values, by their names in the fp32 graph.
+        self._type: dict[str, int] = dict.fromkeys([*inputs, *constant], FP32)  # as computed
+        self._forms: dict[str, dict[int, str]]  # names in the new graph, by type
+        self._forms = {name: {FP32: name} for name in self._type}
+        self._constant = set(constant)  # weights, and values computed from weights only
         self._exact = {name for name in constant if is_exact(name)}
-        self._learned: set[str] = set()  # come after a product with learned weights
+        self._learned: set[str] = set()  # values after a product with weights
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Give a node its type, cast its inputs to that, and take down what is known then."""
+        """Choose a node's type, cast its inputs to it, and record the facts about its outputs."""
         floats = [name for name in node.input if name in self._type]
-        half = self._is_half(node, floats)
-        kind = HALF if half else SINGLE
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
-        made.input[:] = [self._as(n, kind) if n in self._type else n for n in node.input]
-        self.nodes.append(made)
+        fp16 = self._is_fp16(node, floats)
+        dtype = FP16 if fp16 else FP32
+        converted = onnx.NodeProto()
+        converted.CopyFrom(node)
+        converted.input[:] = [self._as(n, dtype) if n in self._type else n for n in node.input]
+        self.nodes.append(converted)
 
-        follows = node.op_type in FOLLOWING
+        safe = node.op_type in FP16_SAFE
         for index, name in enumerate(node.output):
             if name not in self._floats:
                 continue
-            self._type[name] = kind
-            self._forms[name] = {kind: name}
-            if half and name in self._outputs:
-                made.output[index] = self._forms[name][HALF] = f"{name}.half"
-                self._cast(name, SINGLE, name)
-            if half or self._learned.intersection(floats):
+            self._type[name] = dtype
+            self._forms[name] = {dtype: name}
+            if fp16 and name in self._outputs:
+                converted.output[index] = self._forms[name][FP16] = f"{name}.half"
+                self._cast(name, FP32, name)
+            if fp16 or self._learned.intersection(floats):
                 self._learned.add(name)
-            if follows and floats and self._constant.issuperset(floats):
+            if safe and floats and self._constant.issuperset(floats):
                 self._constant.add(name)
                 if self._exact.intersection(floats):
                     self._exact.add(name)
 
     def weights(self) -> Iterator[onnx.TensorProto]:
-        """Give the weights that are used, in the types that they are used in."""
+        """The weights that nodes use, in the types that they use."""
         used = {name for node in self.nodes for name in node.input} | self._outputs
-        for weight in (*self._weights.values(), *self._halves.values()):
+        for weight in (*self._weights.values(), *self._fp16_weights.values()):
             if weight.name in used:
                 yield weight
 
-    def _is_half(self, node: onnx.NodeProto, floats: list[str]) -> bool:
+    def _is_fp16(self, node: onnx.NodeProto, floats: list[str]) -> bool:
+        """Whether a node is computed in fp16.
+
+        Args:
+            floats: its floating-point inputs.
+        """
         if node.op_type in PRODUCTS:
             learned = not self._learned.isdisjoint(floats)
-            weighed = not self._constant.isdisjoint(node.input[:2])
-            return (learned or weighed) and self._exact.isdisjoint(floats)
-        varying = [name for name in floats if name not in self._constant]
-        halves = [self._type[name] == HALF for name in varying]
-        return node.op_type in FOLLOWING and any(halves) and all(halves)
+            weighted = not self._constant.isdisjoint(node.input[:2])
+            return (learned or weighted) and self._exact.isdisjoint(floats)
+        activations = [name for name in floats if name not in self._constant]
+        fp16 = [self._type[name] == FP16 for name in activations]
+        return node.op_type in FP16_SAFE and any(fp16) and all(fp16)
 
-    def _as(self, name: str, kind: int) -> str:
-        """Give the name under which there is a value in this type, making it if need be."""
-        if kind not in self._forms[name]:
+    def _as(self, name: str, dtype: int) -> str:
+        """Name of a value in this type, which is created if necessary."""
+        if dtype not in self._forms[name]:
             if name in self._weights:
-                self._halves[name] = _to_fp16_array(self._weights[name], self._path)
-                self._forms[name][kind] = self._halves[name].name
+                self._fp16_weights[name] = _to_fp16_array(self._weights[name], self._path)
+                self._forms[name][dtype] = self._fp16_weights[name].name
             else:
-                self._cast(name, kind, f"{name}.{'half' if kind == HALF else 'single'}")
-        return self._forms[name][kind]
+                self._cast(name, dtype, f"{name}.{'half' if dtype == FP16 else 'single'}")
+        return self._forms[name][dtype]
 
-    def _cast(self, name: str, kind: int, result: str) -> None:
+    def _cast(self, name: str, dtype: int, result: str) -> None:
+        """Append a cast of a value."""
         (source,) = self._forms[name].values()
-        self.nodes.append(_cast_node(source, result, kind))
-        self._forms[name][kind] = result
+        self.nodes.append(_cast_node(source, result, dtype))
+        self._forms[name][dtype] = result
 
 
-def _cast_node(source: str, result: str, kind: int) -> onnx.NodeProto:
-    return helper.make_node("Cast", [source], [result], f"cast {result}", to=kind)
+def _cast_node(source: str, result: str, dtype: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [result], f"cast {result}", to=dtype)
 
 
 def _to_fp16_array(weight: onnx.TensorProto, path: Path) -> onnx.TensorProto:
     with np.errstate(over="ignore"):
         values = numpy_helper.to_array(weight).astype(np.float16)
     if not np.isfinite(values).all():
-        raise PrecisionError(f"{path.name}: {weight.name} does not fit into half precision")
+        raise PrecisionError(f"{path.name}: {weight.name} is out of the range of fp16")
     return numpy_helper.from_array(values, f"{weight.name}.half")

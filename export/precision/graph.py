@@ -1,4 +1,4 @@
-"""What changes of a graph's precision have in common."""
+"""Graph helpers shared by the precision conversions."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
 
 
 class PrecisionError(MferError):
-    """A graph that can't have the precision that it is wanted in."""
+    """A graph that can't be converted to the requested precision."""
 
 
 def is_exact(name: str) -> bool:
-    """Whether a weight is the spectrogram's: less than single precision would be heard as noise."""
+    """Whether a weight is the spectrogram's, which stays in fp32: rounding it adds noise."""
     return "basis" in name or "filters" in name
 
 
-def asking_session(
-    model: onnx.ModelProto, ends: Iterable[onnx.NodeProto], kind: int
+def session_with_outputs(
+    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], dtype: int
 ) -> InferenceSession:
-    """Open a session of a graph that gives, instead of its outputs, those of further nodes.
+    """Open a session of a graph with nodes appended, whose outputs replace its own.
 
     Args:
-        ends: the nodes, with one output each.
-        kind: ONNX's number of the type of them all.
+        nodes: with one output each.
+        dtype: ONNX's number of the type of all outputs.
     """
-    asking = onnx.ModelProto()
-    asking.CopyFrom(model)
-    del asking.graph.output[:]
-    for node in ends:
-        asking.graph.node.append(node)
-        asking.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    del extended.graph.output[:]
+    for node in nodes:
+        extended.graph.node.append(node)
+        extended.graph.output.append(helper.make_tensor_value_info(node.output[0], dtype, None))
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     return ort.InferenceSession(
-        asking.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        extended.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
 
 def parameters_of(model: onnx.ModelProto) -> int:
-    """Count a graph's weights: what its products, sums and scales take from the file."""
+    """Number of parameters: elements of all floating-point and 8-bit weights."""
     kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
     return sum(int(np.prod(w.dims)) for w in model.graph.initializer if w.data_type in kinds)

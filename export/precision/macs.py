@@ -1,4 +1,4 @@
-"""At which types a graph multiplies: the work that it does, read from the graph itself."""
+"""Multiply-accumulates (MACs) of a graph by the type of their factors, counted in the graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.precision.graph import asking_session
+from export.precision.graph import session_with_outputs
 from mfer_edge.errors import EngineError
 
 PRODUCTS = ("Conv", "ConvInteger", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger")
@@ -20,42 +20,44 @@ TYPE_NAMES: dict[int, str] = {
     TensorProto.INT8: "int8",
     TensorProto.UINT8: "int8",
 }
-MOVING = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that change nothing about the numbers: a runtime moves a DequantizeLinear past them."""
+LAYOUT_OPS = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that only change the layout: runtimes move a DequantizeLinear past them."""
 
 
 def macs_by_type(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Count a graph's multiply-accumulates on these inputs, by the type of their factors.
 
-    It runs the graph once for the shapes. Products in the bodies of `If` and `Loop` don't count.
+    Runs the graph once to get the shapes. Products in the bodies of `If` and `Loop` are not
+    counted.
 
     Returns:
-        Counts by `int8`, `fp16` and `fp32`, for those that there are. Factors that come straight
-        from DequantizeLinear count as what they were: a runtime multiplies them so.
+        Counts over 0 by `int8`, `fp16` and `fp32`. Factors from DequantizeLinear count as the type
+        before it, in which runtimes multiply them.
 
     Raises:
         EngineError: the graph does not run on these inputs.
     """
     nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
-    shapes = _shapes(model, {name for node in nodes for name in _sized(node)}, inputs)
-    kinds = _Types(model)
-    work: Counter[str] = Counter()
+    shapes = _shapes(model, {name for node in nodes for name in _shaped_values(node)}, inputs)
+    types = _ProductTypes(model)
+    macs: Counter[str] = Counter()
     for node in nodes:
-        work[kinds.of_product(node)] += _count(node, shapes)
-    return dict(sorted(work.items()))
+        macs[types.of_product(node)] += _count(node, shapes)
+    return dict(sorted(macs.items()))
 
 
-def _sized(node: onnx.NodeProto) -> Iterator[str]:
-    """Name the values whose shapes tell how much a product multiplies."""
+def _shaped_values(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the values whose shapes give a product's MACs."""
     yield from node.input[:3] if node.op_type in GATES else (*node.input[:2], node.output[0])
 
 
 def _count(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """MACs of one product."""
     if node.op_type in GATES:
         steps, batch, width_in = shapes[node.input[0]]
         directions, _, width = shapes[node.input[2]]
         return steps * batch * directions * GATES[node.op_type] * width * (width_in + width)
-    given, weight, result = (shapes[name] for name in _sized(node))
+    given, weight, result = (shapes[name] for name in _shaped_values(node))
     size = int(np.prod(result))
     if node.op_type in ("Conv", "ConvInteger"):
         return size * int(np.prod(weight[1:]))
@@ -66,19 +68,19 @@ def _count(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
 def _shapes(
     model: onnx.ModelProto, names: set[str], inputs: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[int, ...]]:
-    """Run the graph for the shapes of some of its values."""
+    """Run the graph to get the shapes of some of its values."""
     if not names:
         return {}
-    ends = [helper.make_node("Shape", [name], [f"shape of {name}"]) for name in sorted(names)]
+    nodes = [helper.make_node("Shape", [name], [f"shape of {name}"]) for name in sorted(names)]
     try:
-        shapes = asking_session(model, ends, TensorProto.INT64).run(None, dict(inputs))
+        shapes = session_with_outputs(model, nodes, TensorProto.INT64).run(None, dict(inputs))
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise EngineError(f"{model.graph.name}: {' '.join(str(error).split())}") from error
-    return {end.input[0]: tuple(map(int, shape)) for end, shape in zip(ends, shapes, strict=True)}
+    return {node.input[0]: tuple(map(int, s)) for node, s in zip(nodes, shapes, strict=True)}
 
 
-class _Types:
-    """The types of a graph's values."""
+class _ProductTypes:
+    """Types in which a graph's products are computed."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -86,17 +88,18 @@ class _Types:
             value.name: value.type.tensor_type.elem_type
             for value in (*graph.input, *graph.value_info, *graph.output)
         }
-        self._makers = {output: node for node in graph.node for output in node.output}
+        self._producers = {output: node for node in graph.node for output in node.output}
 
     def of_product(self, node: onnx.NodeProto) -> str:
-        kinds = [TYPE_NAMES.get(self._before_scaling(name), "fp32") for name in node.input[:2]]
-        # One factor alone in 8 bits is brought to the other's type to be multiplied.
+        """Type of a product: the wider one of its factors'."""
+        kinds = [TYPE_NAMES.get(self._quantized_type(name), "fp32") for name in node.input[:2]]
         return max(kinds, key=("int8", "fp16", "fp32").index)
 
-    def _before_scaling(self, name: str) -> int:
-        maker = self._makers.get(name)
-        while maker is not None and maker.op_type in MOVING:
-            maker = self._makers.get(maker.input[0])
-        if maker is not None and maker.op_type == "DequantizeLinear":
-            name = maker.input[0]
+    def _quantized_type(self, name: str) -> int:
+        """Type of a value, before DequantizeLinear if it comes from one."""
+        producer = self._producers.get(name)
+        while producer is not None and producer.op_type in LAYOUT_OPS:
+            producer = self._producers.get(producer.input[0])
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            name = producer.input[0]
         return self._types.get(name, TensorProto.FLOAT)

@@ -1,4 +1,4 @@
-"""Batch normalisation with the same results for less work."""
+"""Folding of batch normalization into convolutions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from onnx import numpy_helper
 
 
 def fold_batchnorm(model: onnx.ModelProto) -> None:
-    """Make BatchNormalizations, in place, a part of the convolutions right before them.
+    """Fold each BatchNormalization into the convolution before it, in place.
 
-    A runtime does so when it loads a graph, but not where two branches share the weights; and
-    weights that are to be rounded must be those that are multiplied. The results are the same but
-    for rounding.
+    Runtimes do so when they load a graph, but not where two branches share weights; and weights
+    have to be folded before they are rounded. Results are the same up to rounding errors.
     """
     graph = model.graph
     weights = {weight.name: weight for weight in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     convolutions = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
-    folded: dict[tuple[str, ...], list[onnx.TensorProto]] = {}  # where weights are shared, once
+    folded: dict[tuple[str, ...], list[onnx.TensorProto]] = {}  # once for shared weights
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         conv = convolutions.get(norm.input[0])
         if conv is None or uses[conv.output[0]] > 1:
@@ -35,8 +34,8 @@ def fold_batchnorm(model: onnx.ModelProto) -> None:
             scale = scale / np.sqrt(variance + epsilon)
             kernel *= scale.reshape(-1, *[1] * (kernel.ndim - 1))
             shift += (sum(bias) - mean) * scale
-            again = any(kernels == names[0] for kernels, *_ in folded)  # under another norm
-            name = f"{names[0]}.{norm.output[0]}" if again else names[0]
+            shared = any(kernel_name == names[0] for kernel_name, *_ in folded)  # by another norm
+            name = f"{names[0]}.{norm.output[0]}" if shared else names[0]
             folded[names] = [
                 numpy_helper.from_array(kernel.astype(np.float32), f"{name}.folded"),
                 numpy_helper.from_array(shift.astype(np.float32), f"{name}.folded_bias"),

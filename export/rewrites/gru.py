@@ -1,4 +1,4 @@
-"""A GRU as ONNX's own operator, which every runtime has a fast kernel for."""
+"""GRU layers exported as ONNX's GRU operator, for which runtimes have fast kernels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from export.onnx_io import OPSET
 
 
 class OnnxGru(nn.Module):
-    """Stands in for an `nn.GRU` while it is exported, and gives its last states only.
+    """Replacement of an `nn.GRU` for export; it returns the last state only.
 
-    PyTorch's exporter unrolls or decomposes recurrent layers; this puts one operator a layer into
-    the graph. ONNX keeps the gates in the order update, reset, new (PyTorch: reset, update, new)
-    and applies the reset gate after the matrix product, as PyTorch does, if `linear_before_reset`
-    is set.
+    PyTorch's exporter unrolls or decomposes recurrent layers; this emits one operator per layer.
+    ONNX has the gates in the order update, reset, new (PyTorch: reset, update, new), and applies
+    the reset gate after the matrix product, as PyTorch does, if `linear_before_reset` is set.
     """
 
     def __init__(self, gru: nn.GRU) -> None:
@@ -29,7 +28,11 @@ class OnnxGru(nn.Module):
             self.register_buffer(f"b{layer}", torch.cat(b)[None])
 
     def forward(self, sequence: Tensor) -> tuple[None, Tensor]:
-        """Take (1, steps, width_in); give (1, 1, width) where `nn.GRU` gives its last states."""
+        """Run on (1, steps, width_in).
+
+        Returns:
+            None in place of the outputs, and the last layer's last state: (1, 1, width).
+        """
         x = sequence.transpose(0, 1)
         steps = x.shape[0]
         state = x
@@ -48,5 +51,6 @@ class OnnxGru(nn.Module):
 
 
 def _reordered(gates: Tensor) -> Tensor:
+    """Reorder gates from PyTorch's order to ONNX's."""
     reset, update, new = gates.detach().chunk(3)
     return torch.cat([update, reset, new])

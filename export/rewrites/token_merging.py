@@ -1,4 +1,4 @@
-"""Merging tokens (Bolya et al. 2023): a vision transformer that looks at ever fewer patches."""
+"""Token merging (Bolya et al. 2023): a vision transformer whose blocks merge similar patches."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.checkpoint import Source
-from mfer_edge.bundle import APPROXIMATE
 from mfer_edge.errors import MferError
 from train.models.vit import Attention, Block, Vit
 
 
 class MergingError(MferError):
-    """A model whose tokens can't be merged so."""
+    """A model whose tokens can't be merged as asked."""
 
 
 class MergingBlocks(nn.Sequential):
-    """Transformer blocks that merge so many pairs of alike patches each, and give the class token.
+    """Transformer blocks that merge similar patches, and return the class token.
 
-    Which ones is found anew for every face, how many is fixed, so that shapes are.
+    Which patches are merged depends on the face; their number is fixed, and so are all shapes.
     """
 
     def __init__(self, blocks: Iterable[Block], merged: int) -> None:
         super().__init__(*blocks)
-        self.merged = merged  # pairs in each block but the last, after which nobody reads patches
+        self.merged = merged  # pairs per block, except in the last block
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (n, tokens, width), the class token first, to (n, 1, width)."""
+        """Run on (n, tokens, width) with the class token first; return (n, 1, width)."""
         *blocks, last = cast("list[Block]", self)
-        size = torch.ones_like(x[..., :1])  # (n, tokens, 1): patches in each token
+        size = torch.ones_like(x[..., :1])  # (n, tokens, 1): patches per token
         for block in blocks:
             attended, keys = _attend(block.attention, block.layernorm_before(x), size)
             x, size = merge(x + attended, size, keys, self.merged)
@@ -46,51 +45,52 @@ class MergingBlocks(nn.Sequential):
 
 
 def merge(x: Tensor, size: Tensor, keys: Tensor, merged: int) -> tuple[Tensor, Tensor]:
-    """Merge the most alike pairs of tokens into their means, but never the first token.
+    """Merge the most similar pairs of tokens into their means; the first token is never merged.
 
-    Every second token finds the one among the others whose key is at the smallest angle to its
-    own; those that found the most alike go into these.
+    Bipartite matching: each token at an odd index is paired with the token at an even index whose
+    key has the largest cosine similarity; the most similar pairs are merged.
 
     Args:
         x: (n, tokens, width).
-        size: (n, tokens, 1): how many tokens each one was before; a mean weighs by it.
+        size: (n, tokens, 1), the number of patches per token: weights of the mean.
         keys: (n, tokens, any).
-        merged: how many tokens go, at most half of those after the first.
+        merged: number of tokens to remove, at most half of those after the first.
 
     Returns:
-        x and size with so many tokens fewer, the first one still first.
+        x and size with that many fewer tokens; the first one stays first.
     """
     keys = F.normalize(keys[:, 1:], dim=-1)
-    alike, partner = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(-1)
-    order = alike.topk(alike.shape[1], largest=False).indices[..., None]
-    (kept, going), (kept_size, going_size), (_, into) = (
-        # Not `take_along_dim`: it fixes how many faces there are in an exported graph.
+    similarity, partner = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).max(-1)
+    order = similarity.topk(similarity.shape[1], largest=False).indices[..., None]
+    (kept, sources), (kept_size, source_sizes), (_, targets) = (
+        # Not `take_along_dim`, which fixes the number of faces in an exported graph.
         part.gather(1, order.expand(-1, -1, part.shape[-1])).tensor_split([-merged], 1)
         for part in (x[:, 1::2], size[:, 1::2], partner[..., None])
     )
-    found, found_size = x[:, 2::2], size[:, 2::2]
-    # A product with mostly zeros: runtimes for GPUs scatter in no fixed order, or not at all.
-    joining = (into == torch.arange(found.shape[1], device=x.device)).to(x.dtype) * going_size
-    total = found_size + joining.sum(1)[..., None]
-    # Shares are multiplied, not sizes: half precision might not hold the sums.
-    mean = found * (found_size / total) + joining.transpose(1, 2) / total @ going
+    even, even_size = x[:, 2::2], size[:, 2::2]
+    # A matrix product instead of a scatter, whose order GPU runtimes don't fix, if they have one.
+    assignment = (targets == torch.arange(even.shape[1], device=x.device)).to(x.dtype)
+    assignment = assignment * source_sizes
+    total = even_size + assignment.sum(1)[..., None]
+    # Weights are normalized before the product, whose sums might overflow in fp16.
+    mean = even * (even_size / total) + assignment.transpose(1, 2) / total @ sources
     first, one = x[:, :1], size[:, :1]
     return torch.cat([first, kept, mean], 1), torch.cat([one, kept_size, total], 1)
 
 
 def merge_tokens(source: Source, merged: int) -> Source:
-    """Make a model's vision transformer an approximate one that merges tokens.
+    """Make a model's vision transformer merge tokens, which approximates its embeddings.
 
-    It needs no training. The model stays a PyTorch model, which the export is then measured by.
+    Needs no training. Parity of the export is then measured against the merging PyTorch model.
 
     Args:
-        merged: tokens that go in each block but the last.
+        merged: tokens to remove in each block except the last.
 
     Returns:
-        A copy, with a note; the source is left alone.
+        A copy with an entry in `approximations`; the source is not changed.
 
     Raises:
-        MergingError: the face network is none, or has too few patches for that.
+        MergingError: the face backbone is not a vision transformer, or has too few patches.
     """
     model = copy.deepcopy(source.model)
     if not isinstance(model.face, Vit):
@@ -100,36 +100,38 @@ def merge_tokens(source: Source, merged: int) -> Source:
         )
     config = model.face.config
     patches = (config.size // config.patch) ** 2
-    # Before its last merging there are still twice as many.
-    most = patches // config.depth
-    if not 1 <= merged <= most:
-        raise MergingError(f"--merge-tokens {merged}: this network can merge 1 to {most} a block")
+    # So that before the last merge there are at least twice as many patches left.
+    limit = patches // config.depth
+    if not 1 <= merged <= limit:
+        raise MergingError(
+            f"--merge-tokens {merged}: this model can merge 1 to {limit} tokens per block"
+        )
     encoder = model.face.vit.get_submodule("encoder")
     encoder.layer = MergingBlocks(encoder.get_submodule("layer").children(), merged)  # type: ignore
     left = patches - merged * (config.depth - 1)
-    note = (
-        f"{APPROXIMATE} each block of the face network merges {merged} tokens; the last looks at "
+    approximation = (
+        f"each block of the face network merges {merged} tokens; the last looks at "
         f"{left} of {patches} patches. Parity is with a PyTorch model that does so too."
     )
-    return replace(source, model=model, notes=(*source.notes, note))
+    return replace(source, model=model, approximations=(*source.approximations, approximation))
 
 
 def _attend(
-    attention: Attention, x: Tensor, size: Tensor, looking: Tensor | None = None
+    attention: Attention, x: Tensor, size: Tensor, queries: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Let tokens look at those in x, at each as if it were still as many as it stands for.
+    """Proportional attention: a merged token counts as many times as it has patches.
 
     Returns:
-        What they see, and the keys of x, mean over the heads: (n, tokens, width / heads).
+        The attended values, and the keys of x, averaged over the heads: (n, tokens, width / heads).
     """
-    asked = {"query": x if looking is None else looking, "key": x, "value": x}
+    inputs = {"query": x if queries is None else queries, "key": x, "value": x}
     q, k, v = (
         attention.attention[name](tokens).unflatten(2, (attention.heads, -1)).transpose(1, 2)
-        for name, tokens in asked.items()
+        for name, tokens in inputs.items()
     )
     weights = q * q.shape[-1] ** -0.5 @ k.transpose(2, 3) + size.log()[:, None].transpose(2, 3)
-    seen = attention.output((weights.softmax(-1) @ v).transpose(1, 2).flatten(2))
-    return seen, k.mean(1)
+    attended = attention.output((weights.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    return attended, k.mean(1)
 
 
 def _feed_forward(block: Block, x: Tensor) -> Tensor:

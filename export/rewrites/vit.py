@@ -1,4 +1,4 @@
-"""The vision transformer with the same results for less work."""
+"""Vision transformer without redundant computation; the results are the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from train.models.vit import Block, Vit, named
 
 
 class ClassTokenBlock(Block):
-    """A transformer block that gives the class token alone, (n, 1, width).
+    """A last transformer block that computes the class token only, (n, 1, width).
 
-    What the last block makes of the other tokens nobody reads; it looks at them all the same.
+    The class token still attends to all tokens; their own outputs would not be used.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,22 +22,22 @@ class ClassTokenBlock(Block):
 
 
 @torch.no_grad()
-def make_lean(model: Vit) -> None:
-    """Leave out, in place, what a ViT does in vain on grey faces of which it gives one token.
+def simplify_vit(model: Vit) -> None:
+    """Remove, in place, computation that does not change the embedding of grey faces.
 
-    Its first convolution takes one channel instead of three equal ones; its last block works on
-    the class token alone.
+    The patch projection gets one channel instead of three equal ones; the last block computes the
+    class token only.
     """
     layers = model.vit.get_submodule("encoder.layer")
     embeddings = model.vit.get_submodule("embeddings")
-    coloured = embeddings.get_submodule("patch_embeddings.projection")
-    assert isinstance(layers, nn.Sequential) and isinstance(coloured, nn.Conv2d)
+    projection = embeddings.get_submodule("patch_embeddings.projection")
+    assert isinstance(layers, nn.Sequential) and isinstance(projection, nn.Conv2d)
 
     last = ClassTokenBlock(model.config)
     last.load_state_dict(layers[-1].state_dict())
     layers[-1] = last
 
     grey = nn.Conv2d(1, model.config.width, model.config.patch, model.config.patch)
-    weight = coloured.weight.double().sum(1, keepdim=True)
-    grey.load_state_dict({"weight": weight, "bias": coloured.bias})
+    weight = projection.weight.double().sum(1, keepdim=True)
+    grey.load_state_dict({"weight": weight, "bias": projection.bias})
     embeddings.patch_embeddings = named(projection=grey)

@@ -1,4 +1,4 @@
-"""TensorRT engines for a bundle's networks, built on the machine that will run them."""
+"""TensorRT plans of a bundle, built on the machine that will run them."""
 
 from __future__ import annotations
 
@@ -13,57 +13,66 @@ from typing import Any
 import onnx
 
 from export.card import read_card
-from mfer_edge.bundle import Bundle, Manifest, Plan, ShapeRange, file_sha256, save_bundle
+from mfer_edge.bundle import Bundle, file_sha256, save_bundle
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.engines.tensorrt_target import Target, error_log, import_tensorrt, start, this_target
+from mfer_edge.engines.tensorrt_target import (
+    Target,
+    create,
+    error_log,
+    import_tensorrt,
+    this_target,
+)
 from mfer_edge.errors import EngineError
+from mfer_edge.manifest import Manifest, Plan, ShapeRange
 from mfer_edge.model import ACCELERATED
 from mfer_edge.outputs.files import check_output, make_folder, replacing
 from mfer_edge.speech.vad import SAMPLE_RATE
 
-WORKSPACE_MB = 1024  # GPU memory that a layer may take while it works
-LEAST_SAMPLES = 400  # of speech that the backbones take: emotion2vec's first feature
-CPU_ONLY = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear")  # TensorRT has none of them
+WORKSPACE_MB = 1024  # limit of a layer's temporary GPU memory
+MIN_SAMPLES = 400  # shortest speech that the backbones accept: one feature of emotion2vec
+CPU_OPERATORS = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear")  # not in TensorRT
 
 
 def profiles_for(name: str, manifest: Manifest) -> tuple[dict[str, ShapeRange], ...]:
-    """Cut the shapes that sessions give a network into a few spans; TensorRT tunes for each.
+    """Optimization profiles for the shapes that sessions use.
 
-    Tuned for one wide span, speech networks run at half the speed of ONNX Runtime. The longest
-    covers a window and half a hop, of any hop.
+    Several narrow ranges: with a single wide one, speech engines run at half the speed of ONNX
+    Runtime. The largest covers a window and half a hop, for any hop up to the window.
 
     Args:
         name: `audio` or `face`.
 
     Returns:
-        Spans by input: disjoint, without gaps, the smallest first.
+        Profiles by input: disjoint, without gaps, smallest shapes first.
     """
     longest_s = min(1.5 * manifest.window_s, manifest.max_window_s)
     if name == "audio":
-        least = max(int(manifest.min_speech_s * SAMPLE_RATE), LEAST_SAMPLES)
-        window, most = (math.ceil(s * SAMPLE_RATE) for s in (manifest.window_s, longest_s))
-        steps = [(end, end) for end in (window // 4, window // 2) if end > least]
+        smallest = max(int(manifest.min_speech_s * SAMPLE_RATE), MIN_SAMPLES)
+        typical, largest = (math.ceil(s * SAMPLE_RATE) for s in (manifest.window_s, longest_s))
+        shorter = [end for end in (typical // 4, typical // 2) if end > smallest]
     else:
-        least = 1
-        # The sampler may be a picture late at either end.
-        most = math.ceil(longest_s * manifest.frame_rate) + 1
-        window = math.ceil(manifest.hop_s * manifest.frame_rate)  # the others are known by then
-        steps = [(1, 1)]
+        smallest = 1
+        # Sampled frames may be late by one at either end of a window.
+        largest = math.ceil(longest_s * manifest.frame_rate) + 1
+        # Faces per hop: embeddings of earlier frames are cached.
+        typical = math.ceil(manifest.hop_s * manifest.frame_rate)
+        shorter = [1]
     [tensor] = manifest.engines[name].inputs
-    spans = []
-    for usual, end in [*steps, (window, most)]:
-        sizes = (least, min(max(usual, least), end), end)
-        spans.append({tensor.name: ShapeRange(*(_with_size(tensor, size) for size in sizes))})
-        least = end + 1
-    return tuple(spans)
+    profiles = []
+    for opt, end in [*((end, end) for end in shorter), (typical, largest)]:
+        sizes = (smallest, min(max(opt, smallest), end), end)
+        profiles.append({tensor.name: ShapeRange(*(_with_size(tensor, size) for size in sizes))})
+        smallest = end + 1
+    return tuple(profiles)
 
 
 def _with_size(tensor: TensorSpec, size: int) -> tuple[int, ...]:
+    """A tensor's shape with this size of the dynamic dimension."""
     return tuple(size if isinstance(n, str) else n for n in tensor.shape)
 
 
 def plan_name(name: str, target: Target) -> str:
-    """Name a network's engine after what it runs on: `audio-sm87-trt10.3.0.plan`."""
+    """File name of a plan, with its target: `audio-sm87-trt10.3.0.plan`."""
     return f"{name}-{_architecture(target)}-trt{target.tensorrt}.plan"
 
 
@@ -77,14 +86,14 @@ def add_plans(
     workspace_mb: int = WORKSPACE_MB,
     timing_cache: Path | None = None,
 ) -> Bundle:
-    """Build TensorRT engines from a bundle's networks, and save the bundle with them.
+    """Build TensorRT plans for a bundle, and save the bundle with them.
 
     Args:
-        out: where to; by default in place of the bundle.
+        out: folder of the new bundle; by default the bundle is replaced.
         workspace_mb, timing_cache: as for `build_plans`.
 
     Raises:
-        EngineError: an engine can't be built here.
+        EngineError: a plan can't be built here.
         BundleError: `out` can't be written, or something else is there.
         CardError: the bundle's card can't be read.
     """
@@ -102,16 +111,16 @@ def build_plans(
     workspace_mb: int = WORKSPACE_MB,
     timing_cache: Path | None = None,
 ) -> dict[str, Plan]:
-    """Build the TensorRT engines of a bundle for this machine; this takes minutes.
+    """Build TensorRT plans for this machine; this takes minutes.
 
     Args:
-        folder: where to write them.
-        workspace_mb: GPU memory that a layer may take while it works, MB.
-        timing_cache: TensorRT's measurements, which make the next build quick; by default in the
-            user's cache folder.
+        folder: to write them to.
+        workspace_mb: limit of a layer's temporary GPU memory, MB.
+        timing_cache: file of TensorRT's kernel timings, which speeds up the next build; by default
+            in the user's cache folder.
 
     Raises:
-        EngineError: TensorRT or a GPU is missing, or TensorRT refuses a network.
+        EngineError: TensorRT or a GPU is missing, or TensorRT rejects an engine.
         OutputError: the timing cache can't be written.
     """
     for name in ACCELERATED:
@@ -119,7 +128,7 @@ def build_plans(
     target = this_target()
     cache = timing_cache or _cache_folder() / f"{_architecture(target)}-trt{target.tensorrt}.timing"
     make_folder(cache.parent, "TensorRT's timings")
-    check_output(cache)  # before the minutes
+    check_output(cache)  # fails before the long build
     plans = {}
     for name in ACCELERATED:
         file = folder / plan_name(name, target)
@@ -139,10 +148,15 @@ def build_plans(
 
 
 def _check_operators(path: Path) -> None:
+    """Refuse a graph that was quantized for CPUs.
+
+    Raises:
+        EngineError: it was.
+    """
     operators = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
-    if found := sorted(operators.intersection(CPU_ONLY)):
+    if found := sorted(operators.intersection(CPU_OPERATORS)):
         raise EngineError(
-            f"{path}: its 8-bit products are for CPUs ({', '.join(found)}); TensorRT takes a "
+            f"{path}: its int8 operators are for CPUs ({', '.join(found)}); TensorRT takes a "
             "bundle that was exported with --fp16 or --int8-gpu"
         )
 
@@ -158,25 +172,25 @@ def _build(
     workspace_mb: int,
     cache: Path,
 ) -> None:
-    """Build one engine, at the types that its graph has, and remember what TensorRT measured."""
+    """Build one plan, at the types of its graph, and update the timing cache."""
     trt = import_tensorrt()
     log = error_log(trt)
-    builder = start(trt.Builder, log)
+    builder = create(trt.Builder, log)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
         raise EngineError(f"{graph}: TensorRT can't read it: {_parser_error(parser)}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and fp32 only by its name
-    for spans in profiles:
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it is less precise than fp32
+    for shapes in profiles:
         profile = builder.create_optimization_profile()
-        for name, span in spans.items():
-            profile.set_shape(name, span.least, span.usual, span.most)
+        for name, shape in shapes.items():
+            profile.set_shape(name, shape.min, shape.opt, shape.max)
         if config.add_optimization_profile(profile) < 0:
-            raise EngineError(f"{graph}: TensorRT refuses the shapes {spans}: {log.reason()}")
-    _take_timings(config, cache)
-    log.errors.clear()  # those of a cache that was of no use
+            raise EngineError(f"{graph}: TensorRT rejects the shapes {shapes}: {log.reason()}")
+    _load_timing_cache(config, cache)
+    log.errors.clear()  # of an unusable timing cache
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise EngineError(f"{graph}: TensorRT can't build it: {log.reason()}")
@@ -186,28 +200,29 @@ def _build(
 
 
 def _strongly_typed(trt: ModuleType) -> int:
-    """The flags that make TensorRT keep a graph's types.
+    """Network creation flags that make TensorRT keep a graph's types.
 
-    Version 10 has to be told; 11 knows nothing else, so that its flag may go.
+    TensorRT 10 needs the flag; in 11 all networks are strongly typed, and it may be gone.
     """
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _parser_error(parser: Any) -> str:
+    """First error of an ONNX parser, with its node."""
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         description = " ".join(error.desc().split())
         return f"node {error.node_name()} ({error.node_operator()}): {description}"
-    return "TensorRT gives no reason"
+    return "TensorRT logged no reason"
 
 
-def _take_timings(config: Any, cache: Path) -> None:
-    """Start from earlier measurements, if they are of this GPU; else from none."""
+def _load_timing_cache(config: Any, cache: Path) -> None:
+    """Use an existing timing cache if it is from this GPU, else an empty one."""
     try:
-        known = cache.read_bytes()
-    except OSError:  # not there, or closed to us; the new one takes its place
-        known = b""
-    timings = config.create_timing_cache(known)
+        data = cache.read_bytes()
+    except OSError:  # missing or not readable; it will be replaced
+        data = b""
+    timings = config.create_timing_cache(data)
     if timings is None or not config.set_timing_cache(timings, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)

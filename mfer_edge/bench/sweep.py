@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mfer_edge.bench.stats import LatencyStats, RunBudget, speedup, timed
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.manifest import ENGINES
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 

@@ -1,4 +1,4 @@
-"""Engines: exported networks that take and give named arrays."""
+"""Engines: exported networks called with named arrays."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What an engine expects at an input, or gives at an output."""
+    """Name, type and shape of an engine's input or output."""
 
     name: str
-    dtype: str  # numpy's name
-    shape: tuple[int | str, ...]  # a string names a dimension that may vary, "?" one without a name
+    dtype: str  # NumPy's name
+    shape: tuple[int | str, ...]  # a string names a dynamic dimension, "?" one without a name
 
 
 class Engine(Protocol):
-    """Anything that takes named arrays and gives named arrays; an `OnnxEngine` is one."""
+    """A callable from named arrays to named arrays; `OnnxEngine` is one."""
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run on named arrays; give every output by name."""
+        """Run on named arrays and return every output by name."""
         ...

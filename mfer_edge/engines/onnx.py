@@ -1,4 +1,4 @@
-"""Engines: exported networks that take and give named arrays."""
+"""ONNX Runtime engines, and the devices that they run on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.tensorrt_target import import_tensorrt
 from mfer_edge.errors import EngineError
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
@@ -24,7 +25,7 @@ PROVIDER_OF_DEVICE = {
 }
 
 PROVIDER_OPTIONS = {
-    # On by default, and 10 bits of precision where a graph says 23.
+    # TF32 is on by default: 10 mantissa bits where the graph's fp32 has 23.
     "CUDAExecutionProvider": {"use_tf32": "0"},
 }
 
@@ -56,22 +57,21 @@ def import_onnxruntime() -> ModuleType:
 
 
 def providers_for(device: str) -> list[str]:
-    """Name what runs networks on a device, the preferred one first: ONNX Runtime's providers.
+    """List the ONNX Runtime providers of a device, the preferred one first.
 
-    `auto` takes CUDA where it is built in and there is a GPU, else the CPU. A named accelerator is
-    never replaced. For `tensorrt`, TensorRT itself comes in the place of a provider.
+    `auto` means CUDA where ONNX Runtime has it and there is a GPU, else the CPU. There is no
+    fallback from a device that was named. For `tensorrt` the first entry is TensorRT's version:
+    its engines don't run in ONNX Runtime.
 
     Raises:
-        EngineError: there is no such device, the installed ONNX Runtime has no provider for it, or
-            TensorRT is not there.
+        EngineError: the device is unknown, the installed ONNX Runtime has no provider for it, or
+            TensorRT is not installed.
     """
     if device not in DEVICES:
         raise EngineError(f"--device {device}: not one of {', '.join(DEVICES)}")
     available = import_onnxruntime().get_available_providers()
     cpu = PROVIDER_OF_DEVICE["cpu"]
     if device == "tensorrt":
-        from mfer_edge.engines.tensorrt_target import import_tensorrt
-
         return [f"TensorRT {import_tensorrt().__version__}", cpu]
     if device == "auto":
         device = "cuda" if PROVIDER_OF_DEVICE["cuda"] in available and _has_gpu() else "cpu"
@@ -85,7 +85,7 @@ def providers_for(device: str) -> list[str]:
 
 
 def _has_gpu() -> bool:
-    """Ask NVIDIA's driver: ONNX Runtime's list of providers tells only what was built in."""
+    """Ask NVIDIA's driver: ONNX Runtime lists the providers it was built with, GPU or not."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
@@ -94,19 +94,18 @@ def _has_gpu() -> bool:
 
 
 class OnnxEngine:
-    """One network in ONNX Runtime.
+    """An ONNX file loaded in ONNX Runtime.
 
     Args:
         path: the ONNX file.
         providers: ONNX Runtime providers, the preferred one first.
-        threads: CPU threads for one call; 0 takes all cores.
-        large: whether a call needs much memory. It is then taken in large pieces, and on a CPU
-            given back after the call, so that networks take turns with it. What smaller networks
-            need, in a new size at every call, is taken tensor by tensor.
+        threads: CPU threads for one call; 0 means all cores.
+        large: whether a call needs much memory. If so, a memory arena is used, and on a CPU it is
+            shrunk after each call, so that engines use the same memory in turn. If not, tensors
+            are allocated one by one: detection engines get new sizes at every call.
 
     Raises:
-        EngineError: the file is no network that ONNX Runtime can run, or the preferred provider
-            did not start.
+        EngineError: ONNX Runtime can't run the file, or the preferred provider did not start.
     """
 
     def __init__(
@@ -121,11 +120,11 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = large
-        # Several engines take turns on the same cores: a thread that spins while it waits for its
-        # own engine's next call would take them from the others.
+        # Several engines share the cores in turn: threads that spin while they wait for the next
+        # call of their own engine would slow down the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            # Its own fallback prints to the standard output and goes on without the device.
+            # ONNX Runtime's own fallback prints to standard output and runs without the device.
             self._session = ort.InferenceSession(
                 str(path),
                 options,
@@ -133,7 +132,7 @@ class OnnxEngine:
                 provider_options=[PROVIDER_OPTIONS.get(name, {}) for name in providers],
                 enable_fallback=0,
             )
-        except Exception as error:  # ONNX Runtime's errors share no narrower base
+        except Exception as error:  # ONNX Runtime's errors have no narrower base class
             raise EngineError(f"{path}: {_reason(error)}") from error
         self.providers: list[str] = self._session.get_providers()
         if self.providers[0] != providers[0]:
@@ -146,10 +145,10 @@ class OnnxEngine:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on named arrays; give every output by name.
+        """Run the engine on named arrays and return every output by name.
 
         Raises:
-            EngineError: the arrays are not the network's inputs, or the device gave up.
+            EngineError: the arrays don't match the inputs, or the device failed.
         """
         try:
             outputs = self._session.run(self._output_names, arrays, self._run_options)
@@ -164,7 +163,7 @@ def _tensor(node: Any) -> TensorSpec:
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's message in one line, without its error numbers and the path once more."""
+    """ONNX Runtime's message in one line, without error codes and without the path."""
     line = " ".join(str(error).split())
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
-    return re.sub(r"^Load model from .*? failed:", "not a network that can be loaded: ", line)
+    return re.sub(r"^Load model from .*? failed:", "ONNX Runtime can't load it: ", line)

@@ -1,4 +1,4 @@
-"""What TensorRT engines are built for, and whether a bundle's fit this machine."""
+"""TensorRT version and GPU of this machine, and whether a bundle's plans run on it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mfer_edge.bundle import Bundle, Plan
+from mfer_edge.bundle import Bundle
 from mfer_edge.errors import EngineError
+from mfer_edge.manifest import Plan
 
-OLDEST = (10, 3)  # JetPack 6's
+OLDEST = (10, 3)  # major and minor version, of JetPack 6
 NEWEST = 11  # major version
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as CUDA knows it."""
+    """Name and compute capability of a GPU, from CUDA."""
 
-    name: str  # for people
+    name: str  # for messages
     compute_capability: str  # such as 8.7
 
     def __str__(self) -> str:
@@ -30,7 +31,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Target:
-    """What a TensorRT engine is built for: it runs on nothing else."""
+    """TensorRT version and GPU that a plan is built for: it runs on no others."""
 
     tensorrt: str  # version
     gpu: Gpu
@@ -43,7 +44,7 @@ def import_tensorrt() -> ModuleType:
     """Import TensorRT.
 
     Raises:
-        EngineError: it is not installed, not whole, or of a version that this code does not know.
+        EngineError: it is not installed, incomplete, or of an unsupported version.
     """
     try:
         trt = importlib.import_module("tensorrt")
@@ -64,7 +65,7 @@ def import_tensorrt() -> ModuleType:
 
 
 def import_cuda() -> ModuleType:
-    """Import the CUDA runtime as cuda-python gives it.
+    """Import the CUDA runtime bindings of cuda-python.
 
     Raises:
         EngineError: it is not installed.
@@ -80,7 +81,7 @@ def import_cuda() -> ModuleType:
 
 
 def this_gpu() -> Gpu:
-    """Tell which GPU this process has.
+    """Name and compute capability of this process's GPU.
 
     Raises:
         EngineError: cuda-python, the driver or a GPU is missing.
@@ -94,7 +95,7 @@ def this_gpu() -> Gpu:
 
 
 def this_target() -> Target:
-    """Tell what engines have to be built for to run here.
+    """TensorRT version and GPU of this machine.
 
     Raises:
         EngineError: TensorRT, cuda-python, the driver or a GPU is missing.
@@ -103,25 +104,27 @@ def this_target() -> Target:
 
 
 def check_plans(bundle: Bundle, names: Iterable[str], target: Target) -> None:
-    """Make sure that a bundle has TensorRT engines of these networks, and that they run here.
+    """Check that a bundle has plans for these engines, and that they run on a target.
 
     Raises:
-        EngineError: why not, and the command that builds them.
+        EngineError: one is missing or built for something else; the message has the command that
+            builds them.
     """
     for name in names:
         graph_sha256 = bundle.manifest.engines[name].sha256
-        if why := _misfit(name, bundle.manifest.plans.get(name), graph_sha256, target):
+        if why := _mismatch(name, bundle.manifest.plans.get(name), graph_sha256, target):
             raise EngineError(
                 f"{bundle.folder}: {why}; build them here: "
                 f"mfer-edge export --tensorrt --bundle {shlex.quote(str(bundle.folder))}"
             )
 
 
-def _misfit(name: str, plan: Plan | None, graph_sha256: str, target: Target) -> str:
+def _mismatch(name: str, plan: Plan | None, graph_sha256: str, target: Target) -> str:
+    """Why a plan can't be used; empty if it can."""
     if plan is None:
-        return f"it has no TensorRT engine of the network {name}"
+        return f"it has no TensorRT engine for {name}"
     if plan.graph_sha256 != graph_sha256:
-        return f"its TensorRT engine {plan.file} was built from another network"
+        return f"its TensorRT engine {plan.file} was built from another ONNX file"
     if plan.tensorrt != target.tensorrt:
         return (
             f"its TensorRT engines are for TensorRT {plan.tensorrt}, and {target.tensorrt} is "
@@ -134,45 +137,45 @@ def _misfit(name: str, plan: Plan | None, graph_sha256: str, target: Target) -> 
 
 
 def error_log(trt: ModuleType) -> Any:
-    """Make a TensorRT logger that keeps errors, in `errors`, and prints nothing."""
+    """Create a TensorRT logger that collects errors in `errors` and prints nothing."""
 
     class ErrorLog(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # bindings in C++ ask for it by name
+            trt.ILogger.__init__(self)  # the C++ bindings need it called explicitly
             self.errors: list[str] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            if int(severity) <= int(trt.ILogger.Severity.ERROR):  # the gravest is 0
+            if int(severity) <= int(trt.ILogger.Severity.ERROR):  # 0 is the most severe
                 self.errors.append(" ".join(msg.split()))
 
         def reason(self) -> str:
-            """Give the first error, which later ones follow from, and forget them all."""
-            reason = self.errors[0] if self.errors else "TensorRT gives no reason"
+            """Return the first error, the cause of later ones, and clear all."""
+            reason = self.errors[0] if self.errors else "TensorRT logged no reason"
             self.errors.clear()
             return reason
 
     return ErrorLog()
 
 
-def start(kind: Callable[[Any], Any], log: Any) -> Any:
-    """Make one of the objects that TensorRT's work starts from: a `Builder`, a `Runtime`.
+def create(kind: Callable[[Any], Any], log: Any) -> Any:
+    """Create a TensorRT `Builder` or `Runtime`.
 
     Raises:
         EngineError: CUDA does not start.
     """
     try:
         return kind(log)
-    except TypeError as error:  # what the bindings make of a null pointer
+    except TypeError as error:  # how the bindings report a null pointer
         raise EngineError(f"TensorRT does not start: {log.reason()}") from error
 
 
 def checked(result: tuple[Any, ...], path: Path | None = None) -> Any:
-    """Give the value of a CUDA call.
+    """Return the value of a CUDA call.
 
     Raises:
         EngineError: CUDA reports an error.
     """
     error, *values = result
-    if int(error) != 0:  # of cudaError_t, whose members are all false or true by version
+    if int(error) != 0:  # truth of cudaError_t's members depends on the version
         raise EngineError(f"{path}: CUDA: {error.name}" if path else f"CUDA: {error.name}")
     return values[0] if values else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mfer_edge.bundle import Crop
 from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.manifest import Crop
 
 
 def crop_face(image: np.ndarray, box: FaceBox, crop: Crop) -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mfer_edge.bundle import Crop
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import FaceTracker
+from mfer_edge.manifest import Crop
 from mfer_edge.results import Track
 from mfer_edge.sources.base import Frame
 

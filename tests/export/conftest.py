@@ -1,10 +1,11 @@
-"""The package's checkpoint exported once, for all tests of the export."""
+"""The package's checkpoint, exported once for all tests of the export."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,41 +13,43 @@ from pathlib import Path
 
 import pytest
 
-from export.build import PRECISIONS, SAMPLES, export_networks, save_proven
+from export import build
+from export.build import SAMPLES, build_from_engines, export_engines
 from export.checkpoint import Source, open_source
+from export.options import PRECISIONS, ExportOptions
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
+from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_sound
 from tests.support.clips import write_clip
 from train.models.emotion_model import EmotionModel
 
-START_S, LENGTH_S = 1.2, 1.0  # of the clip cut out of a sample
+START_S, LENGTH_S = 1.2, 1.0  # of the short clip within a sample
 FRAME_RATE = 5.0
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Every network in single precision."""
+    """Engine files in fp32."""
 
     files: Mapping[str, Path]  # by name
-    noise: str  # what a user would have seen on the way
+    output: str  # output to the terminal
 
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle, and how it did against PyTorch on the samples."""
+    """A bundle, its parity with PyTorch on the samples, and output to the terminal."""
 
     bundle: Bundle
     parity: Parity
-    noise: str
+    output: str
 
 
-class Noise(io.StringIO):
-    """Takes down everything that would reach a terminal while it is on."""
+class CapturedOutput(io.StringIO):
+    """Captures output, logging and warnings."""
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         handler = logging.StreamHandler(self)
         logging.getLogger().addHandler(handler)
         try:
@@ -69,19 +72,19 @@ def samples() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second out of a sample: enough to try every network on, and quick."""
+    """One second of a sample: enough to run every engine."""
     with Clip(samples[0], FRAME_RATE) as source:
-        pictures = [item.image for item in source if isinstance(item, Frame)]
+        images = [item.image for item in source if isinstance(item, Frame)]
     first = round(START_S * FRAME_RATE)
-    height, width = pictures[0].shape[:2]
-    sound = read_audio(samples[0])[round(START_S * SAMPLE_RATE) :]
+    height, width = images[0].shape[:2]
+    audio = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
     return write_clip(
         tmp_path_factory.mktemp("clip") / "short.mp4",
         LENGTH_S,
         FRAME_RATE,
         (width, height),
-        video=lambda index: pictures[first + index],
-        audio=sound[None, : round(LENGTH_S * SAMPLE_RATE)],
+        video=lambda index: images[first + index],
+        sound=audio[None, : round(LENGTH_S * SAMPLE_RATE)],
         rate=SAMPLE_RATE,
     )
 
@@ -98,23 +101,24 @@ def model(source: Source) -> EmotionModel:
 
 @pytest.fixture(scope="session")
 def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    noise = Noise()
-    with noise.heard():
-        files = export_networks(model, tmp_path_factory.mktemp("networks"))
-    return Exported(files, noise.getvalue())
+    output = CapturedOutput()
+    with output.capture():
+        files = export_engines(model, tmp_path_factory.mktemp("networks"))
+    return Exported(files, output.getvalue())
 
 
 def built(
     source: Source, exported: Exported, precision: str, samples: list[Path], folder: Path
 ) -> Built:
-    noise = Noise()
-    with noise.heard():
-        bundle, parity = save_proven(source, exported.files, precision, samples, folder / "bundle")
-    return Built(bundle, parity, noise.getvalue())
+    output = CapturedOutput()
+    with output.capture():
+        options = ExportOptions(folder / "bundle", precision, samples)
+        bundle, parity = build_from_engines(source, exported.files, options)
+    return Built(bundle, parity, output.getvalue())
 
 
 def built_in(precision: str) -> Callable[..., Built]:
-    """Make the fixture of a precision's bundle, which has its name."""
+    """Create the fixture of a bundle, named after its precision."""
 
     @pytest.fixture(scope="session", name=precision.replace("-", "_"))
     def fixture(
@@ -129,3 +133,16 @@ def built_in(precision: str) -> Callable[..., Built]:
 
 
 fp32, fp16, int8, int8_gpu = map(built_in, PRECISIONS)
+
+
+@pytest.fixture
+def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the export by a copy of the engines exported once."""
+
+    def copy(model: EmotionModel, folder: Path) -> dict[str, Path]:
+        return {
+            name: Path(shutil.copyfile(path, folder / path.name))
+            for name, path in exported.files.items()
+        }
+
+    monkeypatch.setattr(build, "export_engines", copy)

@@ -32,7 +32,13 @@ def graph(
     dimensions: int = 2,
     shape: Sequence[int | str] = ("rows", WIDTH_IN),
 ) -> onnx.ModelProto:
-    """A graph from x, which has this type and shape, to y, which has so many dimensions."""
+    """A graph from x to y.
+
+    Args:
+        dtype: of x.
+        dimensions: number of dimensions of y.
+        shape: of x.
+    """
     kind = dtype if dtype == TensorProto.FLOAT16 else TensorProto.FLOAT
     made = helper.make_graph(
         nodes,
@@ -58,22 +64,22 @@ def written(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def run(path: Path, x: np.ndarray = X) -> np.ndarray:
-    """Give y."""
+    """Run a graph on x and return y."""
     return OnnxEngine(path, ["CPUExecutionProvider"], 1)(x=x)["y"]
 
 
 def kinds(path: Path) -> list[str]:
-    """Give a graph's operators in their order."""
+    """Operators of a graph, in order."""
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
 def weight_types(path: Path) -> dict[str, int]:
-    """Give ONNX's number of each weight's type."""
+    """ONNX's number of each weight's type."""
     return {w.name: w.data_type for w in onnx.load(path).graph.initializer}
 
 
 def value_types(path: Path) -> dict[str, int]:
-    """Give ONNX's number of each value's type, as inferred; an error where types don't fit."""
+    """ONNX's number of each value's inferred type; raises where types don't match."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     return {value.name: value.type.tensor_type.elem_type for value in values}
@@ -81,7 +87,7 @@ def value_types(path: Path) -> dict[str, int]:
 
 @functools.cache
 def small_paper() -> EmotionModel:
-    """The paper's model with random weights, its backbones small."""
+    """The paper's model with small backbones and random weights."""
     with small_presets():
         torch.manual_seed(0)
         return EmotionModel(PRESETS["paper"]).eval()
@@ -89,7 +95,7 @@ def small_paper() -> EmotionModel:
 
 @functools.cache
 def small_paper_network(name: str) -> onnx.ModelProto:
-    """One of its networks, exported. To be left as it is."""
+    """One of its engines, exported; must not be changed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.onnx"
         to_onnx(model_graphs(small_paper())[name], path)
@@ -97,6 +103,6 @@ def small_paper_network(name: str) -> onnx.ModelProto:
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Give the cosine of the angle between two arrays."""
+    """Cosine similarity of two arrays."""
     a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))

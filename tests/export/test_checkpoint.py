@@ -1,4 +1,4 @@
-"""What is exported: a checkpoint, published backbones or random weights, and what is told."""
+"""Models to export: checkpoints, published backbones and random weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from export.checkpoint import Source, open_source
-from mfer_edge.bundle import CARD, ENGINES
+from mfer_edge.manifest import CARD, ENGINES
 from tests.train.made import published_weights, small_presets
 from train.models.emotion2vec import FOLDER as VOICE_FOLDER
 from train.models.emotion_model import EmotionModel, save_model
@@ -24,7 +24,7 @@ def small() -> Iterator[None]:
         yield
 
 
-def refusal(**wanted: object) -> str:
+def checkpoint_error(**wanted: object) -> str:
     with pytest.raises(CheckpointError) as caught:
         open_source(**wanted)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
@@ -37,12 +37,12 @@ def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def parts(source: Source) -> set[str]:
-    """Everything whose source and licence is told, `audio (arm)` as `audio`."""
+    """Engines with a source and licence, `audio (arm)` as `audio`."""
     named = ",".join(weights.part for weights in source.weights)
     return {name.split("(")[0].strip() for name in named.split(",")}
 
 
-def test_by_default_it_is_the_compact_model_of_the_package() -> None:
+def test_the_default_is_the_packages_compact_model() -> None:
     source = open_source()
     assert source.model.preset.name == "compact"
     assert source.trained and source.card and source.notes
@@ -51,7 +51,7 @@ def test_by_default_it_is_the_compact_model_of_the_package() -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("preset", ["compact", "paper"])
-def test_a_checkpoint_tells_its_preset(preset: str, tmp_path: Path) -> None:
+def test_the_preset_is_the_checkpoints(preset: str, tmp_path: Path) -> None:
     model = EmotionModel(PRESETS[preset])
     save_model(model, tmp_path / "model.safetensors")
     (tmp_path / CARD).write_text("# Mine\n")
@@ -63,13 +63,13 @@ def test_a_checkpoint_tells_its_preset(preset: str, tmp_path: Path) -> None:
         assert parts(source) == set(ENGINES)
         assert "trained here" not in next(w.source for w in source.weights if "fusion" in w.part)
     other = "paper" if preset == "compact" else "compact"
-    said = refusal(preset=other, checkpoint=tmp_path)
-    assert said == f"{tmp_path}/model.safetensors: a model of the preset {preset}, not {other}"
+    message = checkpoint_error(preset=other, checkpoint=tmp_path)
+    assert message == f"{tmp_path}/model.safetensors: a model of the preset {preset}, not {other}"
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("preset", ["compact", "paper"])
-def test_random_weights_are_told_and_the_same_each_time(preset: str) -> None:
+def test_random_weights_are_reproducible(preset: str) -> None:
     source = open_source(preset, random_init=True)
     assert not source.trained
     assert "random" in source.notes[0].lower()
@@ -80,7 +80,7 @@ def test_random_weights_are_told_and_the_same_each_time(preset: str) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("preset", ["compact", "paper"])
-def test_published_backbones_go_under_untrained_arms(preset: str, tmp_path: Path) -> None:
+def test_published_backbones_with_untrained_arms(preset: str, tmp_path: Path) -> None:
     folder = published_weights(tmp_path / "weights")
     source = open_source(preset, weights=folder)
     assert not source.trained
@@ -92,19 +92,19 @@ def test_published_backbones_go_under_untrained_arms(preset: str, tmp_path: Path
     assert same_weights(source.model, open_source(preset, weights=folder).model)
 
 
-def test_what_is_missing_is_named_all_at_once(tmp_path: Path) -> None:
-    said = refusal(preset="paper", weights=tmp_path)
+def test_all_missing_files_are_named(tmp_path: Path) -> None:
+    message = checkpoint_error(preset="paper", weights=tmp_path)
     for wanted in (
         f"{tmp_path / FACE_FOLDER}/config.json is missing",
         "dima806/facial_emotions_image_detection",
         f"{tmp_path / VOICE_FOLDER}/model.pt is missing",
         "emotion2vec/emotion2vec_plus_base",
     ):
-        assert wanted in said
+        assert wanted in message
 
 
-def test_without_weights_the_paper_tells_how_to_come_by_them() -> None:
-    said = refusal(preset="paper")
+def test_the_paper_preset_needs_weights() -> None:
+    message = checkpoint_error(preset="paper")
     for wanted in (
         "--checkpoint",
         "mfer-edge train all --preset paper",
@@ -113,4 +113,4 @@ def test_without_weights_the_paper_tells_how_to_come_by_them() -> None:
         "facial_emotions_image_detection/config.json and model.safetensors",
         "--random-init",
     ):
-        assert wanted in said
+        assert wanted in message

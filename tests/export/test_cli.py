@@ -1,4 +1,4 @@
-"""`mfer-edge export`: what may be asked for together, and what it prints without exporting."""
+"""`mfer-edge export`: combinations of options, and output without exporting."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from export import build
 from export.parity import ParityError
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
+from mfer_edge.manifest import ENGINES
 from tests.export.conftest import Built
 from tests.train.made import small_presets
 
@@ -21,8 +22,8 @@ def export(*arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, ["export", *map(str, arguments)])
 
 
-def said(result: click.testing.Result, code: int) -> str:
-    """The one line that a person reads, and no traceback."""
+def error_line(result: click.testing.Result, code: int) -> str:
+    """The one line of the error, without a traceback."""
     assert result.exit_code == code, result.output
     assert isinstance(result.exception, SystemExit), result.exception
     (line,) = result.stderr.splitlines()
@@ -55,25 +56,25 @@ def said(result: click.testing.Result, code: int) -> str:
         ),
     ],
 )
-def test_options_that_do_not_go_together(arguments: list[str], line: str) -> None:
+def test_options_that_exclude_each_other(arguments: list[str], line: str) -> None:
     result = export(*arguments)
-    assert said(result, 2) == line
+    assert error_line(result, 2) == line
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
     "arguments", [["--tensorrt"], ["--tensorrt", "--fp16"], ["--bundle", "b", "--tensorrt"]]
 )
-def test_without_tensorrt_nothing_is_begun(
+def test_missing_tensorrt_is_reported_before_the_export(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "export_networks", None)
+    monkeypatch.setattr(build, "export_engines", None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    line = said(export(*arguments), 1)
+    line = error_line(export(*arguments), 1)
     assert "TensorRT" in line and "pip install" in line
 
 
-def test_list_tells_what_the_packages_bundle_holds() -> None:
+def test_list_describes_the_packages_bundle() -> None:
     result = export("--list")
     assert result.exit_code == 0, result.output
     bundle = Bundle.open()
@@ -83,30 +84,30 @@ def test_list_tells_what_the_packages_bundle_holds() -> None:
     for name, engine in bundle.manifest.engines.items():
         (line,) = [line for line in lines if line.startswith(f"{name} ") and "->" in line]
         assert f"{engine.parameters:,}" in line
-        assert "+".join(engine.work) in line
-    told = "\n".join(lines)
+        assert "+".join(engine.macs) in line
+    text = "\n".join(lines)
     for weights in bundle.manifest.weights:
-        assert f"{weights.part}: {weights.source} ({weights.licence})" in told
+        assert f"{weights.part}: {weights.source} ({weights.licence})" in text
     for name, value in bundle.manifest.parity.items():
         if name.endswith(".cosine"):
-            assert f"{value:.7f}" in told
+            assert f"{value:.7f}" in text
 
 
-def test_list_tells_of_any_bundle(fp16: Built) -> None:
+def test_list_describes_another_bundle(fp16: Built) -> None:
     result = export("--list", fp16.bundle.folder)
     assert result.exit_code == 0, result.output
     assert "compact fp16, trained" in result.stdout
     assert {line.split()[0] for line in result.stdout.splitlines() if "->" in line} == {
-        "network",
+        "engine",
         *ENGINES,
     }
 
 
-def test_list_of_something_else_is_one_line(tmp_path: Path) -> None:
-    assert said(export("--list", tmp_path), 1).startswith(f"{tmp_path}: not a bundle")
+def test_list_of_another_folder(tmp_path: Path) -> None:
+    assert error_line(export("--list", tmp_path), 1).startswith(f"{tmp_path}: not a bundle")
 
 
-def test_list_and_help_load_nothing_heavy() -> None:
+def test_list_and_help_import_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from mfer_edge.cli.main import main\n"
@@ -120,11 +121,11 @@ def test_list_and_help_load_nothing_heavy() -> None:
         assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_an_untrained_model_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_warning_about_an_untrained_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise ParityError("stopped here", ["a table"])
 
-    monkeypatch.setattr(build, "export_networks", stop)
+    monkeypatch.setattr(build, "export_engines", stop)
     with small_presets():
         result = export("--preset", "paper", "--random-init", "--out", tmp_path / "out")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""Every exported network, against PyTorch and as a file."""
+"""Exported engines: against PyTorch, and as files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from export.torch_reference import reference_engines
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import BundleError, EngineError
-from mfer_edge.sources.clip import read_audio
+from mfer_edge.manifest import MODEL_ENGINES
+from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
 from tests.train.made import face_picture, small_presets, voice
@@ -29,25 +30,27 @@ from train.models.fer_resnet import FACE_EMBEDDING
 from train.models.registry import MAX_STEPS
 from train.presets import COMPACT, PRESETS
 
-OWN = ("face", "visual", "audio", "fusion")
-WRITTEN = (*OWN, "pnet", "rnet", "onet")  # all but Silero's, which is published as ONNX
+EXPORTED = (*MODEL_ENGINES, "pnet", "rnet", "onet")  # Silero VAD is published as ONNX
 TOLERANCE = 1e-4
 LENGTHS = [1_280, 6_400, 6_401, 6_559, 6_560, 6_721, 9_999, 33_333, 64_000, 159_999, 160_000]
 
 
 @pytest.fixture(scope="module")
 def engines(exported: Exported) -> dict[str, OnnxEngine]:
-    return {name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1) for name in OWN}
+    return {
+        name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1)
+        for name in MODEL_ENGINES
+    }
 
 
 @pytest.fixture(scope="module")
-def torch_networks(model: EmotionModel) -> dict[str, Engine]:
+def references(model: EmotionModel) -> dict[str, Engine]:
     return reference_engines(model)
 
 
 @pytest.fixture(scope="module")
 def graphs(exported: Exported) -> dict[str, onnx.ModelProto]:
-    return {name: onnx.load(exported.files[name]) for name in WRITTEN}
+    return {name: onnx.load(exported.files[name]) for name in EXPORTED}
 
 
 def assert_same(one: Engine, other: Engine, **arrays: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -61,24 +64,24 @@ def assert_same(one: Engine, other: Engine, **arrays: np.ndarray) -> Mapping[str
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
-def test_faces(n: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
+def test_faces(n: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
     random = np.random.default_rng(n)
     noise = random.integers(0, 256, (n, 1, 48, 48)).astype(np.uint8)
     drawn = np.stack([face_picture(k % 7, random)[None] for k in range(n)])
     for faces in (noise, drawn, np.zeros_like(noise), np.full_like(noise, 255)):
-        result = assert_same(engines["face"], torch_networks["face"], faces=faces)
+        result = assert_same(engines["face"], references["face"], faces=faces)
         assert result["embedding"].shape == (n, FACE_EMBEDDING)
 
 
-def test_real_faces(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
+def test_real_faces(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
     files = sorted(shared_data("FER2013", "valid").rglob("*.png"))[::40]
     faces = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[None] for file in files])
-    result = assert_same(engines["face"], torch_networks["face"], faces=faces)
+    result = assert_same(engines["face"], references["face"], faces=faces)
     alone = np.concatenate([engines["face"](faces=face[None])["embedding"] for face in faces[:9]])
     np.testing.assert_allclose(alone, result["embedding"][:9], atol=1e-5)
 
 
-def test_faces_are_bytes(engines: dict[str, OnnxEngine]) -> None:
+def test_faces_are_uint8(engines: dict[str, OnnxEngine]) -> None:
     assert [tensor.dtype for tensor in engines["face"].inputs] == ["uint8"]
     with pytest.raises(EngineError):
         engines["face"](faces=np.zeros((1, 1, 48, 48), np.float32))
@@ -86,7 +89,7 @@ def test_faces_are_bytes(engines: dict[str, OnnxEngine]) -> None:
 
 @pytest.fixture(scope="module")
 def embeddings(engines: dict[str, OnnxEngine]) -> np.ndarray:
-    """(1024, 192), as the face network gives them."""
+    """(1024, 192), from the face engine."""
     random = np.random.default_rng(0)
     faces = np.stack([face_picture(k % 7, random)[None] for k in range(64)])
     few = engines["face"](faces=faces)["embedding"]
@@ -94,14 +97,14 @@ def embeddings(engines: dict[str, OnnxEngine]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 20, 21, 100, 1024])
-def test_a_face_over_time(
+def test_sequences_of_embeddings(
     frames: int,
     engines: dict[str, OnnxEngine],
-    torch_networks: dict[str, Engine],
+    references: dict[str, Engine],
     embeddings: np.ndarray,
 ) -> None:
     sequence = embeddings[None, :frames]
-    result = assert_same(engines["visual"], torch_networks["visual"], embeddings=sequence)
+    result = assert_same(engines["visual"], references["visual"], embeddings=sequence)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.visual_width)
@@ -109,12 +112,12 @@ def test_a_face_over_time(
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("origin", ["made", "real"])
-def test_a_voice(
-    origin: str, length: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]
+def test_audio(
+    origin: str, length: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]
 ) -> None:
-    real = read_audio(ROOT / "samples" / "anger.mp4")
+    real = read_sound(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
-    result = assert_same(engines["audio"], torch_networks["audio"], wave=wave)
+    result = assert_same(engines["audio"], references["audio"], wave=wave)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.audio_width)
@@ -122,47 +125,45 @@ def test_a_voice(
 
 @settings(deadline=None, max_examples=25)
 @given(length=st.integers(6_400, MAX_STEPS * 320), level=st.floats(-4, 0))
-def test_a_voice_of_any_length_and_level(
-    length: int, level: float, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]
+def test_audio_of_any_length_and_level(
+    length: int, level: float, engines: dict[str, OnnxEngine], references: dict[str, Engine]
 ) -> None:
     wave = (10**level * np.random.default_rng(length).normal(0, 1, (1, length))).astype(np.float32)
-    assert_same(engines["audio"], torch_networks["audio"], wave=wave)
+    assert_same(engines["audio"], references["audio"], wave=wave)
 
 
-def test_silence(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
-    assert_same(engines["audio"], torch_networks["audio"], wave=np.zeros((1, 16_000), np.float32))
+def test_silence(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
+    assert_same(engines["audio"], references["audio"], wave=np.zeros((1, 16_000), np.float32))
 
 
-def test_both_together(engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
+def test_fusion(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
     random = np.random.default_rng(0)
     for _ in range(20):
         visual = random.uniform(-1, 1, (1, COMPACT.visual_width)).astype(np.float32)
         audio = random.uniform(-1, 1, (1, COMPACT.audio_width)).astype(np.float32)
-        result = assert_same(
-            engines["fusion"], torch_networks["fusion"], visual=visual, audio=audio
-        )
+        result = assert_same(engines["fusion"], references["fusion"], visual=visual, audio=audio)
         assert result["scores"].sum() == pytest.approx(1)
 
 
-def test_a_recurrent_layer_is_one_operator(graphs: dict[str, onnx.ModelProto]) -> None:
+def test_gru_layers_are_one_operator_each(graphs: dict[str, onnx.ModelProto]) -> None:
     assert [node.op_type for node in graphs["visual"].graph.node].count("GRU") == 2
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_no_control_flow(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     used = {node.op_type for node in graphs[name].graph.node}
     assert used
     assert not used & {"If", "Loop", "Scan", "SequenceMap"}
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_standard_operators_only(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     assert {node.domain for node in graphs[name].graph.node} <= {"", "ai.onnx"}
     assert not graphs[name].functions
 
 
-@pytest.mark.parametrize("name", WRITTEN)
-def test_nothing_of_this_machine_is_in_the_file(
+@pytest.mark.parametrize("name", EXPORTED)
+def test_no_paths_of_this_machine_in_the_file(
     name: str, exported: Exported, graphs: dict[str, onnx.ModelProto]
 ) -> None:
     model = graphs[name]
@@ -175,7 +176,7 @@ def test_nothing_of_this_machine_is_in_the_file(
         assert trace.encode() not in content, trace
 
 
-def test_sizes_that_vary_have_names(engines: dict[str, OnnxEngine]) -> None:
+def test_dynamic_dimensions_have_names(engines: dict[str, OnnxEngine]) -> None:
     shapes = {
         f"{name}.{tensor.name}": tensor.shape
         for name, engine in engines.items()
@@ -196,40 +197,40 @@ def test_sizes_that_vary_have_names(engines: dict[str, OnnxEngine]) -> None:
     }
 
 
-def test_each_graph_holds_its_own_weights_only(graphs: dict[str, onnx.ModelProto]) -> None:
-    """All are cut from one model: none may carry the others along."""
+def test_each_graph_has_only_its_own_weights(graphs: dict[str, onnx.ModelProto]) -> None:
+    """All are exported from one module."""
     bytes_of = {name: graph.ByteSize() for name, graph in graphs.items()}
     assert bytes_of["fusion"] < 20_000
     assert bytes_of["visual"] < 500_000
     assert bytes_of["face"] < 12_000_000 < bytes_of["audio"]
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_exported_twice_it_is_the_same_file(
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_the_export_is_reproducible(
     name: str, model: EmotionModel, exported: Exported, tmp_path: Path
 ) -> None:
     to_onnx(model_graphs(model)[name], tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.files[name].read_bytes()
 
 
-def test_a_model_in_training_gives_the_file_of_one_in_use(
+def test_a_model_in_training_mode_gives_the_same_file(
     model: EmotionModel, exported: Exported, tmp_path: Path
 ) -> None:
-    """Its dropout and its half precision are for training only."""
+    """Dropout and fp16 are for training only."""
     graph = model_graphs(copy.deepcopy(model).train())["audio"]
     to_onnx(graph, tmp_path / "audio.onnx")
     assert (tmp_path / "audio.onnx").read_bytes() == exported.files["audio"].read_bytes()
 
 
-@pytest.mark.parametrize("name", WRITTEN)
-def test_nothing_is_left_to_chance(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
+@pytest.mark.parametrize("name", EXPORTED)
+def test_no_random_operators(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     used = {node.op_type for node in graphs[name].graph.node}
     assert not {kind for kind in used if kind.startswith(("Dropout", "Random", "Bernoulli"))}
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_the_other_preset_exports_by_the_same_path(name: str, tmp_path: Path) -> None:
-    """Backbones of the paper's own classes, but small."""
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_the_paper_preset(name: str, tmp_path: Path) -> None:
+    """With small backbones of the same classes."""
     with small_presets():
         torch.manual_seed(0)
         model = EmotionModel(PRESETS["paper"]).eval()
@@ -251,11 +252,11 @@ def test_the_other_preset_exports_by_the_same_path(name: str, tmp_path: Path) ->
         assert_same(engine, reference_engines(model)[name], **arrays)
 
 
-def test_every_parameter_of_the_full_size_model_is_accounted_for(tmp_path: Path) -> None:
-    """Left out are what the networks don't use and two of three equal colours, and no more."""
+def test_every_parameter_of_the_paper_preset_is_exported(tmp_path: Path) -> None:
+    """Except unused classifiers and two of three equal input channels."""
     with small_presets():
         model = EmotionModel(PRESETS["paper"]).eval()
-    for parameter in model.parameters():  # no two alike: equal ones are in a file but once
+    for parameter in model.parameters():  # distinct: equal ones are stored once
         torch.nn.init.normal_(parameter, std=0.1)
     face, speech = model.face, model.speech
     wanted = {
@@ -269,7 +270,7 @@ def test_every_parameter_of_the_full_size_model_is_accounted_for(tmp_path: Path)
         weights = onnx.load(tmp_path / f"{name}.onnx").graph.initializer
         floats = [w for w in weights if w.data_type == onnx.TensorProto.FLOAT]
         arrays = [onnx.numpy_helper.to_array(w) for w in floats if "slopes" not in w.name]
-        # But for what nobody learned: ALiBi's slopes, an epsilon, the ones of a norm without scale.
+        # Without constants: ALiBi's slopes, an epsilon, the ones of a norm without scale.
         assert sum(a.size for a in arrays if np.ptp(a) > 0) == wanted[name], name
 
 
@@ -277,7 +278,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_weights_beyond_what_a_file_holds_are_refused(
+def test_weights_too_large_for_a_file(
     model: EmotionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fusion, visual = (model_graphs(model)[name] for name in ("fusion", "visual"))
@@ -288,11 +289,11 @@ def test_weights_beyond_what_a_file_holds_are_refused(
     assert not (tmp_path / "visual.onnx").exists()
 
 
-def test_the_exported_model_is_left_as_it_was(model: EmotionModel, exported: Exported) -> None:
-    """It is the oracle still: its recurrent layers are PyTorch's."""
+def test_the_model_is_not_changed(model: EmotionModel, exported: Exported) -> None:
+    """Its GRUs are still PyTorch's."""
     assert type(model.visual.gru).__name__ == "GRU"
     assert not model.training
 
 
-def test_the_export_says_nothing(exported: Exported) -> None:
-    assert exported.noise == ""
+def test_the_export_prints_nothing(exported: Exported) -> None:
+    assert exported.output == ""

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mfer_edge import model as model_module
-from mfer_edge.bundle import ENGINES, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.faces.mtcnn import FaceDetector
+from mfer_edge.manifest import ENGINES
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 

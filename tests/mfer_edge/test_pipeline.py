@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfer_edge.bundle import MANIFEST, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.errors import BundleError, EngineError, MediaError
+from mfer_edge.manifest import MANIFEST
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mfer_edge.bundle import Crop
 from mfer_edge.faces.stream import FaceStream, FrameFaces, faces_by_track, main_track
+from mfer_edge.manifest import Crop
 from mfer_edge.model import Model
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip

@@ -100,9 +100,10 @@ def test_it_computes_what_the_runtime_computes(
 ) -> None:
     from export.torch_reference import reference_engines
     from mfer_edge.arms import AudioArm, Fusion, VisualArm
-    from mfer_edge.bundle import Bundle, Crop
+    from mfer_edge.bundle import Bundle
     from mfer_edge.faces.crop import crop_face
     from mfer_edge.faces.mtcnn import FaceDetector
+    from mfer_edge.manifest import Crop
     from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
 
     networks = reference_engines(model)

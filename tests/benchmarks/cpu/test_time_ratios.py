@@ -16,7 +16,7 @@ from benchmarks.cpu.time_ratios import (
 )
 from benchmarks.harness.rounds import Spread
 from benchmarks.harness.systems import System
-from mfer_edge.bundle import APPROXIMATE, Bundle
+from mfer_edge.bundle import Bundle
 from mfer_edge.stopwatch import STAGES
 from tests.benchmarks.cpu.synthetic import synthetic_series
 
@@ -57,23 +57,32 @@ def test_the_full_size_is_compared_with_the_reference() -> None:
     ]
 
 
-def system(name: str, precision: str, skip_still: float = 0.0, *notes: str) -> System:
+def system(
+    name: str,
+    precision: str,
+    skip_still: float = 0.0,
+    *,
+    notes: tuple[str, ...] = (),
+    approximations: tuple[str, ...] = (),
+) -> System:
     """A system as if its bundle were of that name and precision."""
     bundle = Bundle.open()
     engines = {
-        file: replace(engine, work={precision: 1})
+        file: replace(engine, macs={precision: 1})
         for file, engine in bundle.manifest.engines.items()
     }
-    manifest = replace(bundle.manifest, name=name, engines=engines, notes=notes)
+    manifest = replace(
+        bundle.manifest, name=name, engines=engines, notes=notes, approximations=approximations
+    )
     return System(replace(bundle, manifest=manifest), "folder", skip_still)
 
 
 def test_exact_and_approximate_systems_have_targets_of_their_own() -> None:
-    merged = f"{APPROXIMATE} tokens are merged."
+    merged = system("paper", "int8", approximations=("tokens are merged",))
     assert target_of(system("paper", "int8")) == REFERENCE_OVER_EXACT
-    assert target_of(system("paper", "int8", 0.0, "Untrained.")) == REFERENCE_OVER_EXACT
+    assert target_of(system("paper", "int8", notes=("Untrained.",))) == REFERENCE_OVER_EXACT
     assert target_of(system("paper", "int8", 5.0)) == REFERENCE_OVER_APPROXIMATE
-    assert target_of(system("paper", "int8", 0.0, "x", merged)) == REFERENCE_OVER_APPROXIMATE
+    assert target_of(merged) == REFERENCE_OVER_APPROXIMATE
     assert REFERENCE_OVER_APPROXIMATE.verdict(4.99) == "at least 5: missed"
     # Targets against the reference are for int8, the one against decoding for exact scores.
     assert target_of(system("paper", "fp32")) is None

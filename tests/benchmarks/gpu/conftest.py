@@ -11,7 +11,8 @@ import torch
 from benchmarks.gpu.cases import WindowInputs
 from export.calibration import record_calls
 from export.checkpoint import open_source
-from mfer_edge.bundle import COMPACT, MODEL_ENGINES, Bundle
+from mfer_edge.bundle import COMPACT, Bundle
+from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_sound
 from tests.support.footage import filmed, pictures
 from tests.support.paths import ROOT

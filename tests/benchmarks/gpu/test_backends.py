@@ -9,7 +9,8 @@ import torch
 from benchmarks.gpu.backends import attempt
 from benchmarks.gpu.onnx_backends import onnx_backends, onnx_runner
 from benchmarks.gpu.torch_backends import TorchRunner, to_fp16, torch_backends
-from mfer_edge.bundle import MODEL_ENGINES, Bundle
+from mfer_edge.bundle import Bundle
+from mfer_edge.manifest import MODEL_ENGINES
 from train.models.emotion_model import EmotionModel
 
 NO_GPU = not torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Half precision, in the file and in the products."""
+"""fp16 in the file only, and in the computation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.graphs import model_graphs
-from export.precision.fp16 import HALF_FROM, emulate_fp16, store_fp16, to_fp16
+from export.precision.fp16 import MIN_SIZE, emulate_fp16, store_fp16, to_fp16
 from export.precision.graph import PrecisionError, parameters_of
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
-from mfer_edge.sources.clip import read_audio
+from mfer_edge.manifest import MODEL_ENGINES
+from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
     ROWS,
@@ -40,26 +41,25 @@ from tests.export.small_graphs import (
 from tests.support.paths import ROOT
 from tests.train.made import face_picture
 
-HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
-OWN = ("face", "visual", "audio", "fusion")
+FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
 node = helper.make_node
 
 
-def halved(model: onnx.ModelProto, folder: Path) -> Path:
+def converted(model: onnx.ModelProto, folder: Path) -> Path:
     path = written(model, folder)
     to_fp16(path)
     return path
 
 
-def imitated(path: Path) -> Path:
-    out = path.with_name("imitated.onnx")
+def emulated(path: Path) -> Path:
+    out = path.with_name("emulated.onnx")
     emulate_fp16(path, out)
     return out
 
 
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 10_000))
-def test_half_representable_weights_lose_nothing(
+def test_weights_that_fp16_represents_lose_nothing(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     weight = np.random.default_rng(seed).normal(0, 1, W.shape).astype(np.float16)
@@ -71,13 +71,13 @@ def test_half_representable_weights_lose_nothing(
     assert parameters_of(onnx.load(path)) == W.size
 
 
-def test_other_weights_are_rounded_to_half_precision(tmp_path: Path) -> None:
+def test_other_weights_are_rounded_to_fp16(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     store_fp16(path)
     np.testing.assert_allclose(run(path), X @ W.astype(np.float16).astype(np.float32), atol=1e-5)
 
 
-def test_halving_twice_is_halving_once(tmp_path: Path) -> None:
+def test_storing_twice_changes_nothing(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     store_fp16(path)
     once = path.read_bytes()
@@ -85,26 +85,26 @@ def test_halving_twice_is_halving_once(tmp_path: Path) -> None:
     assert path.read_bytes() == once
 
 
-def test_small_weights_and_the_spectrogram_stay_exact(tmp_path: Path) -> None:
+def test_small_weights_and_the_spectrogram_stay_fp32(tmp_path: Path) -> None:
     weights = {
-        "small": np.ones((HALF_FROM - 1, 1), np.float32),
-        "log_mel.basis": np.ones((HALF_FROM, 1), np.float32),
-        "log_mel.filters": np.ones((HALF_FROM, 1), np.float32),
-        "large": np.ones((HALF_FROM, 1), np.float32),
-        "indices": np.ones(2 * HALF_FROM, np.int64),
+        "small": np.ones((MIN_SIZE - 1, 1), np.float32),
+        "log_mel.basis": np.ones((MIN_SIZE, 1), np.float32),
+        "log_mel.filters": np.ones((MIN_SIZE, 1), np.float32),
+        "large": np.ones((MIN_SIZE, 1), np.float32),
+        "indices": np.ones(2 * MIN_SIZE, np.int64),
     }
     path = written(graph(weights, [node("Relu", ["x"], ["y"])]), tmp_path)
     store_fp16(path)
     types = weight_types(path)
-    assert types.pop("large.half") == HALF
+    assert types.pop("large.half") == FP16
     assert types.pop("indices") == TensorProto.INT64
-    assert types == dict.fromkeys(["small", "log_mel.basis", "log_mel.filters"], SINGLE)
+    assert types == dict.fromkeys(["small", "log_mel.basis", "log_mel.filters"], FP32)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("change", [store_fp16, to_fp16])
 @pytest.mark.parametrize("value", [1e5, -1e5, np.inf, np.nan])
-def test_a_weight_beyond_half_precision_is_refused_by_name(
+def test_a_weight_out_of_the_range_of_fp16_is_named(
     value: float, change: type, tmp_path: Path
 ) -> None:
     weight = W.copy()
@@ -116,7 +116,7 @@ def test_a_weight_beyond_half_precision_is_refused_by_name(
     assert path.read_bytes() == before
 
 
-def test_a_large_constant_where_nothing_is_halved_is_none_of_its_business(tmp_path: Path) -> None:
+def test_large_constants_are_allowed_where_nothing_is_converted(tmp_path: Path) -> None:
     nodes = [node("Mul", ["x", "large"], ["a"]), node("Mul", ["a", "small"], ["y"])]
     weights = {"large": np.float32(1e6), "small": np.float32(1e-9)}
     path = written(graph(weights, nodes), tmp_path)
@@ -125,12 +125,12 @@ def test_a_large_constant_where_nothing_is_halved_is_none_of_its_business(tmp_pa
     assert path.read_bytes() == before
 
 
-def test_products_take_their_factors_in_half(tmp_path: Path) -> None:
-    path = halved(product(), tmp_path)
+def test_products_have_fp16_factors(tmp_path: Path) -> None:
+    path = converted(product(), tmp_path)
     assert kinds(path) == ["Cast", "MatMul", "Cast"]
-    assert weight_types(path) == {"w.half": HALF}
+    assert weight_types(path) == {"w.half": FP16}
     types = value_types(path)
-    assert (types["x"], types["y.half"], types["y"]) == (SINGLE, HALF, SINGLE)
+    assert (types["x"], types["y.half"], types["y"]) == (FP32, FP16, FP32)
     assert macs_by_type(onnx.load(path), {"x": X}) == {"fp16": ROWS * WIDTH_IN * WIDTH}
 
 
@@ -143,15 +143,15 @@ MIXED = [
     node("Add", ["linear", "bias"], ["biased"]),
     node("Relu", ["biased"], ["active"]),
     node("Mul", ["active", "gain"], ["again"]),
-    node("Transpose", ["again"], ["turned"], perm=[1, 0]),
-    node("MatMul", ["again", "turned"], ["likeness"]),
-    node("Softmax", ["likeness"], ["shares"]),
-    node("MatMul", ["shares", "again"], ["seen"]),
-    node("Add", ["seen", "spectrum"], ["joined"]),
-    node("LayerNormalization", ["joined", "scale"], ["normal"]),
+    node("Transpose", ["again"], ["transposed"], perm=[1, 0]),
+    node("MatMul", ["again", "transposed"], ["similarity"]),
+    node("Softmax", ["similarity"], ["shares"]),
+    node("MatMul", ["shares", "again"], ["attended"]),
+    node("Add", ["attended", "spectrum"], ["residual"]),
+    node("LayerNormalization", ["residual", "scale"], ["normal"]),
     node("Mul", ["normal", "gain"], ["y"]),
 ]
-"""Something like an encoder of sound: a spectrogram, a layer, attention, a joint, a norm."""
+"""Operators of an audio encoder: spectrogram, linear layer, attention, residual sum, norm."""
 
 MIXED_WEIGHTS = {
     "gain": np.float32(1.5),
@@ -163,78 +163,76 @@ MIXED_WEIGHTS = {
 }
 
 
-def test_each_value_has_the_type_that_suits_it(tmp_path: Path) -> None:
-    path = halved(graph(MIXED_WEIGHTS, MIXED), tmp_path)
-    halves = {"linear", "biased", "active", "again", "turned", "likeness", "seen"}
-    singles = {"x", "louder", "mean", "even", "spectrum", "shares", "joined", "normal", "y"}
+def test_types_of_the_values(tmp_path: Path) -> None:
+    path = converted(graph(MIXED_WEIGHTS, MIXED), tmp_path)
+    fp16 = {"linear", "biased", "active", "again", "transposed", "similarity", "attended"}
+    fp32 = {"x", "louder", "mean", "even", "spectrum", "shares", "residual", "normal", "y"}
     types = value_types(path)
-    assert {name for name in halves | singles if types[name] == HALF} == halves
+    assert {name for name in fp16 | fp32 if types[name] == FP16} == fp16
     assert weight_types(path) == {
         "last": TensorProto.INT64,
-        **dict.fromkeys(["gain", "log_mel.basis", "scale"], SINGLE),
-        **dict.fromkeys(["w.half", "bias.half", "gain.half"], HALF),
+        **dict.fromkeys(["gain", "log_mel.basis", "scale"], FP32),
+        **dict.fromkeys(["w.half", "bias.half", "gain.half"], FP16),
     }
     single = graph(MIXED_WEIGHTS, MIXED)
-    assert cosine(run(imitated(path)), run(written(single, tmp_path))) > 0.99999
+    assert cosine(run(emulated(path)), run(written(single, tmp_path))) > 0.99999
 
 
-def test_the_spectrogram_stays_exact_turned_too(tmp_path: Path) -> None:
+def test_a_transposed_spectrogram_weight_stays_fp32(tmp_path: Path) -> None:
     nodes = [
-        node("Transpose", ["log_mel.filters"], ["turned"], perm=[1, 0]),
-        node("MatMul", ["x", "turned"], ["mel"]),
+        node("Transpose", ["log_mel.filters"], ["transposed"], perm=[1, 0]),
+        node("MatMul", ["x", "transposed"], ["mel"]),
         node("MatMul", ["mel", "w"], ["y"]),
     ]
     weights = {"log_mel.filters": np.eye(WIDTH_IN, dtype=np.float32), "w": W}
-    types = value_types(halved(graph(weights, nodes), tmp_path))
-    assert (types["turned"], types["mel"], types["y.half"]) == (SINGLE, SINGLE, HALF)
+    types = value_types(converted(graph(weights, nodes), tmp_path))
+    assert (types["transposed"], types["mel"], types["y.half"]) == (FP32, FP32, FP16)
 
 
 def test_every_value_is_cast_once(tmp_path: Path) -> None:
-    path = halved(graph(MIXED_WEIGHTS, MIXED), tmp_path)
+    path = converted(graph(MIXED_WEIGHTS, MIXED), tmp_path)
     casts = [n for n in onnx.load(path).graph.node if n.op_type == "Cast"]
-    assert sorted(n.input[0] for n in casts) == ["likeness", "seen", "shares", "spectrum"]
+    assert sorted(n.input[0] for n in casts) == ["similarity", "attended", "shares", "spectrum"]
     assert not {n.output[0] for n in casts} & {n.input[0] for n in casts}
 
 
-def test_what_is_made_of_constants_alone_forces_no_type(tmp_path: Path) -> None:
-    """Such as a class token, repeated for each picture of a batch."""
+def test_values_computed_from_constants_take_either_type(tmp_path: Path) -> None:
+    """Such as a class token, repeated for each image of a batch."""
     nodes = [
         node("MatMul", ["x", "w"], ["a"]),
         node("Shape", ["a"], ["shape"]),
         node("Expand", ["token", "shape"], ["tokens"]),
         node("Concat", ["tokens", "a"], ["y"], axis=0),
     ]
-    path = halved(graph({"w": W, "token": W[:1]}, nodes), tmp_path)
-    assert value_types(path)["y.half"] == HALF
+    path = converted(graph({"w": W, "token": W[:1]}, nodes), tmp_path)
+    assert value_types(path)["y.half"] == FP16
     assert kinds(path).count("Cast") == 3
     expected = np.concatenate([np.repeat(W[:1], ROWS, 0), X @ W])
     np.testing.assert_allclose(run(path), expected, atol=2e-3)
 
 
-def test_the_imitation_is_half_precision_to_the_last_bit(tmp_path: Path) -> None:
-    """By NumPy, which rounds after every operation."""
+def test_the_emulation_rounds_every_operation(tmp_path: Path) -> None:
+    """As NumPy does."""
     nodes = [
         node("Gemm", ["x", "w", "b"], ["a"]),
         node("Mul", ["a", "a"], ["square"]),
         node("Sub", ["square", "a"], ["y"]),
     ]
     bias = np.linspace(-3, 3, WIDTH, dtype=np.float32)
-    path = halved(graph({"w": W, "b": bias}, nodes), tmp_path)
+    path = converted(graph({"w": W, "b": bias}, nodes), tmp_path)
     x, w, b = (array.astype(np.float16).astype(np.float64) for array in (X, W, bias))
     a = (x @ w + b).astype(np.float16)
     expected = (a * a - a).astype(np.float32)
-    given = run(imitated(path))
-    # Where a sum is half way between two halves, single precision may choose the other.
+    given = run(emulated(path))
+    # Sums half way between two fp16 numbers may be rounded to the other one.
     assert (given == expected).mean() > 0.99
     np.testing.assert_allclose(given, expected, rtol=2e-3, atol=4e-3)
     assert cosine(run(path), expected) > 0.99999
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(100, False), (1000, True)])
-def test_a_value_beyond_half_precision_is_not_hidden(
-    gain: float, expected: bool, tmp_path: Path
-) -> None:
-    """Small enough again at the end, it is infinite or nothing on the way."""
+def test_the_emulation_overflows(gain: float, expected: bool, tmp_path: Path) -> None:
+    """An intermediate value out of the range of fp16 becomes infinite."""
     nodes = [
         node("MatMul", ["x", "w"], ["a"]),
         node("Mul", ["a", "gain"], ["large"]),
@@ -242,15 +240,13 @@ def test_a_value_beyond_half_precision_is_not_hidden(
         node("Sub", ["small", "a"], ["y"]),
     ]
     weights = {"w": np.eye(WIDTH_IN, dtype=np.float32), "gain": np.float32(gain)}
-    path = halved(graph(weights, nodes), tmp_path)
-    assert np.isinf(run(imitated(path), 100 * np.sign(X))).all() == expected
-    assert np.isfinite(run(imitated(path), 100 * np.sign(X))).all() != expected
+    path = converted(graph(weights, nodes), tmp_path)
+    assert np.isinf(run(emulated(path), 100 * np.sign(X))).all() == expected
+    assert np.isfinite(run(emulated(path), 100 * np.sign(X))).all() != expected
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_half_precision_again_changes_nothing(
-    name: str, exported: Exported, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_converting_twice_changes_nothing(name: str, exported: Exported, tmp_path: Path) -> None:
     path = written(onnx.load(exported.files[name]), tmp_path)
     to_fp16(path)
     once = path.read_bytes()
@@ -259,20 +255,20 @@ def test_half_precision_again_changes_nothing(
 
 
 @pytest.fixture(scope="module")
-def halves(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def fp16_files(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {}
-    for name in OWN:
+    for name in MODEL_ENGINES:
         model = onnx.load(exported.files[name])
-        paths[name] = halved(model, tmp_path_factory.mktemp(name))
+        paths[name] = converted(model, tmp_path_factory.mktemp(name))
     return paths
 
 
 @pytest.fixture(scope="module")
 def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
-    """Something real for each network."""
+    """Realistic inputs of each engine."""
     random = np.random.default_rng(0)
     faces = np.stack([face_picture(k % 7, random)[None] for k in range(7)])
-    wave = read_audio(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
+    wave = read_sound(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
     found = {"face": {"faces": faces}, "audio": {"wave": wave}}
     embedding = {
         name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1)(**call)["embedding"]
@@ -284,16 +280,16 @@ def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("imitating", [False, True])
-@pytest.mark.parametrize("name", OWN)
-def test_the_networks_are_near_themselves(
+@pytest.mark.parametrize("emulating", [False, True])
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_converted_engines_are_close_to_fp32(
     name: str,
-    imitating: bool,
-    halves: dict[str, Path],
+    emulating: bool,
+    fp16_files: dict[str, Path],
     calls: dict[str, dict[str, np.ndarray]],
     exported: Exported,
 ) -> None:
-    path = imitated(halves[name]) if imitating else halves[name]
+    path = emulated(fp16_files[name]) if emulating else fp16_files[name]
     before, after = (
         OnnxEngine(file, ["CPUExecutionProvider"], 1) for file in (exported.files[name], path)
     )
@@ -302,61 +298,64 @@ def test_the_networks_are_near_themselves(
         assert cosine(after(**calls[name])[output], value) > 0.99999, output
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_the_networks_multiply_in_half(
-    name: str, halves: dict[str, Path], calls: dict[str, dict[str, np.ndarray]], exported: Exported
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_converted_engines_multiply_in_fp16(
+    name: str,
+    fp16_files: dict[str, Path],
+    calls: dict[str, dict[str, np.ndarray]],
+    exported: Exported,
 ) -> None:
-    work = macs_by_type(onnx.load(halves[name]), calls[name])
-    share = work["fp16"] / sum(work.values())
+    macs = macs_by_type(onnx.load(fp16_files[name]), calls[name])
+    share = macs["fp16"] / sum(macs.values())
     assert share == 1 if name != "audio" else 0.9 < share < 1  # all but the spectrogram
-    assert halves[name].stat().st_size < 0.56 * exported.files[name].stat().st_size
-    value_types(halves[name])
+    assert fp16_files[name].stat().st_size < 0.56 * exported.files[name].stat().st_size
+    value_types(fp16_files[name])
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_the_networks_keep_the_names_of_their_values(
-    name: str, halves: dict[str, Path], exported: Exported
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_converted_engines_keep_the_names_of_values(
+    name: str, fp16_files: dict[str, Path], exported: Exported
 ) -> None:
-    """But for the results of convolutions that took in a norm."""
-    before, after = (onnx.load(file).graph for file in (exported.files[name], halves[name]))
+    """Except for convolutions that a norm was folded into."""
+    before, after = (onnx.load(file).graph for file in (exported.files[name], fp16_files[name]))
     norms = {n.input[0] for n in before.node if n.op_type == "BatchNormalization"}
     convolved = {n.output[0] for n in before.node if n.op_type == "Conv"}
     names = {output for n in before.node for output in n.output} - (norms & convolved)
     assert names <= {output for n in after.node for output in n.output}
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_sums_over_many_and_exponentials_stay_single(name: str, halves: dict[str, Path]) -> None:
-    types = value_types(halves[name])
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_reductions_and_exponentials_stay_fp32(name: str, fp16_files: dict[str, Path]) -> None:
+    types = value_types(fp16_files[name])
     kept = ("Softmax", "LayerNormalization", "BatchNormalization", "Sqrt", "Log", "Reciprocal")
-    for one in onnx.load(halves[name]).graph.node:
+    for one in onnx.load(fp16_files[name]).graph.node:
         if one.op_type in kept or one.op_type.startswith("Reduce"):
-            assert types[one.input[0]] == types[one.output[0]] == SINGLE, one.name
+            assert types[one.input[0]] == types[one.output[0]] == FP32, one.name
 
 
-def test_the_same_graph_gives_the_same_file(
-    halves: dict[str, Path], exported: Exported, tmp_path: Path
+def test_conversion_is_reproducible(
+    fp16_files: dict[str, Path], exported: Exported, tmp_path: Path
 ) -> None:
-    again = halved(onnx.load(exported.files["audio"]), tmp_path)
-    assert again.read_bytes() == halves["audio"].read_bytes()
+    again = converted(onnx.load(exported.files["audio"]), tmp_path)
+    assert again.read_bytes() == fp16_files["audio"].read_bytes()
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_the_other_preset_is_halved_by_the_same_path(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MODEL_ENGINES)
+def test_the_paper_preset(name: str, tmp_path: Path) -> None:
     single, random = written(small_paper_network(name), tmp_path), np.random.default_rng(0)
-    half = tmp_path / "half.onnx"
-    shutil.copyfile(single, half)
-    to_fp16(half)
-    value_types(half)
+    fp16 = tmp_path / "fp16.onnx"
+    shutil.copyfile(single, fp16)
+    to_fp16(fp16)
+    value_types(fp16)
     call = {
         key: random.integers(0, 256, value.shape).astype(np.uint8)
         if value.dtype == torch.uint8
         else random.normal(0, 1, value.shape).astype(np.float32)
         for key, value in model_graphs(small_paper())[name].inputs.items()
     }
-    assert list(macs_by_type(onnx.load(half), call)) == ["fp16"]
+    assert list(macs_by_type(onnx.load(fp16), call)) == ["fp16"]
     before, after = (
-        OnnxEngine(file, ["CPUExecutionProvider"], 1)(**call) for file in (single, imitated(half))
+        OnnxEngine(file, ["CPUExecutionProvider"], 1)(**call) for file in (single, emulated(fp16))
     )
     for output, value in before.items():
         assert cosine(after[output], value) > 0.9999, output

@@ -1,4 +1,4 @@
-"""Products in 8 bits, with scales as the numbers come and with fixed ones."""
+"""Int8 quantization: dynamic and static."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision.graph import PrecisionError
-from export.precision.int8 import quantize, quantize_fixed
+from export.precision.int8 import quantize_dynamic, quantize_static
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
-from mfer_edge.sources.clip import read_audio
+from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
     RANDOM,
@@ -44,11 +44,11 @@ Quantizer = Callable[[Path], None]
 node = helper.make_node
 
 
-def fixed(path: Path) -> None:
-    quantize_fixed(path, [{"x": X}])
+def static(path: Path) -> None:
+    quantize_static(path, [{"x": X}])
 
 
-WAYS = pytest.mark.parametrize("way", [quantize, fixed])
+WAYS = pytest.mark.parametrize("way", [quantize_dynamic, static])
 
 
 def error(given: np.ndarray, expected: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -56,7 +56,7 @@ def error(given: np.ndarray, expected: np.ndarray, axis: int | None = None) -> n
 
 
 @WAYS
-def test_quantized_products_are_int8_and_near(way: Quantizer, tmp_path: Path) -> None:
+def test_quantized_products_are_int8_and_accurate(way: Quantizer, tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     way(path)
     assert macs_by_type(onnx.load(path), {"x": X}) == {"int8": ROWS * WIDTH_IN * WIDTH}
@@ -65,19 +65,17 @@ def test_quantized_products_are_int8_and_near(way: Quantizer, tmp_path: Path) ->
 
 
 @WAYS
-def test_a_large_column_does_not_cost_the_small_ones_their_bits(
-    way: Quantizer, tmp_path: Path
-) -> None:
+def test_every_column_has_its_own_scale(way: Quantizer, tmp_path: Path) -> None:
     mixed = W * np.where(np.arange(WIDTH) % 2, 1.0, 1000.0).astype(np.float32)
     path = written(product(mixed), tmp_path)
     way(path)
     assert error(run(path), X @ mixed, axis=0).max() < 0.05
 
 
-def test_weights_take_seven_bits(tmp_path: Path) -> None:
-    """Products of 8 bits would overflow on processors without VNNI."""
+def test_dynamic_weights_use_seven_bits(tmp_path: Path) -> None:
+    """Products of 8-bit factors would overflow on CPUs without VNNI."""
     path = written(product(), tmp_path)
-    quantize(path)
+    quantize_dynamic(path)
     (weight,) = (
         numpy_helper.to_array(w)
         for w in onnx.load(path).graph.initializer
@@ -87,7 +85,7 @@ def test_weights_take_seven_bits(tmp_path: Path) -> None:
 
 
 @WAYS
-def test_products_without_a_weight_and_convolutions_of_sound_stay_single(
+def test_products_of_activations_and_1d_convolutions_stay_fp32(
     way: Quantizer, tmp_path: Path
 ) -> None:
     nodes = [
@@ -105,7 +103,7 @@ def test_products_without_a_weight_and_convolutions_of_sound_stay_single(
 
 
 @WAYS
-def test_the_spectrogram_stays_single(way: Quantizer, tmp_path: Path) -> None:
+def test_the_spectrogram_stays_fp32(way: Quantizer, tmp_path: Path) -> None:
     path = written(product(name="log_mel.basis"), tmp_path)
     before = run(path)
     way(path)
@@ -123,22 +121,22 @@ CHAIN = graph(
 
 
 @WAYS
-@pytest.mark.parametrize("spared", [0, 1, 2, 5])
-def test_the_first_products_can_be_spared(spared: int, way: Quantizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("skipped", [0, 1, 2, 5])
+def test_the_first_products_can_be_skipped(skipped: int, way: Quantizer, tmp_path: Path) -> None:
     path = written(CHAIN, tmp_path)
     before = run(path)
-    if way is quantize:
-        quantize(path, spared)
+    if way is quantize_dynamic:
+        quantize_dynamic(path, skip=skipped)
     else:
-        quantize_fixed(path, [{"x": X}], spared)
+        quantize_static(path, [{"x": X}], skip=skipped)
     size = ROWS * WIDTH_IN * WIDTH
-    counts = {"int8": max(0, 3 - spared) * size, "fp32": min(spared, 3) * size}
+    counts = {"int8": max(0, 3 - skipped) * size, "fp32": min(skipped, 3) * size}
     assert macs_by_type(onnx.load(path), {"x": X}) == {k: n for k, n in counts.items() if n}
-    assert np.array_equal(run(path), before) == (spared >= 3)
+    assert np.array_equal(run(path), before) == (skipped >= 3)
 
 
 @WAYS
-def test_quantizing_says_nothing_and_leaves_no_notes(
+def test_quantization_prints_nothing_and_leaves_no_metadata(
     way: Quantizer,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -154,7 +152,7 @@ def test_quantizing_says_nothing_and_leaves_no_notes(
 
 
 @WAYS
-def test_the_same_graph_gives_the_same_file(way: Quantizer, tmp_path: Path) -> None:
+def test_quantization_is_reproducible(way: Quantizer, tmp_path: Path) -> None:
     contents = set()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -165,10 +163,10 @@ def test_the_same_graph_gives_the_same_file(way: Quantizer, tmp_path: Path) -> N
     assert str(tmp_path).encode() not in contents.pop()
 
 
-def test_fixed_scales_are_worked_out_as_by_hand(tmp_path: Path) -> None:
+def test_static_quantization_computed_by_hand(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     calls = [{"x": 0.5 * X}, {"x": -2 * X[:3]}, {"x": X}]
-    quantize_fixed(path, calls)
+    quantize_static(path, calls)
     step_in = max(np.abs(call["x"]).max() for call in calls) / 127
     step_w = np.abs(W).max(0) / 127
     rounded = np.round(X / step_in).clip(-128, 127), np.round(W / step_w)
@@ -178,27 +176,27 @@ def test_fixed_scales_are_worked_out_as_by_hand(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 9), gain=st.floats(-6, 6))
-def test_what_was_calibrated_on_is_rounded_by_half_a_step_at_most(
+def test_calibration_data_is_rounded_by_at_most_half_a_step(
     seed: int, rows: int, gain: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     random = np.random.default_rng(seed)
     x = (10**gain * random.standard_cauchy((rows, WIDTH_IN))).astype(np.float32)
     path = written(product(np.eye(WIDTH_IN, dtype=np.float32)), tmp_path_factory.mktemp("fixed"))
-    quantize_fixed(path, [{"x": x}])
+    quantize_static(path, [{"x": x}])
     assert np.abs(run(path, x) - x).max() <= 0.501 * np.abs(x).max() / 127
 
 
-def test_what_is_larger_than_all_calls_is_cut_off(tmp_path: Path) -> None:
+def test_values_beyond_the_calibration_are_clipped(tmp_path: Path) -> None:
     path = written(product(np.eye(WIDTH_IN, dtype=np.float32)), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     most = np.abs(X).max()
     np.testing.assert_allclose(run(path, 100 * np.abs(X) + most), most, rtol=1e-5)
 
 
-def test_the_form_is_what_tensorrt_asks_for(tmp_path: Path) -> None:
-    """Signed numbers around zero, weights as int8 with a scale for each column."""
+def test_qdq_is_as_tensorrt_needs_it(tmp_path: Path) -> None:
+    """Signed and symmetric, int8 weights with one scale per column."""
     path = written(CHAIN, tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     graph = onnx.load(path).graph
     weights = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
     makers = {n.output[0]: n for n in graph.node}
@@ -223,75 +221,72 @@ def test_the_columns_of_a_gemm(transposed: int, tmp_path: Path) -> None:
     nodes = [node("Gemm", ["x", "w", "b"], ["y"], transB=transposed)]
     weights = {"w": mixed.T.copy() if transposed else mixed, "b": np.full(WIDTH, 7, np.float32)}
     path = written(graph(weights, nodes), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     assert error(run(path), X @ mixed + 7, axis=0).max() < 0.05
     assert weight_types(path)["b"] == TensorProto.FLOAT
 
 
-def test_only_the_product_takes_the_rounded_numbers(tmp_path: Path) -> None:
-    """Not what goes around it."""
+def test_residual_connections_are_not_quantized(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["inner"]),
         node("Add", ["x", "inner"], ["y"]),
     ]
     weights = {"w": np.zeros((WIDTH_IN, WIDTH_IN), np.float32)}
     path = written(graph(weights, nodes), tmp_path)
-    quantize_fixed(path, [{"x": X}])
+    quantize_static(path, [{"x": X}])
     np.testing.assert_array_equal(run(path), X)
 
 
-def test_an_output_that_a_product_takes_is_given_as_it_was(tmp_path: Path) -> None:
+def test_outputs_that_a_product_uses_are_not_quantized(tmp_path: Path) -> None:
     model = graph({"w": W}, [node("Relu", ["x"], ["h"]), node("MatMul", ["h", "w"], ["y"])])
     model.graph.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["r", "c"]))
     path = written(model, tmp_path)
-    fixed(path)
+    static(path)
     given = OnnxEngine(path, ["CPUExecutionProvider"], 1)(x=X)
     np.testing.assert_array_equal(given["h"], np.maximum(X, 0))
     assert 0 < error(given["y"], np.maximum(X, 0) @ W) < 0.02
 
 
-def test_a_network_that_was_given_nothing_but_zeros_still_runs(tmp_path: Path) -> None:
+def test_calibration_on_zeros(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
-    quantize_fixed(path, [{"x": np.zeros_like(X)}])
+    quantize_static(path, [{"x": np.zeros_like(X)}])
     assert np.isfinite(run(path)).all()
 
 
 @pytest.mark.parametrize("calls", [[], [{"x": X}, {"x": np.full_like(X, np.inf)}]])
-def test_scales_can_not_be_fixed_on_nothing(
-    calls: list[dict[str, np.ndarray]], tmp_path: Path
-) -> None:
+def test_calibration_needs_finite_calls(calls: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     before = path.read_bytes()
     with pytest.raises(PrecisionError, match=r"made\.onnx"):
-        quantize_fixed(path, calls)
+        quantize_static(path, calls)
     assert path.read_bytes() == before
 
 
 def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
-    """Calls to fix scales on, and others."""
+    """Calls to calibrate on, and others to test on."""
     random = np.random.default_rng(0)
-    sounds = [read_audio(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
-    pictures = [
+    audio = [read_sound(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
+    images = [
         np.stack([face_picture(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
     ]
     used, others = (
-        {"face": [{"faces": faces}], "audio": [{"wave": sound[:, a:b]} for a, b in cuts]}
-        for faces, sound, cuts in zip(
-            pictures, sounds, ([(0, 64_000), (8_000, 30_000)], [(16_000, 48_000)]), strict=True
+        {"face": [{"faces": faces}], "audio": [{"wave": wave[:, a:b]} for a, b in cuts]}
+        for faces, wave, cuts in zip(
+            images, audio, ([(0, 64_000), (8_000, 30_000)], [(16_000, 48_000)]), strict=True
         )
     )
     return used, others
 
 
-@pytest.mark.parametrize(("name", "least"), [("face", 0.99), ("audio", 0.7)])
-def test_the_networks_with_fixed_scales(
-    name: str, least: float, exported: Exported, tmp_path: Path
+@pytest.mark.parametrize(("name", "min_share"), [("face", 0.99), ("audio", 0.7)])
+def test_static_quantization_of_the_engines(
+    name: str, min_share: float, exported: Exported, tmp_path: Path
 ) -> None:
     used, others = (calls[name] for calls in faces_and_waves())
     path = written(onnx.load(exported.files[name]), tmp_path)
-    quantize_fixed(path, used)
-    work = macs_by_type(onnx.load(path), others[0])
-    assert work["int8"] > least * sum(work.values())
+    quantize_static(path, used)
+    macs = macs_by_type(onnx.load(path), others[0])
+    assert macs["int8"] > min_share * sum(macs.values())
     assert "ConvInteger" not in kinds(path)
     before, after = (
         OnnxEngine(file, ["CPUExecutionProvider"], 1) for file in (exported.files[name], path)
@@ -302,12 +297,12 @@ def test_the_networks_with_fixed_scales(
 
 
 @pytest.mark.parametrize("name", ["face", "audio"])
-def test_the_networks_keep_the_names_of_their_values(
+def test_quantized_engines_keep_the_names_of_values(
     name: str, exported: Exported, tmp_path: Path
 ) -> None:
-    """But for the results of convolutions that took in a norm."""
+    """Except for convolutions that a norm was folded into."""
     path = written(onnx.load(exported.files[name]), tmp_path)
-    quantize_fixed(path, faces_and_waves()[0][name])
+    quantize_static(path, faces_and_waves()[0][name])
     before, after = (onnx.load(file).graph for file in (exported.files[name], path))
     norms = {n.input[0] for n in before.node if n.op_type == "BatchNormalization"}
     convolved = {n.output[0] for n in before.node if n.op_type == "Conv"}
@@ -317,9 +312,7 @@ def test_the_networks_keep_the_names_of_their_values(
 
 @pytest.mark.parametrize("name", ["face", "audio"])
 @WAYS
-def test_the_other_preset_is_quantized_by_the_same_path(
-    way: Quantizer, name: str, tmp_path: Path
-) -> None:
+def test_the_paper_preset(way: Quantizer, name: str, tmp_path: Path) -> None:
     _, others = faces_and_waves()
     call = others[name][0]
     if name == "face":
@@ -328,10 +321,10 @@ def test_the_other_preset_is_quantized_by_the_same_path(
     single = written(small_paper_network(name), tmp_path)
     path = tmp_path / "int8.onnx"
     shutil.copyfile(single, path)
-    if way is quantize:
-        quantize(path)
+    if way is quantize_dynamic:
+        quantize_dynamic(path)
     else:
-        quantize_fixed(path, [call])
+        quantize_static(path, [call])
     assert macs_by_type(onnx.load(path), call)["int8"] > 0
     before, after = (OnnxEngine(p, ["CPUExecutionProvider"], 1)(**call) for p in (single, path))
     for output, value in before.items():

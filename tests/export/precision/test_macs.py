@@ -1,4 +1,4 @@
-"""The work that a graph does, by type: by hand, and against PyTorch's own count."""
+"""MACs by type: computed by hand, and against PyTorch's FLOP counter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.graphs import model_graphs
 from export.precision.fp16 import store_fp16, to_fp16
-from export.precision.int8 import quantize
+from export.precision.int8 import quantize_dynamic
 from export.precision.macs import macs_by_type
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
@@ -34,12 +34,12 @@ SIZE = ROWS * WIDTH_IN * WIDTH
 node = helper.make_node
 
 
-def test_a_product_of_matrices() -> None:
+def test_matrix_product() -> None:
     assert macs_by_type(product(), {"x": X}) == {"fp32": SIZE}
     assert macs_by_type(product(), {"x": X[:1]}) == {"fp32": WIDTH_IN * WIDTH}
 
 
-def test_a_product_of_stacks_of_matrices() -> None:
+def test_batched_matrix_product() -> None:
     nodes = [node("MatMul", ["x", "w"], ["y"])]
     made = graph({"w": np.ones((7, 5), np.float32)}, nodes, dimensions=4, shape=(2, 3, 4, 7))
     assert macs_by_type(made, {"x": np.ones((2, 3, 4, 7), np.float32)}) == {
@@ -48,14 +48,14 @@ def test_a_product_of_stacks_of_matrices() -> None:
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
-def test_a_gemm_on_either_side(transposed: int) -> None:
+def test_gemm(transposed: int) -> None:
     nodes = [node("Gemm", ["x", "w"], ["y"], transA=transposed)]
     rows = WIDTH_IN if transposed else ROWS
     made = graph({"w": np.ones((ROWS if transposed else WIDTH_IN, 5), np.float32)}, nodes)
     assert macs_by_type(made, {"x": X}) == {"fp32": rows * 5 * (ROWS * WIDTH_IN // rows)}
 
 
-def test_a_convolution_in_groups() -> None:
+def test_grouped_convolution() -> None:
     nodes = [node("Conv", ["x", "k"], ["y"], group=2, strides=[2, 1])]
     kernel = np.ones((8, 3, 3, 2), np.float32)
     made = graph({"k": kernel}, nodes, dimensions=4, shape=(5, 6, 9, 7))
@@ -65,7 +65,7 @@ def test_a_convolution_in_groups() -> None:
 
 @pytest.mark.parametrize(("kind", "gates"), [("GRU", 3), ("LSTM", 4)])
 @pytest.mark.parametrize("directions", [1, 2])
-def test_a_recurrent_layer(kind: str, gates: int, directions: int) -> None:
+def test_recurrent_layer(kind: str, gates: int, directions: int) -> None:
     width = 10
     weights = {
         "w": np.ones((directions, gates * width, WIDTH_IN), np.float32),
@@ -78,19 +78,19 @@ def test_a_recurrent_layer(kind: str, gates: int, directions: int) -> None:
     assert work == {"fp32": 4 * 2 * directions * gates * width * (WIDTH_IN + width)}
 
 
-def test_half_precision_products() -> None:
+def test_fp16_product() -> None:
     assert macs_by_type(product(W.astype(np.float16)), {"x": X.astype(np.float16)}) == {
         "fp16": SIZE
     }
 
 
-def test_weights_kept_in_half_but_multiplied_in_single_are_single(tmp_path: Path) -> None:
+def test_fp16_weights_cast_to_fp32_count_as_fp32(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     store_fp16(path)
     assert macs_by_type(onnx.load(path), {"x": X}) == {"fp32": SIZE}
 
 
-def test_weights_kept_in_single_but_multiplied_in_half_are_half() -> None:
+def test_fp32_weights_cast_to_fp16_count_as_fp16() -> None:
     nodes = [
         node("Cast", ["w"], ["half"], to=TensorProto.FLOAT16),
         node("MatMul", ["x", "half"], ["y"]),
@@ -99,15 +99,15 @@ def test_weights_kept_in_single_but_multiplied_in_half_are_half() -> None:
     assert macs_by_type(made, {"x": X.astype(np.float16)}) == {"fp16": SIZE}
 
 
-def test_products_of_whole_numbers(tmp_path: Path) -> None:
+def test_integer_products(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
-    quantize(path)
+    quantize_dynamic(path)
     assert "MatMulInteger" in {n.op_type for n in onnx.load(path).graph.node}
     assert macs_by_type(onnx.load(path), {"x": X}) == {"int8": SIZE}
 
 
 def scaled(both: bool, moved: bool) -> onnx.ModelProto:
-    """x times a weight that is in 8 bits, and x too or not, and turned on the way or not."""
+    """Product with an int8 weight; x may be int8 too, and factors may be transposed on the way."""
     nodes = [node("DequantizeLinear", ["w", "step"], ["scaled"], axis=1)]
     factors = ["x", "scaled"]
     if both:
@@ -133,15 +133,15 @@ def scaled(both: bool, moved: bool) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_products_of_scaled_whole_numbers(moved: bool) -> None:
+def test_dequantized_factors_count_as_int8(moved: bool) -> None:
     assert macs_by_type(scaled(True, moved), {"x": X}) == {"int8": SIZE}
 
 
-def test_one_factor_alone_in_8_bits_is_multiplied_in_the_others_type() -> None:
+def test_one_int8_factor_counts_as_the_type_of_the_other() -> None:
     assert macs_by_type(scaled(False, False), {"x": X}) == {"fp32": SIZE}
 
 
-def test_a_graph_that_mixes_types_is_counted_apart(tmp_path: Path) -> None:
+def test_mixed_types(tmp_path: Path) -> None:
     path = written(product(), tmp_path)
     to_fp16(path)
     model = onnx.load(path)
@@ -150,11 +150,11 @@ def test_a_graph_that_mixes_types_is_counted_apart(tmp_path: Path) -> None:
     assert macs_by_type(model, {"x": X}) == {"fp16": SIZE, "fp32": ROWS * WIDTH * 3}
 
 
-def test_a_graph_without_products_does_no_work() -> None:
+def test_graph_without_products() -> None:
     assert macs_by_type(graph({}, [node("Relu", ["x"], ["y"])]), {"x": X}) == {}
 
 
-def test_counting_leaves_the_graph_alone() -> None:
+def test_the_graph_is_not_changed() -> None:
     model = product()
     before = model.SerializeToString()
     macs_by_type(model, {"x": X})
@@ -162,7 +162,7 @@ def test_counting_leaves_the_graph_alone() -> None:
 
 
 def counted(model: EmotionModel, name: str, call: dict[str, torch.Tensor]) -> int:
-    """PyTorch's count; it takes a product and a sum for two."""
+    """PyTorch's count of FLOPs, two per MAC."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model_graphs(model)[name].module.eval()(*call.values())
     return counter.get_total_flops() // 2
@@ -176,7 +176,7 @@ def counted(model: EmotionModel, name: str, call: dict[str, torch.Tensor]) -> in
         ("fusion", {"visual": torch.zeros(1, 64), "audio": torch.zeros(1, 256)}),
     ],
 )
-def test_the_compact_networks_do_what_pytorch_counts(
+def test_compact_engines_against_pytorch(
     name: str, call: dict[str, torch.Tensor], model: EmotionModel, exported: Exported
 ) -> None:
     arrays = {key: value.numpy() for key, value in call.items()}
@@ -184,7 +184,7 @@ def test_the_compact_networks_do_what_pytorch_counts(
     assert work == {"fp32": counted(model, name, call)}
 
 
-def test_a_small_transformer_does_what_pytorch_counts() -> None:
+def test_a_transformer_against_pytorch() -> None:
     call = dict(model_graphs(small_paper())["face"].inputs)
     arrays = {key: value.numpy() for key, value in call.items()}
     work = macs_by_type(small_paper_network("face"), arrays)

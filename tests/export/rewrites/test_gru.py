@@ -18,7 +18,7 @@ WIDTH_IN = 5
 
 
 class LastState(nn.Module):
-    """The use that the arms make of a GRU."""
+    """The last state of a GRU, as the arms use it."""
 
     def __init__(self, gru: nn.GRU) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class LastState(nn.Module):
 
 
 @pytest.mark.parametrize(("layers", "width"), [(1, 3), (2, 8), (3, 4)])
-def test_it_is_pytorchs(layers: int, width: int, tmp_path: Path) -> None:
+def test_states_are_those_of_pytorch(layers: int, width: int, tmp_path: Path) -> None:
     torch.manual_seed(layers)
     gru = nn.GRU(WIDTH_IN, width, layers, batch_first=True)
-    for parameter in gru.parameters():  # large: the gates far from their linear middle
+    for parameter in gru.parameters():  # large enough to saturate the gates
         nn.init.uniform_(parameter, -1.5, 1.5)
     graph = Graph(
         LastState(gru),
@@ -53,11 +53,11 @@ def test_it_is_pytorchs(layers: int, width: int, tmp_path: Path) -> None:
     assert used.count("GRU") == layers
 
 
-def test_it_keeps_a_copy_of_the_weights() -> None:
+def test_weights_are_copied() -> None:
     gru = nn.GRU(WIDTH_IN, 4, 2, batch_first=True)
-    made = OnnxGru(gru)
-    before = made.w0.clone()
+    converted = OnnxGru(gru)
+    before = converted.w0.clone()
     with torch.no_grad():
         gru.weight_ih_l0.zero_()
-    assert torch.equal(made.w0, before)
-    assert not list(made.parameters())
+    assert torch.equal(converted.w0, before)
+    assert not list(converted.parameters())

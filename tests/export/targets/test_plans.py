@@ -1,4 +1,4 @@
-"""A bundle with TensorRT engines: measured against its own networks before it is saved."""
+"""Plans added to a bundle: checked against its ONNX engines before they are saved."""
 
 from __future__ import annotations
 
@@ -15,45 +15,50 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.calibration import record_calls
-from mfer_edge.bundle import CARD, Bundle, file_sha256, save_bundle
+from mfer_edge.bundle import Bundle, file_sha256, save_bundle
 from mfer_edge.cli.main import main
-from tests.support.tensorrt_stand_in import World, gpu_bundle
+from mfer_edge.manifest import CARD
+from tests.support.cuda_stand_in import GpuMachine
+from tests.support.gpu_bundle import gpu_bundle
+from tests.support.tensorrt_stand_in import modules
 
-OFF = 1e-5  # by which the engines' numbers are off: far less than is allowed
+ERROR = 1e-5  # of the plans' outputs: far less than the tolerance
 
 
-class Rounding:
-    """A session whose sums come out a little otherwise, as on another device."""
+class InexactSession:
+    """A session whose outputs differ slightly, as on another device."""
 
-    def __init__(self, exact: onnxruntime.InferenceSession) -> None:
-        self._exact = exact
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
 
-    def run(self, names: Sequence[str] | None, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return [result + np.float32(OFF) for result in self._exact.run(names, given)]
+    def run(
+        self, names: Sequence[str] | None, inputs: Mapping[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        return [output + np.float32(ERROR) for output in self._session.run(names, inputs)]
 
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine with TensorRT, which rounds."""
-    modules = World().modules()
-    trt = modules["tensorrt"]
+    """A machine with TensorRT, whose outputs differ slightly."""
+    stand_ins = modules(GpuMachine())
+    trt = stand_ins["tensorrt"]
 
     class Runtime(trt.Runtime):  # type: ignore[name-defined]
         def deserialize_cuda_engine(self, data: bytes) -> object:
             engine = super().deserialize_cuda_engine(data)
-            engine.session = Rounding(engine.session)
+            engine.session = InexactSession(engine.session)
             return engine
 
     monkeypatch.setattr(trt, "Runtime", Runtime)
-    for name, module in modules.items():
+    for name, module in stand_ins.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def undecided(folder: Path, clip: Path, trained: bool) -> Bundle:
-    """Save a bundle that finds the labels all but equally likely in this clip.
+def ambiguous_bundle(folder: Path, clip: Path, trained: bool) -> Bundle:
+    """Save a bundle whose scores on this clip are almost equal.
 
-    Where the voice's embedding is a little larger in every number, the second is the likeliest.
+    If every element of the audio embedding is slightly larger, the second label is on top.
     """
     bundle = gpu_bundle(folder)
     manifest = bundle.manifest
@@ -61,7 +66,7 @@ def undecided(folder: Path, clip: Path, trained: bool) -> Bundle:
     width, labels = call["audio"].shape[1], len(manifest.labels)
     weight, bias = np.zeros((width, labels), np.float32), np.zeros(labels, np.float32)
     weight[:, 1] = 1
-    bias[1] = -call["audio"].astype(np.float64).sum() - width * OFF / 2
+    bias[1] = -call["audio"].astype(np.float64).sum() - width * ERROR / 2
     graph = helper.make_graph(
         [
             helper.make_node("Gemm", ["audio", "weight", "bias"], ["logits"]),
@@ -96,39 +101,39 @@ def export(bundle: Bundle, clip: Path, out: Path) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, ["export", *map(str, arguments)])
 
 
-def test_another_label_is_no_failure_where_labels_mean_nothing(clip: Path, tmp_path: Path) -> None:
-    bundle = undecided(tmp_path / "bundle", clip, trained=False)
+def test_labels_of_untrained_bundles_may_differ(clip: Path, tmp_path: Path) -> None:
+    bundle = ambiguous_bundle(tmp_path / "bundle", clip, trained=False)
     result = export(bundle, clip, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert result.stderr == "warning: Untrained: random weights. The scores mean nothing.\n"
     assert "labels: 0 of 1 readings agree" in result.stdout
     assert "FAILED" not in result.stdout
-    made = Bundle.open(tmp_path / "out")
-    assert set(made.manifest.plans) == {"face", "audio"}
-    assert not made.manifest.trained
+    saved = Bundle.open(tmp_path / "out")
+    assert set(saved.manifest.plans) == {"face", "audio"}
+    assert not saved.manifest.trained
 
 
-def test_the_rest_of_the_bundle_stays_as_it_was(clip: Path, tmp_path: Path) -> None:
-    """Its figures too: they are from PyTorch, and the engines are measured by the networks."""
-    bundle = undecided(tmp_path / "bundle", clip, trained=False)
+def test_the_rest_of_the_bundle_is_unchanged(clip: Path, tmp_path: Path) -> None:
+    """Its parity figures too: they compare with PyTorch, the plans with the ONNX engines."""
+    bundle = ambiguous_bundle(tmp_path / "bundle", clip, trained=False)
     assert bundle.manifest.parity
     assert export(bundle, clip, bundle.folder).exit_code == 0
-    made = Bundle.open(bundle.folder)
-    assert replace(made.manifest, plans={}) == bundle.manifest
-    assert (made.folder / CARD).read_text(encoding="utf-8") == "# Müller's card\n"
+    saved = Bundle.open(bundle.folder)
+    assert replace(saved.manifest, plans={}) == bundle.manifest
+    assert (saved.folder / CARD).read_text(encoding="utf-8") == "# Müller's card\n"
 
 
-def test_a_card_that_is_no_text_is_one_line(clip: Path, tmp_path: Path) -> None:
+def test_a_card_that_is_not_text(clip: Path, tmp_path: Path) -> None:
     bundle = gpu_bundle(tmp_path / "bundle")
     (bundle.folder / CARD).write_bytes("# Müller".encode("latin-1"))
     result = export(bundle, clip, tmp_path / "out")
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {bundle.folder / CARD}: the model card is no text in UTF-8")
+    assert line.startswith(f"error: {bundle.folder / CARD}: the model card is not UTF-8 text")
 
 
-def test_another_label_is_a_failure_of_a_trained_bundle(clip: Path, tmp_path: Path) -> None:
-    bundle = undecided(tmp_path / "bundle", clip, trained=True)
+def test_labels_of_trained_bundles_may_not_differ(clip: Path, tmp_path: Path) -> None:
+    bundle = ambiguous_bundle(tmp_path / "bundle", clip, trained=True)
     result = export(bundle, clip, tmp_path / "out")
     assert result.exit_code == 1, result.output
     assert result.stderr == "error: the TensorRT engines failed: labels: 0 of 1 readings agree\n"

@@ -1,4 +1,4 @@
-"""TensorRT engines of a bundle: what is asked of TensorRT, and what comes of it."""
+"""Building TensorRT plans: profiles, calls, files and errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.targets.tensorrt import add_plans, build_plans, plan_name, profiles_for
-from mfer_edge.bundle import Bundle, Manifest, ShapeRange, file_sha256
+from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.engines.tensorrt_target import Gpu, Target
 from mfer_edge.errors import EngineError, OutputError
+from mfer_edge.manifest import Manifest, ShapeRange
 from mfer_edge.speech.vad import SAMPLE_RATE
-from tests.support.tensorrt_stand_in import World, gpu_bundle
+from tests.support.cuda_stand_in import GpuMachine
+from tests.support.gpu_bundle import gpu_bundle
+from tests.support.tensorrt_stand_in import install
 
 VERSIONS = ("10.3.0", "11.4.0.106")
 
@@ -30,7 +33,7 @@ def manifest() -> Manifest:
 
 @pytest.fixture(autouse=True, scope="module")
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Away from the real one."""
+    """A cache folder other than the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
@@ -39,31 +42,25 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """One that TensorRT takes."""
+    """A bundle that TensorRT can build plans for."""
     return gpu_bundle(tmp_path / "bundle")
 
 
-def put_in(monkeypatch: pytest.MonkeyPatch, world: World) -> World:
-    for name, module in world.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return world
-
-
 @pytest.fixture(params=VERSIONS)
-def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GpuMachine:
     """A Jetson with TensorRT."""
-    return put_in(monkeypatch, World(version=request.param))
+    return install(monkeypatch, GpuMachine(version=request.param))
 
 
 class TestProfiles:
     def test_of_the_compact_bundle(self, manifest: Manifest) -> None:
-        def span(least: int, usual: int, most: int) -> dict[str, ShapeRange]:
-            return {"wave": ShapeRange((1, least), (1, usual), (1, most))}
+        def samples(smallest: int, opt: int, largest: int) -> dict[str, ShapeRange]:
+            return {"wave": ShapeRange((1, smallest), (1, opt), (1, largest))}
 
         assert profiles_for("audio", manifest) == (
-            span(6400, 16000, 16000),
-            span(16001, 32000, 32000),
-            span(32001, 64000, 96000),
+            samples(6400, 16000, 16000),
+            samples(16001, 32000, 32000),
+            samples(32001, 64000, 96000),
         )
         one, more = profiles_for("face", manifest)
         face = (1, 48, 48)
@@ -77,7 +74,7 @@ class TestProfiles:
         min_speech_s=st.floats(0, 3),
         room_s=st.floats(0, 30),
     )
-    def test_hold_whatever_a_session_gives(
+    def test_cover_all_shapes_of_a_session(
         self,
         manifest: Manifest,
         window_s: float,
@@ -104,71 +101,71 @@ class TestProfiles:
         for name, axis, sizes in (("audio", 1, samples), ("face", 0, faces)):
             profiles = profiles_for(name, made)
             assert 1 <= len(profiles) <= 3
-            spans = [span for profile in profiles for span in profile.values()]
-            for span in spans:
-                assert span.least[axis] <= span.usual[axis] <= span.most[axis]
-            for before, after in pairwise(spans):
-                assert after.least[axis] == before.most[axis] + 1
+            ranges = [one for profile in profiles for one in profile.values()]
+            for one in ranges:
+                assert one.min[axis] <= one.opt[axis] <= one.max[axis]
+            for before, after in pairwise(ranges):
+                assert after.min[axis] == before.max[axis] + 1
             if sizes:
-                assert spans[0].least[axis] <= sizes[0] and sizes[-1] <= spans[-1].most[axis]
+                assert ranges[0].min[axis] <= sizes[0] and sizes[-1] <= ranges[-1].max[axis]
 
-    def test_face_alone_has_its_own(self, manifest: Manifest) -> None:
-        assert profiles_for("face", manifest)[0]["faces"].most[0] == 1
+    def test_a_single_face_has_its_own_profile(self, manifest: Manifest) -> None:
+        assert profiles_for("face", manifest)[0]["faces"].max[0] == 1
 
 
-def test_name_tells_network_gpu_and_version() -> None:
+def test_file_name_has_engine_gpu_and_version() -> None:
     target = Target("10.3.0", Gpu("Orin", "8.7"))
     assert plan_name("audio", target) == "audio-sm87-trt10.3.0.plan"
 
 
 class TestAdded:
-    def test_plans_stand_beside_the_networks(self, bundle: Bundle, world: World) -> None:
+    def test_plans_are_beside_the_onnx_files(self, bundle: Bundle, machine: GpuMachine) -> None:
         made = add_plans(bundle)
         assert made == Bundle.open(bundle.folder)
         assert made.manifest.engines == bundle.manifest.engines
         assert set(made.manifest.plans) == {"face", "audio"}
         for name, plan in made.manifest.plans.items():
-            assert plan.file == f"{name}-sm87-trt{world.version}.plan"
+            assert plan.file == f"{name}-sm87-trt{machine.version}.plan"
             assert plan.sha256 == file_sha256(made.folder / plan.file)
             assert plan.graph_sha256 == made.manifest.engines[name].sha256
-            assert (plan.tensorrt, plan.gpu) == (world.version, "Orin")
+            assert (plan.tensorrt, plan.gpu) == (machine.version, "Orin")
             assert plan.compute_capability == "8.7"
             assert plan.profiles == profiles_for(name, made.manifest)
         assert (made.folder / "README.md").read_text() == "# The card\n"
-        assert world.in_use == 0
+        assert machine.in_use == 0
 
-    def test_again_in_place(self, bundle: Bundle, world: World) -> None:
+    def test_twice_in_place(self, bundle: Bundle, machine: GpuMachine) -> None:
         assert add_plans(add_plans(bundle)).manifest == Bundle.open(bundle.folder).manifest
 
-    def test_elsewhere(self, bundle: Bundle, world: World, tmp_path: Path) -> None:
+    def test_to_another_folder(self, bundle: Bundle, machine: GpuMachine, tmp_path: Path) -> None:
         made = add_plans(bundle, tmp_path / "other")
         assert made.folder == tmp_path / "other" and made.manifest.plans
         assert Bundle.open(bundle.folder) == bundle
 
-    def test_next_build_starts_from_the_timings(
-        self, bundle: Bundle, world: World, user_cache: Path
+    def test_the_next_build_uses_the_timing_cache(
+        self, bundle: Bundle, machine: GpuMachine, user_cache: Path
     ) -> None:
-        cache = user_cache / "mfer-edge" / f"sm87-trt{world.version}.timing"
+        cache = user_cache / "mfer-edge" / f"sm87-trt{machine.version}.timing"
         cache.unlink(missing_ok=True)
         add_plans(bundle)
         assert cache.is_file()
-        assert world.measured[0] == b"" and world.measured[1].endswith(b"measured")
+        assert machine.measured[0] == b"" and machine.measured[1].endswith(b"measured")
         add_plans(bundle)
-        assert world.measured[2].endswith(b"measured")
+        assert machine.measured[2].endswith(b"measured")
 
     @pytest.mark.parametrize("found", [b"", b"rubbish", b"timings 10.3.0 Another GPU measured"])
-    def test_timings_of_no_use_are_replaced(
-        self, bundle: Bundle, world: World, tmp_path: Path, found: bytes
+    def test_unusable_timing_caches_are_replaced(
+        self, bundle: Bundle, machine: GpuMachine, tmp_path: Path, found: bytes
     ) -> None:
         cache = tmp_path / "mine.timing"
         cache.write_bytes(found)
         add_plans(bundle, timing_cache=cache)
-        assert world.measured[0] == b""
-        assert cache.read_bytes() == f"timings {world.version} Orin measured".encode()
+        assert machine.measured[0] == b""
+        assert cache.read_bytes() == f"timings {machine.version} Orin measured".encode()
 
 
 class TestRefused:
-    """With one line, and the bundle as it was."""
+    """One line, and the bundle is unchanged."""
 
     def refusal(self, bundle: Bundle) -> str:
         with pytest.raises(EngineError) as error:
@@ -177,19 +174,19 @@ class TestRefused:
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    def test_products_for_cpus(self, world: World, tmp_path: Path) -> None:
-        """As the bundle in the package has them."""
+    def test_int8_for_cpus(self, machine: GpuMachine, tmp_path: Path) -> None:
+        """The bundle in the package."""
         with pytest.raises(EngineError, match="exported with --fp16 or --int8-gpu") as error:
             build_plans(Bundle.open(), tmp_path)
         assert "audio.onnx" in str(error.value) and "MatMulInteger" in str(error.value)
 
-    def test_operator_that_tensorrt_does_not_have(self, world: World, tmp_path: Path) -> None:
+    def test_unsupported_operator(self, machine: GpuMachine, tmp_path: Path) -> None:
         bundle = gpu_bundle(tmp_path / "bundle", "NonZero")
         text = self.refusal(bundle)
         assert text.endswith("audio.onnx: TensorRT can't read it: node between (NonZero): "
                              "No importer registered for op")  # fmt: skip
 
-    def test_network_that_can_not_be_built(self, world: World, tmp_path: Path) -> None:
+    def test_build_failure(self, machine: GpuMachine, tmp_path: Path) -> None:
         bundle = gpu_bundle(tmp_path / "bundle", "Unbuildable")
         text = self.refusal(bundle)
         assert text.endswith("TensorRT can't build it: no implementation for the node")
@@ -201,30 +198,30 @@ class TestRefused:
         assert "JetPack" in text
 
     def test_without_cuda_python(
-        self, bundle: Bundle, world: World, monkeypatch: pytest.MonkeyPatch
+        self, bundle: Bundle, machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("cuda.bindings.runtime", "cuda.cudart"):
             monkeypatch.setitem(sys.modules, name, None)
         assert "pip install 'cuda-python==12.*'" in self.refusal(bundle)
 
-    def test_without_a_driver(self, bundle: Bundle, world: World) -> None:
-        world.driver = False
+    def test_without_a_driver(self, bundle: Bundle, machine: GpuMachine) -> None:
+        machine.driver = False
         assert "cudaErrorInsufficientDriver" in self.refusal(bundle)
 
     @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])
-    def test_versions_that_it_was_not_written_for(
+    def test_unsupported_versions(
         self, bundle: Bundle, version: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        put_in(monkeypatch, World(version=version))
+        install(monkeypatch, GpuMachine(version=version))
         assert self.refusal(bundle) == (
             f"TensorRT {version} is installed; mfer-edge works with 10.3 to 11"
         )
 
-    def test_timings_that_can_not_be_kept(
-        self, bundle: Bundle, world: World, tmp_path: Path
+    def test_timing_cache_that_can_not_be_written(
+        self, bundle: Bundle, machine: GpuMachine, tmp_path: Path
     ) -> None:
-        """It is said before the minutes of building."""
+        """Refused before the long build."""
         (tmp_path / "file").touch()
         with pytest.raises(OutputError, match="TensorRT's timings"):
             add_plans(bundle, timing_cache=tmp_path / "file" / "mine.timing")
-        assert world.measured == []
+        assert machine.measured == []

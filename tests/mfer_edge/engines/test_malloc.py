@@ -1,4 +1,4 @@
-"""What a process holds beside its networks' weights: next to nothing."""
+"""Memory of a process with loaded engines: little more than their weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
 )
 
-WIDTHS = [512, 1024, 2048, 512, 1536, 1024] * 8 + [512]  # between the layers: 210 MB of weights
+WIDTHS = [512, 1024, 2048, 512, 1536, 1024] * 8 + [512]  # of the layers: 210 MB of weights
 WEIGHTS_MB = sum(a * b * 4 for a, b in pairwise(WIDTHS)) / 1e6
 
 PROCESS = """
@@ -27,46 +27,46 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 import numpy as np
-from mfer_edge.engine import Engine, import_onnxruntime
-from mfer_edge.memory import given_back
+from mfer_edge.engines.onnx import OnnxEngine, import_onnxruntime
+from mfer_edge.engines.malloc import memory_returned
 
-def held(name):  # MB
+def memory_mb(name):
     for line in open("/proc/self/status"):
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6
 
 import_onnxruntime()
 path, loading, width, *rows = sys.argv[1:]
-before = held("VmRSS")
-with given_back(0) if loading == "given_back" else nullcontext():
-    engine = Engine(Path(path), ["CPUExecutionProvider"], 1)
-print(held("VmRSS") - before, held("VmHWM") - before)
+before = memory_mb("VmRSS")
+with memory_returned(0) if loading == "memory_returned" else nullcontext():
+    engine = OnnxEngine(Path(path), ["CPUExecutionProvider"], 1)
+print(memory_mb("VmRSS") - before, memory_mb("VmHWM") - before)
 for count in map(int, rows):
     engine(x=np.ones((count, int(width)), np.float32))
-    print(held("VmRSS") - before, held("VmHWM") - before)
+    print(memory_mb("VmRSS") - before, memory_mb("VmHWM") - before)
 """
 
 
-def megabytes(network: Path, loading: str, width: int, *rows: int) -> list[tuple[float, float]]:
-    """Load a network in a process of its own and call it: what is held, and was at the peak."""
-    command = [sys.executable, "-c", PROCESS, str(network), loading, str(width), *map(str, rows)]
+def measure_mb(file: Path, loading: str, width: int, *rows: int) -> list[tuple[float, float]]:
+    """Memory and its peak after loading an engine in a new process, and after each call."""
+    command = [sys.executable, "-c", PROCESS, str(file), loading, str(width), *map(str, rows)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     lines = [line.split() for line in run.stdout.splitlines()]
-    return [(float(held), float(peak)) for held, peak in lines]
+    return [(float(current), float(peak)) for current, peak in lines]
 
 
-def saved(nodes: list, weights: list, widths: tuple[int, int], path: Path) -> Path:
-    """Save a network from x, (rows, widths[0]), to y, (rows, widths[1])."""
-    taken, given = (
+def save_graph(nodes: list, weights: list, widths: tuple[int, int], path: Path) -> Path:
+    """Save a graph from x, (rows, widths[0]), to y, (rows, widths[1])."""
+    x, y = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])
         for name, width in zip("xy", widths, strict=True)
     )
-    graph = helper.make_graph(nodes, "made", [taken], [given], weights)
+    graph = helper.make_graph(nodes, "test", [x], [y], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
     return path
 
 
-def test_weights_are_held_once(tmp_path: Path) -> None:
+def test_weights_are_in_memory_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     nodes, weights = [], []
     for layer, shape in enumerate(pairwise(WIDTHS)):
@@ -75,15 +75,15 @@ def test_weights_are_held_once(tmp_path: Path) -> None:
         names = ["x" if layer == 0 else f"x{layer}", f"w{layer}"]
         out = "y" if layer == len(WIDTHS) - 2 else f"x{layer + 1}"
         nodes.append(helper.make_node("MatMul", names, [out]))
-    path = saved(nodes, weights, (512, 512), tmp_path / "chain.onnx")
-    [(held, peak)] = megabytes(path, "given_back", 512)
-    assert WEIGHTS_MB < held < 1.1 * WEIGHTS_MB
+    path = save_graph(nodes, weights, (512, 512), tmp_path / "chain.onnx")
+    [(current, peak)] = measure_mb(path, "memory_returned", 512)
+    assert WEIGHTS_MB < current < 1.1 * WEIGHTS_MB
     assert peak < 1.15 * WEIGHTS_MB
-    [(kept, _)] = megabytes(path, "as it is", 512)
-    assert kept > 1.15 * WEIGHTS_MB  # or `given_back` is no longer needed
+    [(default, _)] = measure_mb(path, "default", 512)
+    assert default > 1.15 * WEIGHTS_MB  # else `memory_returned` is no longer needed
 
 
-def test_what_a_call_needed_is_given_back(tmp_path: Path) -> None:
+def test_memory_of_a_call_is_returned(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Softmax", ["x"], ["a"]),
         helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0]),
@@ -92,37 +92,37 @@ def test_what_a_call_needed_is_given_back(tmp_path: Path) -> None:
         helper.make_node("ReduceMax", ["d", "axes"], ["y"]),
     ]
     axes = numpy_helper.from_array(np.array([1]), "axes")
-    path = saved(nodes, [axes], (1024, 1), tmp_path / "steps.onnx")
-    _, (before, _), (after, peak) = megabytes(path, "given_back", 1024, 1, 12_000)
-    assert peak - before > 2 * 12_000 * 1024 * 4 / 1e6  # 49 MB in, and at least as much on the way
+    path = save_graph(nodes, [axes], (1024, 1), tmp_path / "steps.onnx")
+    _, (before, _), (after, peak) = measure_mb(path, "memory_returned", 1024, 1, 12_000)
+    assert (
+        peak - before > 2 * 12_000 * 1024 * 4 / 1e6
+    )  # 49 MB of input, and at least as much inside
     assert after - before < 10
 
 
 FREE = """
 import sys
 import numpy as np
-from mfer_edge.memory import given_back
+from mfer_edge.engines.malloc import memory_returned
 
-def held():  # MB
+def memory_mb():
     for line in open("/proc/self/status"):
         if line.startswith("VmRSS"):
             return int(line.split()[1]) * 1024 / 1e6
 
-with given_back(int(sys.argv[1])):
+with memory_returned(int(sys.argv[1])):
     pass
 blocks = [np.ones(4_000_000, np.uint8) for _ in range(40)]
-before = held()
+before = memory_mb()
 del blocks[::2]
-print(before - held())
+print(before - memory_mb())
 """
 
 
 @pytest.mark.parametrize(
     ("weights_bytes", "freed_mb"), [(15_000_000, 0), (700_000_000, 80)], ids=["few", "many"]
 )
-def test_what_is_freed_later_is_given_back_beside_many_weights(
-    weights_bytes: int, freed_mb: float
-) -> None:
+def test_freed_memory_is_returned_beside_large_models(weights_bytes: int, freed_mb: float) -> None:
     command = [sys.executable, "-c", FREE, str(weights_bytes)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert float(run.stdout) == pytest.approx(freed_mb, abs=5)

@@ -1,4 +1,4 @@
-"""Engines: named arrays in and out, and errors that say what to do."""
+"""ONNX engines: named arrays, devices, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_tensors_are_described_as_in_the_graph(vad: OnnxEngine) -> None:
     assert [tensor.name for tensor in vad.outputs] == ["speech_probs", "hn", "cn"]
 
 
-def test_arrays_go_in_and_come_out_by_name(vad: OnnxEngine) -> None:
-    sound = np.random.default_rng(0).normal(0, 0.1, (7, 576)).astype(np.float32)
-    result = vad(c=STATE, input=sound, h=STATE)
+def test_inputs_and_outputs_are_named(vad: OnnxEngine) -> None:
+    audio = np.random.default_rng(0).normal(0, 0.1, (7, 576)).astype(np.float32)
+    result = vad(c=STATE, input=audio, h=STATE)
     session = onnxruntime.InferenceSession(str(SILERO_VAD), providers=["CPUExecutionProvider"])
-    expected = session.run(["hn", "speech_probs"], {"input": sound, "h": STATE, "c": STATE})
+    expected = session.run(["hn", "speech_probs"], {"input": audio, "h": STATE, "c": STATE})
     assert set(result) == {"speech_probs", "hn", "cn"}
     np.testing.assert_allclose(result["hn"], expected[0], atol=1e-6)
     np.testing.assert_allclose(result["speech_probs"], expected[1], atol=1e-6)
@@ -78,7 +78,7 @@ def test_damaged_file(tmp_path: Path, damage: str) -> None:
             "text": b"version https://git-lfs.github.com/spec/v1\n" * 3,
         }[damage]
     )
-    with pytest.raises(EngineError, match="not a network that can be loaded") as error:
+    with pytest.raises(EngineError, match="can't load it") as error:
         OnnxEngine(path, providers_for("cpu"))
     assert_one_clear_line(error.value, path)
 
@@ -89,17 +89,17 @@ def test_auto_runs_where_nothing_but_onnxruntime_is_installed() -> None:
     )
 
 
-def test_auto_takes_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
     monkeypatch.setattr("mfer_edge.engines.onnx._has_gpu", lambda: False)
     assert providers_for("auto") == ["CPUExecutionProvider"]
-    assert providers_for("cuda") == both  # asked for by name: never replaced
+    assert providers_for("cuda") == both  # named: no fallback
     monkeypatch.setattr("mfer_edge.engines.onnx._has_gpu", lambda: True)
     assert providers_for("auto") == both
 
 
-def test_cuda_that_is_not_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match=r"pip install 'mfer-edge\[gpu\]'") as error:
         providers_for("cuda")
@@ -107,7 +107,7 @@ def test_cuda_that_is_not_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensorrt_is_not_a_provider_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle's own engines run without it; what is missing is the library."""
+    """Plans run without ONNX Runtime's provider; it is the library that is missing."""
     both = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -123,7 +123,7 @@ def test_unknown_device() -> None:
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 @pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "NoSuchExecutionProvider"])
-def test_provider_that_does_not_start_is_never_replaced(
+def test_no_fallback_from_a_provider_that_does_not_start(
     provider: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if provider in onnxruntime.get_available_providers():

@@ -1,4 +1,4 @@
-"""TensorRT engines: parity with ONNX Runtime, the books of GPU memory, and refusals."""
+"""TensorRT engines: parity with ONNX Runtime, GPU memory, and errors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ from export.targets.tensorrt import add_plans
 from mfer_edge.bundle import Bundle
 from mfer_edge.doctor import checkup
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
-from mfer_edge.engines.tensorrt import GRAPHS, REPEATS, TensorRtEngine
+from mfer_edge.engines.tensorrt import CAPTURE_AFTER, MAX_GRAPHS, TensorRtEngine
 from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_target
 from mfer_edge.errors import EngineError
 from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
-from tests.support.tensorrt_stand_in import World, gpu_bundle
-
-
-def put_in(monkeypatch: pytest.MonkeyPatch, world: World) -> World:
-    for name, module in world.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return world
+from tests.support.cuda_stand_in import GpuMachine
+from tests.support.gpu_bundle import gpu_bundle
+from tests.support.tensorrt_stand_in import install
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle without TensorRT engines."""
+    """A bundle without TensorRT plans."""
     return gpu_bundle(tmp_path_factory.mktemp("plain") / "bundle")
 
 
@@ -40,17 +36,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def bundle(
     plain: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    """One with engines, built by a version of TensorRT."""
+    """A bundle with plans, built by a version of TensorRT."""
     folder = tmp_path_factory.mktemp("planned")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        put_in(monkeypatch, World(version=request.param))
+        install(monkeypatch, GpuMachine(version=request.param))
         return add_plans(plain, folder / "bundle", timing_cache=folder / "timings")
 
 
 @pytest.fixture
-def world(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The machine that they were built on."""
-    return put_in(monkeypatch, World(version=bundle.manifest.plans["audio"].tensorrt))
+def machine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> GpuMachine:
+    """The machine that the plans were built on."""
+    return install(monkeypatch, GpuMachine(version=bundle.manifest.plans["audio"].tensorrt))
 
 
 def engine(bundle: Bundle, name: str) -> TensorRtEngine:
@@ -77,9 +73,9 @@ def assert_same(given: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
         np.testing.assert_allclose(given[name], array, atol=1e-6)
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("machine")
 class TestCalls:
-    def test_tensors_are_the_network_s(self, bundle: Bundle) -> None:
+    def test_tensors_are_those_of_the_onnx_file(self, bundle: Bundle) -> None:
         for name in ACCELERATED:
             ours, theirs = engine(bundle, name), on_cpu(bundle, name)
             for given, expected in ((ours.inputs, theirs.inputs), (ours.outputs, theirs.outputs)):
@@ -87,7 +83,7 @@ class TestCalls:
             assert [len(t.shape) for t in ours.inputs] == [len(t.shape) for t in theirs.inputs]
 
     def test_every_profile_gives_what_onnx_runtime_gives(self, bundle: Bundle) -> None:
-        """At its borders, and back and forth between them."""
+        """At the limits of the profiles, switching between them."""
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
         for samples in (6400, 96000, 16000, 16001, 32000, 32001, 64000, 6401, 12345):
             assert_same(ours(wave=wave(samples)), theirs(wave=wave(samples)))
@@ -100,14 +96,14 @@ class TestCalls:
         expected = on_cpu(bundle, "face")(faces=np.ascontiguousarray(given))
         assert_same(engine(bundle, "face")(faces=given), expected)
 
-    def test_results_are_the_caller_s_own(self, bundle: Bundle) -> None:
+    def test_outputs_are_copies(self, bundle: Bundle) -> None:
         face = engine(bundle, "face")
         first = face(faces=faces(3))["embedding"]
         before = first.copy()
         face(faces=faces(4))
         np.testing.assert_array_equal(first, before)
 
-    def test_threads_take_turns(self, bundle: Bundle) -> None:
+    def test_calls_from_several_threads(self, bundle: Bundle) -> None:
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
         lengths = [6400, 6401, 6402, 20000, 6403] * 6
         with ThreadPoolExecutor(4) as pool:
@@ -118,9 +114,12 @@ class TestCalls:
     @pytest.mark.parametrize(
         ("arrays", "why"),
         [
-            ({}, "takes faces (uint8), not nothing"),
-            ({"faces": faces(1).astype(np.float32)}, "takes faces (uint8), not faces (float32)"),
-            ({"wave": wave(6400)}, "takes faces (uint8), not wave (float32)"),
+            ({}, "the inputs are faces (uint8), not nothing"),
+            (
+                {"faces": faces(1).astype(np.float32)},
+                "the inputs are faces (uint8), not faces (float32)",
+            ),
+            ({"wave": wave(6400)}, "the inputs are faces (uint8), not wave (float32)"),
             ({"faces": faces(32)}, "built for faces of (1, 1, 48, 48) to (31, 1, 48, 48), not "),
             ({"faces": faces(1)[:0]}, "not (0, 1, 48, 48)"),
             ({"faces": faces(1)[0]}, "not (1, 48, 48)"),
@@ -137,7 +136,7 @@ class TestCalls:
 
 
 class TestGraphs:
-    """Shapes that repeat are captured, and the results stay the same."""
+    """Shapes that repeat are captured in CUDA graphs, with the same results."""
 
     def assert_parity(self, bundle: Bundle, lengths: list[int]) -> None:
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
@@ -145,76 +144,76 @@ class TestGraphs:
             given = np.roll(wave(samples), call)
             assert_same(ours(wave=given), theirs(wave=given))
 
-    def test_shapes_that_repeat(self, bundle: Bundle, world: World) -> None:
-        """Other shapes in between leave the graph alone."""
-        self.assert_parity(bundle, [6400] * (REPEATS + 4) + [7000, 40000, 6400])
-        assert world.launches == 5
+    def test_shapes_that_repeat(self, bundle: Bundle, machine: GpuMachine) -> None:
+        """Other shapes in between do not affect the graph."""
+        self.assert_parity(bundle, [6400] * (CAPTURE_AFTER + 4) + [7000, 40000, 6400])
+        assert machine.launches == 5
 
-    def test_of_every_profile(self, bundle: Bundle, world: World) -> None:
-        self.assert_parity(bundle, [64000, 20000, 6400] * (REPEATS + 2))
-        assert world.launches == 3 * 2
+    def test_of_every_profile(self, bundle: Bundle, machine: GpuMachine) -> None:
+        self.assert_parity(bundle, [64000, 20000, 6400] * (CAPTURE_AFTER + 2))
+        assert machine.launches == 3 * 2
 
-    def test_shapes_that_do_not_repeat(self, bundle: Bundle, world: World) -> None:
+    def test_shapes_that_do_not_repeat(self, bundle: Bundle, machine: GpuMachine) -> None:
         self.assert_parity(bundle, list(range(6400, 6420)))
-        assert (world.launches, world.runs) == (0, 20)
+        assert (machine.launches, machine.runs) == (0, 20)
 
-    def test_only_so_many_are_kept(self, bundle: Bundle, world: World) -> None:
-        """The one that was not used for longest goes, and may come back."""
+    def test_the_number_of_graphs_is_limited(self, bundle: Bundle, machine: GpuMachine) -> None:
+        """The least recently used graph is evicted, and may be captured again."""
         audio = engine(bundle, "audio")
-        lengths = [6400 + shape for shape in range(GRAPHS + 2)]
+        lengths = [6400 + shape for shape in range(MAX_GRAPHS + 2)]
         for samples in [*lengths, lengths[-1], lengths[0]]:
-            for _ in range(REPEATS + 1):
+            for _ in range(CAPTURE_AFTER + 1):
                 audio(wave=wave(samples))
-            assert len(world.graphs) <= GRAPHS
-        assert world.launches == len(lengths) + (REPEATS + 1) + 1
+            assert len(machine.graphs) <= MAX_GRAPHS
+        assert machine.launches == len(lengths) + (CAPTURE_AFTER + 1) + 1
 
-    def test_network_that_can_not_be_captured(self, bundle: Bundle, world: World) -> None:
-        world.capturable = False
-        self.assert_parity(bundle, [6400] * (REPEATS + 4))
-        assert (world.launches, world.in_use) == (0, 0)
-        assert world.runs == REPEATS + 4 + 1  # it was tried once
+    def test_an_engine_that_can_not_be_captured(self, bundle: Bundle, machine: GpuMachine) -> None:
+        machine.capturable = False
+        self.assert_parity(bundle, [6400] * (CAPTURE_AFTER + 4))
+        assert (machine.launches, machine.in_use) == (0, 0)
+        assert machine.runs == CAPTURE_AFTER + 4 + 1  # it was tried once
 
-    def test_no_room_for_another_context(self, bundle: Bundle, world: World) -> None:
-        world.contexts = 1
-        self.assert_parity(bundle, [6400] * (REPEATS + 4))
-        assert world.launches == 0
+    def test_no_room_for_another_context(self, bundle: Bundle, machine: GpuMachine) -> None:
+        machine.contexts = 1
+        self.assert_parity(bundle, [6400] * (CAPTURE_AFTER + 4))
+        assert machine.launches == 0
 
 
 class TestMemory:
-    def test_is_given_back(self, bundle: Bundle, world: World) -> None:
+    def test_is_freed_by_close(self, bundle: Bundle, machine: GpuMachine) -> None:
         audio = engine(bundle, "audio")
-        for _ in range(REPEATS + 1):
+        for _ in range(CAPTURE_AFTER + 1):
             audio(wave=wave(6400))
-        assert world.graphs and world.memory and world.streams
+        assert machine.graphs and machine.memory and machine.streams
         audio.close()
-        assert world.in_use == 0
+        assert machine.in_use == 0
         audio.close()
         with pytest.raises(EngineError, match="closed"):
             audio(wave=wave(6400))
 
-    def test_is_given_back_without_being_asked(self, bundle: Bundle, world: World) -> None:
+    def test_is_freed_with_the_engine(self, bundle: Bundle, machine: GpuMachine) -> None:
         audio = engine(bundle, "audio")
         audio(wave=wave(6400))
         del audio
         gc.collect()
-        assert world.in_use == 0
+        assert machine.in_use == 0
 
-    def test_is_taken_once(self, bundle: Bundle, world: World) -> None:
+    def test_is_allocated_once(self, bundle: Bundle, machine: GpuMachine) -> None:
         audio = engine(bundle, "audio")
-        taken = set(world.memory)
+        taken = set(machine.memory)
         for samples in (6400, 96000, 20000):
             audio(wave=wave(samples))
-        assert set(world.memory) == taken
+        assert set(machine.memory) == taken
 
-    def test_too_little(self, bundle: Bundle, world: World) -> None:
-        world.device_bytes = 100_000
+    def test_too_little_memory(self, bundle: Bundle, machine: GpuMachine) -> None:
+        machine.device_bytes = 100_000
         with pytest.raises(EngineError, match=r"\.plan: CUDA: cudaErrorMemoryAllocation"):
             engine(bundle, "audio")
         gc.collect()
-        assert world.in_use == 0
+        assert machine.in_use == 0
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("machine")
 class TestRefused:
     def test_damaged_file(self, bundle: Bundle, tmp_path: Path) -> None:
         plan = bundle.manifest.plans["face"]
@@ -236,12 +235,12 @@ class TestRefused:
                 "are for another GPU (RTX, compute capability 8.9; this is Orin, compute "
                 "capability 8.7)",
             ),
-            ({"graph_sha256": "0" * 64}, "was built from another network"),
+            ({"graph_sha256": "0" * 64}, "was built from another ONNX file"),
         ],
         ids=["version", "GPU", "network"],
     )
     def test_plans_that_do_not_fit(
-        self, bundle: Bundle, world: World, change: dict[str, str], why: str
+        self, bundle: Bundle, machine: GpuMachine, change: dict[str, str], why: str
     ) -> None:
         plans = dict(bundle.manifest.plans)
         plans["audio"] = replace(plans["audio"], **change)
@@ -253,21 +252,23 @@ class TestRefused:
         assert text.startswith(str(bundle.folder)) and why in text
         assert text.endswith(f"mfer-edge export --tensorrt --bundle {bundle.folder}")
 
-    def test_command_can_be_pasted(self, plain: Bundle) -> None:
+    def test_the_command_in_the_error_is_quoted(self, plain: Bundle) -> None:
         moved = replace(plain, folder=Path("/data/my bundle"))
         with pytest.raises(EngineError, match=r"--bundle '/data/my bundle'$"):
             check_plans(moved, ACCELERATED, Target("10.3.0", Gpu("Orin", "8.7")))
 
-    def test_cuda_that_does_not_start(self, bundle: Bundle, world: World, tmp_path: Path) -> None:
-        world.starts = False
+    def test_cuda_that_does_not_start(
+        self, bundle: Bundle, machine: GpuMachine, tmp_path: Path
+    ) -> None:
+        machine.starts = False
         with pytest.raises(EngineError, match="TensorRT does not start"):
             engine(bundle, "audio")
         with pytest.raises(EngineError, match="TensorRT does not start"):
             add_plans(bundle, timing_cache=tmp_path / "timings")
 
-    def test_library_that_is_not_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_library_that_is_incomplete(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Broken:
-            """Finds TensorRT, but not what it links to."""
+            """Finds TensorRT, but not a library that it links to."""
 
             def find_spec(self, name: str, *_: object) -> None:
                 if name == "tensorrt":
@@ -278,36 +279,36 @@ class TestRefused:
         with pytest.raises(EngineError, match=r"TensorRT can't be loaded: libnvinfer\.so\.10"):
             providers_for("tensorrt")
 
-    def test_cuda_python_of_old(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its runtime had another name."""
+    def test_old_cuda_python(self, machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its runtime module had another name."""
         runtime = sys.modules["cuda.bindings.runtime"]
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
         monkeypatch.setitem(sys.modules, "cuda.cudart", runtime)
-        assert this_target() == Target(world.version, Gpu("Orin", "8.7"))
+        assert this_target() == Target(machine.version, Gpu("Orin", "8.7"))
 
 
 class TestDevice:
-    """`--device`, from the bundle to the result."""
+    """`--device` from the bundle to the result."""
 
-    def test_tensorrt(self, bundle: Bundle, world: World, moment: Path) -> None:
+    def test_tensorrt(self, bundle: Bundle, machine: GpuMachine, moment: Path) -> None:
         expected = Pipeline.open(bundle.folder, "cpu", 1).analyze(moment)
         given = Pipeline.open(bundle.folder, "tensorrt", 1).analyze(moment)
-        assert world.runs > 0
+        assert machine.runs > 0
         assert given.device == "tensorrt"
-        assert given.providers == (f"TensorRT {world.version}", "CPUExecutionProvider")
+        assert given.providers == (f"TensorRT {machine.version}", "CPUExecutionProvider")
         for ours, theirs in zip(given.windows, expected.windows, strict=True):
             assert ours.label == theirs.label and ours.modalities == theirs.modalities
             assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
         assert given.warnings == expected.warnings
 
-    def test_auto_takes_engines_that_fit(self, bundle: Bundle, world: World) -> None:
+    def test_auto_uses_matching_plans(self, bundle: Bundle, machine: GpuMachine) -> None:
         pipeline = Pipeline.open(bundle.folder)
         assert (pipeline.device, pipeline.notes) == ("tensorrt", ())
 
-    def test_auto_says_why_it_left_engines_alone(
+    def test_auto_says_why_plans_were_not_used(
         self, bundle: Bundle, moment: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        put_in(monkeypatch, World(version="10.9.0"))
+        install(monkeypatch, GpuMachine(version="10.9.0"))
         pipeline = Pipeline.open(bundle.folder)
         assert pipeline.device in ("cpu", "cuda")
         [warning] = pipeline.analyze(moment).warnings
@@ -319,14 +320,14 @@ class TestDevice:
         [note] = Pipeline.open(bundle.folder).notes
         assert "TensorRT is not installed" in note
 
-    def test_auto_has_nothing_to_say_without_engines(
+    def test_auto_has_no_note_without_plans(
         self, plain: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "tensorrt", None)
         assert Pipeline.open(plain.folder).notes == ()
 
     @pytest.mark.filterwarnings("ignore:Specified provider")
-    def test_auto_goes_on_where_cuda_does_not_start(
+    def test_auto_falls_back_where_cuda_does_not_start(
         self, plain: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -341,8 +342,8 @@ class TestDevice:
         with pytest.raises(EngineError, match="CUDAExecutionProvider did not start"):
             Pipeline.open(plain.folder, "cuda")
 
-    def test_asked_for_by_name_it_is_never_replaced(
-        self, bundle: Bundle, plain: Bundle, world: World, monkeypatch: pytest.MonkeyPatch
+    def test_no_fallback_if_named(
+        self, bundle: Bundle, plain: Bundle, machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(EngineError, match="has no TensorRT engine") as error:
             Pipeline.open(plain.folder, "tensorrt")
@@ -356,20 +357,20 @@ class TestDoctor:
     def lines(self, folder: Path) -> dict[str, tuple[bool, str]]:
         return {check.what: (check.ok, check.detail) for check in checkup(folder)}
 
-    def test_all_is_there(self, bundle: Bundle, world: World) -> None:
+    def test_everything_is_available(self, bundle: Bundle, machine: GpuMachine) -> None:
         lines = self.lines(bundle.folder)
-        here = f"TensorRT {world.version} on Orin, compute capability 8.7"
+        here = f"TensorRT {machine.version} on Orin, compute capability 8.7"
         assert lines["device tensorrt"] == (True, f"the bundle's engines for {here}")
         assert lines["gpu for tensorrt"] == (True, "Orin, compute capability 8.7")
         assert lines["bundle"][1].endswith(f"; with engines for {here}")
 
-    def test_no_engines(self, plain: Bundle, world: World) -> None:
+    def test_no_plans(self, plain: Bundle, machine: GpuMachine) -> None:
         ok, detail = self.lines(plain.folder)["device tensorrt"]
         assert not ok and "it has no TensorRT engine" in detail
         assert "engines for" not in self.lines(plain.folder)["bundle"][1]
 
     def test_no_library(
-        self, bundle: Bundle, world: World, monkeypatch: pytest.MonkeyPatch
+        self, bundle: Bundle, machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "tensorrt", None)
         lines = self.lines(bundle.folder)

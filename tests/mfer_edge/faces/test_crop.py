@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.bundle import Crop
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.manifest import Crop
 
 AS_IS = Crop(48, 1.0)
 

@@ -1,0 +1,205 @@
+"""Manifests: what a bundle's `manifest.json` says about a model and its engine files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from mfer_edge.engines.base import TensorSpec
+from mfer_edge.schema import expect, read_as
+from mfer_edge.schema_2 import upgrade_schema_2
+
+SCHEMA = 3
+MANIFEST = "manifest.json"
+CARD = "README.md"
+SUBSTANTIAL = 0.1  # share of the MACs from which on a type is part of a model's precision
+TYPES = ("int8", "fp16", "fp32")  # of the factors of products, narrowest first
+
+ENGINES = ("vad", "pnet", "rnet", "onet", "face", "visual", "audio", "fusion")
+"""Engines of every bundle, in the order in which a clip passes through them."""
+
+MODEL_ENGINES = ("face", "visual", "audio", "fusion")
+"""Engines exported from the trained model; the detectors are the same in every bundle."""
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine's ONNX file."""
+
+    file: str  # name within the bundle
+    sha256: str
+    bytes: int
+    parameters: int
+    opset: int  # ONNX operator set version
+    macs: Mapping[str, int]
+    """Multiply-accumulates for one window, by the type of their factors, counted in the graph."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Shapes of one input in a TensorRT optimization profile."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]  # the shape that TensorRT optimizes for
+    max: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A TensorRT plan: an engine built from one of the bundle's ONNX files for one kind of GPU."""
+
+    file: str  # name within the bundle
+    sha256: str
+    bytes: int
+    graph_sha256: str  # of the ONNX file that it was built from
+    tensorrt: str  # version that built it; no other version can load it
+    gpu: str  # name, for messages
+    compute_capability: str  # such as 8.7
+    profiles: tuple[Mapping[str, ShapeRange], ...]  # by input; disjoint, smallest shapes first
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Crops for the face engine: square and grey."""
+
+    size: int  # pixels on a side
+    scale: float  # side of the square over the longer side of the detector's box
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Origin and licence of a part of the weights."""
+
+    part: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that the runtime needs to know about a model."""
+
+    name: str
+    labels: tuple[str, ...]
+    trained: bool  # False: the weights are random, for benchmarks only
+    window_s: float
+    hop_s: float
+    max_window_s: float  # longest window that the engines accept
+    frame_rate: float  # frames per second
+    min_speech_s: float  # with less speech in a window there is no audio modality
+    crop: Crop
+    engines: Mapping[str, EngineFile]
+    plans: Mapping[str, Plan]  # TensorRT plans, by the engine that each was built from
+    weights: tuple[Weights, ...]
+    parity: Mapping[str, float]  # largest differences from PyTorch, measured at export
+    approximations: tuple[str, ...]  # changes at export that alter the scores; in every result
+    notes: tuple[str, ...]  # other facts for users; shown with every result if untrained
+
+    @property
+    def files(self) -> tuple[EngineFile | Plan, ...]:
+        """All files of the bundle except the manifest and the model card."""
+        return *self.engines.values(), *self.plans.values()
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the model engines' MACs by type, narrowest first.
+
+        Face and speech detection is left out: it is in single precision in every bundle.
+        """
+        macs: Counter[str] = Counter()
+        for name in MODEL_ENGINES:
+            macs.update(self.engines[name].macs)
+        total = macs.total() or 1
+        return {kind: macs[kind] / total for kind in TYPES if macs[kind]}
+
+    @property
+    def precision(self) -> str:
+        """Types with a substantial share of the MACs, narrowest first, such as `int8+fp32`."""
+        return "+".join(kind for kind, share in self.shares.items() if share >= SUBSTANTIAL)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of all ONNX files."""
+        return sum(engine.bytes for engine in self.engines.values())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every result of this model must show."""
+        warnings = [f"Approximate: {text}" for text in self.approximations]
+        if not self.trained:
+            warnings.append(" ".join([*self.notes, "The scores mean nothing."]))
+        return tuple(warnings)
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """Read and check a manifest of this schema or of schema 2.
+
+    Raises:
+        ValueError: it is not valid JSON, of another schema, or a field is missing, unknown or
+            wrong; the message names the field.
+    """
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("it is not a JSON object")
+        schema = data.pop("schema", None)
+        if schema == 2:
+            data = upgrade_schema_2(data)
+        elif schema != SCHEMA:
+            raise ValueError(
+                f"schema {schema}, but this version of mfer-edge reads schemas 2 and {SCHEMA}"
+            )
+        manifest: Manifest = read_as(Manifest, data)
+        _check(manifest)
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return manifest
+
+
+def format_manifest(manifest: Manifest) -> str:
+    """Write a manifest as JSON."""
+    return json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1) + "\n"
+
+
+def _check(manifest: Manifest) -> None:
+    """Check what the types don't say.
+
+    Raises:
+        ValueError: a value is out of range, or two fields contradict each other.
+    """
+    _check_engines(manifest)
+    for name in ("window_s", "hop_s", "max_window_s", "frame_rate"):
+        expect(0 < getattr(manifest, name) < math.inf, name, getattr(manifest, name), "over 0")
+    expect(manifest.min_speech_s >= 0, "min_speech_s", manifest.min_speech_s, "0 or more")
+    expect(manifest.crop.size > 0, "crop.size", manifest.crop.size, "over 0")
+    expect(0 < manifest.crop.scale < math.inf, "crop.scale", manifest.crop.scale, "over 0")
+    if not manifest.hop_s <= manifest.window_s <= manifest.max_window_s - manifest.hop_s / 2:
+        raise ValueError("its window_s, hop_s and max_window_s do not fit together")
+    if not manifest.labels or len(set(manifest.labels)) < len(manifest.labels):
+        raise ValueError("the labels are empty or not distinct")
+    for name in ("visual", "audio", "fusion"):
+        shapes = {tensor.name: tensor.shape for tensor in manifest.engines[name].outputs}
+        if shapes.get("scores", ())[-1:] != (len(manifest.labels),):
+            labels = len(manifest.labels)
+            raise ValueError(f"it has {labels} labels, and the engine {name} not as many scores")
+
+
+def _check_engines(manifest: Manifest) -> None:
+    for missing in [name for name in ENGINES if name not in manifest.engines]:
+        raise ValueError(f"it has no engines.{missing}")
+    files = [file.file for file in manifest.files]
+    for file in {file for file in files if files.count(file) > 1} | {MANIFEST, CARD} & {*files}:
+        raise ValueError(f"it names {file} twice")
+    for name, engine in manifest.engines.items():
+        for kind, count in engine.macs.items():
+            expect(kind in TYPES, f"engines.{name}.macs", kind, f"one of {', '.join(TYPES)}")
+            expect(count >= 0, f"engines.{name}.macs.{kind}", count, "0 or more")
+        if name in MODEL_ENGINES and not any(engine.macs.values()):
+            raise ValueError(f"engines.{name}.macs has no count over 0")
+    for unknown in [name for name in manifest.plans if name not in manifest.engines]:
+        raise ValueError(f"plans.{unknown} belongs to no engine")
