@@ -29,7 +29,7 @@ from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import changed, weight
 from tests.support.clips import sine, write_clip
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.labels import EMOTIONS
 from train.models.emotion_model import CHECKPOINT, EmotionModel, save_model
 from train.models.fer_resnet import FACE_SIZE

@@ -14,7 +14,7 @@ from export.parity import ParityError
 from mfer_edge.bundle import ENGINES, Bundle
 from mfer_edge.cli.main import main
 from tests.export.conftest import Built
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 
 
 def export(*arguments: object) -> click.testing.Result:

@@ -23,7 +23,7 @@ from mfer_edge.bundle import ENGINES, MODEL_ENGINES
 from mfer_edge.engines.onnx import OnnxEngine
 from tests.export.conftest import Built, Exported
 from tests.export.test_parity import attempt, changed, flipped, followed, renamed
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
 

@@ -22,7 +22,7 @@ from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
-from tests.train.made import face_picture, small_presets, voice
+from tests.train.synthetic import face_picture, small_presets, voice
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING

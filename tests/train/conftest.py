@@ -1,4 +1,4 @@
-"""Made datasets that several modules train on, written once."""
+"""Synthetic datasets that several modules train on, written once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mfer_edge.cli.main import main
-from tests.train.made import (
+from tests.train.synthetic import (
     fer_tree,
     published_trees,
     published_weights,
@@ -20,14 +20,14 @@ from tests.train.made import (
 
 
 @dataclass(frozen=True)
-class Made:
-    """Datasets, their indices, published weights, and the features of all runs."""
+class Datasets:
+    """Synthetic datasets, their indices, published weights, and the cache of all runs."""
 
     root: Path
 
     @property
     def spoken(self) -> Path:
-        """The index of sound in RAVDESS's layout and of pictures in FER-2013's."""
+        """The index of audio in RAVDESS's layout and of images in FER-2013's."""
         return self.root / "spoken.csv"
 
     @property
@@ -45,15 +45,15 @@ class Made:
 
 
 def call(*arguments: object) -> Result:
-    """Run `mfer-edge train ...`; what it does not catch is raised."""
+    """Run `mfer-edge train ...`; uncaught exceptions are raised."""
     words = ["train", *map(str, arguments)]
     return CliRunner().invoke(main, words, catch_exceptions=False)
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    root = tmp_path_factory.mktemp("made")
-    data = Made(root)
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    root = tmp_path_factory.mktemp("datasets")
+    data = Datasets(root)
     published_weights(data.weights)
     spoken = spoken_tree(root / "spoken")
     fer_tree(root / "FER2013" / "train", each=20, seed=1)

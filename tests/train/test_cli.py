@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from tests.support.paths import ROOT
 from tests.train.conftest import Made, call
-from tests.train.made import CAST, voice, write_sound
+from tests.train.synthetic import CAST, voice, write_sound
 from train.data.index import read_index
 from train.evaluate.predictions import read_run
 from train.labels import EMOTIONS
@@ -394,7 +394,7 @@ def test_an_option_that_is_not_there_is_wrong_usage(made: Made) -> None:
 def shell(*arguments: object) -> subprocess.Popen[str]:
     """Start the real command line, with small presets, in a process of its own."""
     code = (
-        "import sys; from tests.train.made import small_presets\n"
+        "import sys; from tests.train.synthetic import small_presets\n"
         "from mfer_edge.cli.main import main\n"
         "with small_presets(): main(sys.argv[1:])"
     )

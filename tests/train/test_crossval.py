@@ -13,7 +13,7 @@ import torch
 
 from tests.support.paths import shared_data
 from tests.train.conftest import Made
-from tests.train.made import CAST
+from tests.train.synthetic import CAST
 from train.crossval import Clips, Plan, cross_validate, run_fold, train_first_stage
 from train.data.context import DataContext
 from train.data.datasets import DATASETS

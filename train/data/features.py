@@ -198,7 +198,8 @@ class FeatureExtractor:
 
 def fingerprint(module: nn.Module) -> str:
     """Name a network's weights by their content."""
-    digest = hashlib.sha256(type(module).__name__.encode())
+    name = getattr(module, "cache_name", type(module).__name__)
+    digest = hashlib.sha256(name.encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().contiguous().cpu().numpy().tobytes())

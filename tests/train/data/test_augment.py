@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.made import face_picture, voice
+from tests.train.synthetic import face_picture, voice
 from train.data.augment_faces import cover, vary_faces
 from train.data.augment_voices import PAPER, SHORTEST, STRONG, VoiceChanges, noise, vary_voice
 from train.labels import FACE_EMOTIONS

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.train.made import entry, face_picture, voice, whisper_file, write_film, write_sound
+from tests.train.synthetic import entry, face_picture, voice, whisper_file, write_film, write_sound
 from train.data.context import DataContext, clips, eight_class, four_class, label_numbers, pictures
 from train.data.features import fingerprint
 from train.data.index import DatasetError, Entry

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.made import RATE, voice
+from tests.train.synthetic import RATE, voice
 from train.data.augment_voices import PAPER, STRONG, VoiceChanges
 from train.data.examples import (
     FaceClips,

@@ -19,7 +19,7 @@ from torch import nn
 from mfer_edge.sources.clip import read_sound
 from tests.support.footage import filmed, pictures
 from tests.support.paths import ROOT
-from tests.train.made import RATE, entry, face_picture, voice, write_sound
+from tests.train.synthetic import RATE, entry, face_picture, voice, write_sound
 from train.data import features
 from train.data.cache import Cache
 from train.data.features import FeatureExtractor, Features, fingerprint

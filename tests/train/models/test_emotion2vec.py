@@ -19,7 +19,7 @@ from benchmarks.harness import third_party
 from mfer_edge.errors import MferError
 from mfer_edge.sources.clip import read_sound
 from tests.support.paths import shared_data
-from tests.train.made import voice
+from tests.train.synthetic import voice
 from train.models.emotion2vec import (
     LABELS,
     Emotion2vec,

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.support.paths import ROOT
-from tests.train.made import small_presets, voice
+from tests.train.synthetic import small_presets, voice
 from train.labels import EMOTIONS
 from train.models.arms import StatisticsArm
 from train.models.emotion_model import (

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.support.paths import ROOT
-from tests.train.made import voice, whisper_file, whisper_weights
+from tests.train.synthetic import voice, whisper_file, whisper_weights
 from train.models.registry import (
     FACE_BACKBONES,
     FER_FACE,
