@@ -189,16 +189,16 @@ class Assembly:
         """Fuse on recordings with both face and voice, and calibrate."""
         audio = self.audio
         place = {path: index for index, path in enumerate(audio.paths)}
-        seen = np.flatnonzero([path in place for path in visual.paths])
-        heard = np.array([place[visual.paths[index]] for index in seen], np.int64)
-        if not len(seen):
+        in_visual = np.flatnonzero([path in place for path in visual.paths])
+        in_audio = np.array([place[visual.paths[index]] for index in in_visual], np.int64)
+        if not len(in_visual):
             raise TrainError("too few recordings have both a face and a voice to fuse the arms")
         what = "both, unseen people; the fusion was fitted on them too"
         if self.run.preset.combined is None:
-            truth = visual.truth[seen]
-            weights = fit_fusion(visual.logits[seen], audio.logits[heard], truth)
+            truth = visual.truth[in_visual]
+            weights = fit_fusion(visual.logits[in_visual], audio.logits[in_audio], truth)
             self._set_fusion(weights)
-            logits = weights.logits(visual.logits[seen], audio.logits[heard])
+            logits = weights.logits(visual.logits[in_visual], audio.logits[in_audio])
         else:
             logits, truth = self._train_combined()
             what = what if self.combined is None else "both, unseen people"

@@ -1,15 +1,14 @@
-"""Synthetic datasets that several modules train on, written once."""
+"""Fixtures of the tests of training: synthetic datasets and short runs on them, made once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from mfer_edge.cli.main import main
+from tests.train.arm_runs import arms, compact, filmed, paper, run, unchosen
+from tests.train.cli_runs import Datasets, call, runs
+from tests.train.face_training import entries, small_network, unbroken
 from tests.train.synthetic import (
     fer_tree,
     published_trees,
@@ -18,36 +17,10 @@ from tests.train.synthetic import (
     spoken_tree,
 )
 
-
-@dataclass(frozen=True)
-class Datasets:
-    """Synthetic datasets, their indices, published weights, and the cache of all runs."""
-
-    root: Path
-
-    @property
-    def spoken(self) -> Path:
-        """The index of audio in RAVDESS's layout and of images in FER-2013's."""
-        return self.root / "spoken.csv"
-
-    @property
-    def filmed(self) -> Path:
-        """The index of a few files in each of the layouts that the paper trains on."""
-        return self.root / "filmed.csv"
-
-    @property
-    def weights(self) -> Path:
-        return self.root / "weights"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-
-def call(*arguments: object) -> Result:
-    """Run `mfer-edge train ...`; uncaught exceptions are raised."""
-    words = ["train", *map(str, arguments)]
-    return CliRunner().invoke(main, words, catch_exceptions=False)
+__all__ = [
+    "arms", "compact", "entries", "filmed", "paper", "run", "runs", "small_network", "unbroken",
+    "unchosen",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -263,8 +263,8 @@ def _check_parts(entries: Sequence[Entry], fold: Fold, protocol: str) -> None:
                 f"protocol {protocol}, fold {fold.name}: nothing is left for its {what} part;"
                 f" there are too few {RULES[protocol].few}"
             )
-    learned = {entries[index].label for index in fold.train}
-    missing = sorted({entry.label for entry in entries} - learned)
+    trained = {entries[index].label for index in fold.train}
+    missing = sorted({entry.label for entry in entries} - trained)
     if missing:
         raise DatasetError(
             f"protocol {protocol}, fold {fold.name}: its training part has no recording that is"

@@ -1,4 +1,4 @@
-"""What the runtime's own preprocessing makes of training files: speech and face crops, cached."""
+"""The runtime's preprocessing of training files: speech and face crops, cached."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from train.data.cache import Cache
 from train.data.images import read_picture
 from train.data.index import Entry
 
-FRAME_RATE = 5.0  # pictures a second, as in the paper
+FRAME_RATE = 5.0  # frames a second, as in the paper
 CROP_SCALE = 1.0
-"""MTCNN's box, made square, frames a face as FER-2013 does, from which both face backbones learned:
-over 275 of its pictures, put into larger ones, the picture's side was 0.96 (median) of the box's
-longer side."""
-MIN_SPEECH_S = 0.4  # with less, a bundle counts the voice as missing
-VERSION = 2  # of what is made here: a change makes all that was cached anew
+"""Of MTCNN's box, made square. It frames faces as FER-2013, on which both face backbones were
+trained: over 275 of its images, placed in larger ones, the image's side was 0.96 (median) of the
+box's longer side."""
+MIN_SPEECH_S = 0.4  # with less, a bundle treats the voice as missing
+VERSION = 2  # of the inputs: a change invalidates the cache
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one file gives a model to see and hear."""
+    """Model inputs of one file."""
 
-    speech: np.ndarray  # (n,) float32, 16 kHz; empty without MIN_SPEECH_S of sound
-    faces: np.ndarray  # (frames, size, size) uint8, one face over time; empty without pictures
+    speech: np.ndarray  # (n,) float32, 16 kHz; empty with less than MIN_SPEECH_S of audio
+    faces: np.ndarray  # (frames, size, size) uint8, one face over time; empty without video
 
     @property
     def speech_s(self) -> float:
@@ -45,69 +45,69 @@ class Inputs:
 
 
 def read_face(entry: Entry, size: int) -> np.ndarray:
-    """Read a picture that shows one face and little else: (size, size) uint8, grey.
+    """Read an image of one face: (size, size) uint8, grey.
 
     Raises:
         DatasetError: it can't be read.
     """
-    picture = read_picture(entry.path, entry.row)
-    shrinks = max(picture.shape) > size
+    image = read_picture(entry.path, entry.row)
+    shrinks = max(image.shape) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(picture, (size, size), interpolation=interpolation)
+    return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
 class Preprocessor:
-    """Decodes, finds speech, finds and crops faces, as the runtime does on the device.
+    """Decodes, detects speech, detects and crops faces, as the runtime does.
 
     Args:
         size: pixels on a crop's side.
-        scale: of MTCNN's box that a crop shows: see the manifest.
-        cache: where results are kept, by content.
+        scale: of the crop, by MTCNN's box: see the manifest.
+        cache: of the inputs, by content.
     """
 
     def __init__(self, size: int, scale: float, cache: Cache) -> None:
         self._crop = Crop(size, scale)
         self._cache = cache
         bundle = Bundle.open()
-        networks = load_engines(bundle)
-        self._vad = networks["vad"]
-        self._detector = FaceDetector(networks["pnet"], networks["rnet"], networks["onet"])
-        engines = bundle.manifest.engines
-        found_by = [engines[name].sha256 for name in ("vad", "pnet", "rnet", "onet")]
-        self._settings = repr((VERSION, FRAME_RATE, self._crop, found_by))
+        engines = load_engines(bundle)
+        self._vad = engines["vad"]
+        self._detector = FaceDetector(engines["pnet"], engines["rnet"], engines["onet"])
+        specs = bundle.manifest.engines
+        detectors = [specs[name].sha256 for name in ("vad", "pnet", "rnet", "onet")]
+        self._settings = repr((VERSION, FRAME_RATE, self._crop, detectors))
 
     def key(self, entry: Entry) -> str:
-        """Name a file's inputs by its content and all settings."""
+        """Key of a file's inputs, from its content and all settings."""
         return hashlib.sha256(f"{entry.content} {entry.kind} {self._settings}".encode()).hexdigest()
 
     def __call__(self, entry: Entry) -> Inputs:
-        """Give a file's inputs, from the cache if they are there.
+        """Give a file's inputs, from the cache or newly computed.
 
-        A recording in which less than MIN_SPEECH_S of speech is found is used whole; one that is
-        itself shorter has none.
+        With less than MIN_SPEECH_S of detected speech all of the recording counts as speech; a
+        recording shorter than that has none.
 
         Raises:
             MediaError, DatasetError: it can't be read.
         """
-        if entry.kind == "image":  # a face already, read as fast as from any cache
+        if entry.kind == "image":  # a face already: no cache is faster
             return Inputs(np.zeros(0, np.float32), read_face(entry, self._crop.size)[None])
         arrays = self._cache.get(self.key(entry), lambda: self._make(entry))
         return Inputs(arrays["speech"].astype(np.float32) / 32767, arrays["faces"])
 
     def _make(self, entry: Entry) -> dict[str, Any]:
-        sound: list[np.ndarray] = []
+        chunks: list[np.ndarray] = []
         faces: list[tuple[int, float, np.ndarray]] = []  # track, area, crop
         finder, tracker = FaceFinder(self._detector), FaceTracker()
         with Clip(entry.path, FRAME_RATE if entry.has_pictures else None) as clip:
             for item in clip:
                 if not isinstance(item, Frame):
-                    sound.append(item.samples)
+                    chunks.append(item.samples)
                 elif entry.has_pictures:
                     boxes = finder(item.image, item.time_s)
                     for track, box in zip(tracker.update(item.time_s, boxes), boxes, strict=True):
                         faces.append((track, box.area, crop_face(item.image, box, self._crop)))
-        heard = sound if entry.has_sound else []
-        speech = self._speech(np.concatenate([np.zeros(0, np.float32), *heard]))
+        kept = chunks if entry.has_sound else []
+        speech = self._speech(np.concatenate([np.zeros(0, np.float32), *kept]))
         return {
             "speech": np.round(speech.clip(-1, 1) * 32767).astype(np.int16),
             "faces": self._main_face(faces),
@@ -121,7 +121,7 @@ class Preprocessor:
         return samples[:0]
 
     def _main_face(self, faces: Sequence[tuple[int, float, np.ndarray]]) -> np.ndarray:
-        """The face that takes most of the picture over time, as in a reading."""
+        """Crops of the track with the largest area over time, as in a reading."""
         areas: dict[int, float] = {}
         for track, area, _ in faces:
             areas[track] = areas.get(track, 0.0) + area

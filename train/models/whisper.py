@@ -205,7 +205,7 @@ class WhisperEncoder(nn.Module):
         """Load the published weights, named as in `transformers`' `WhisperEncoder`.
 
         Args:
-            what: the weights are, for the error: their path.
+            what: name of the weights in errors: their path.
 
         Raises:
             CheckpointError: a name or a shape does not fit, or a weight is not finite.

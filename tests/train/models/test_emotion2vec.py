@@ -167,7 +167,7 @@ def test_a_recordings_features_do_not_depend_on_the_others() -> None:
 
 
 def test_a_recording_too_short_for_a_feature_is_refused() -> None:
-    with pytest.raises(MferError, match="400 samples of sound or more, not 399"):
+    with pytest.raises(MferError, match="400 samples of audio or more, not 399"):
         small().embed([torch.zeros(16_000), torch.zeros(399)])
 
 
