@@ -23,7 +23,7 @@ from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
-from tests.train.made import face_picture, small_presets, voice
+from tests.train.synthetic import face_picture, small_presets, voice
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING

@@ -26,7 +26,7 @@ from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip, read_audio
 from tests.support.clips import sine, write_clip
 from tests.support.paths import ROOT
-from tests.train.made import small_presets, voice
+from tests.train.synthetic import small_presets, voice
 from train.labels import EMOTIONS
 from train.models import emotion2vec
 from train.models.emotion_model import EmotionModel

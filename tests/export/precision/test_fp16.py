@@ -39,7 +39,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.made import face_picture
+from tests.train.synthetic import face_picture
 
 FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
 node = helper.make_node

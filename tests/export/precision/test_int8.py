@@ -38,7 +38,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.made import face_picture
+from tests.train.synthetic import face_picture
 
 Quantizer = Callable[[Path], None]
 node = helper.make_node
