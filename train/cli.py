@@ -1,10 +1,12 @@
-"""`mfer-edge train`: from folders of recordings to a model and the tables that judge it."""
+"""`mfer-edge train`: from folders of recordings to a model and its evaluation."""
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,8 @@ from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
-    from train.data.index import Entry
     from train.evaluate.predictions import Predictions
-    from train.stages import Work
+    from train.run import RunContext
 
 PRESET_NAMES = ("compact", "paper")
 INPUT = click.Path(path_type=Path, readable=False)
@@ -25,7 +26,7 @@ OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False)
 
 
 class TrainGroup(click.Group):
-    """Names the extra to install where a package that training needs is missing."""
+    """Names the extra to install if a package that training needs is missing."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,14 +39,14 @@ class TrainGroup(click.Group):
 
 @click.group(cls=TrainGroup)
 def train() -> None:
-    """Train the arms and their fusion, and judge them on people that they have not met."""
+    """Train the arms and their fusion, and evaluate them on unseen people."""
 
 
 Command = Callable[..., None]
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Bundle arguments and options that several commands have in common."""
+    """Combine arguments and options that several commands share."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -55,28 +56,78 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
     return decorate
 
 
-with_materials = with_options(
+data_options = with_options(
     click.argument("index", type=INPUT),
     click.option("--preset", type=click.Choice(PRESET_NAMES), default="compact",
                  show_default=True),
     click.option("--weights", type=FOLDER, default=Path("weights"), show_default=True,
                  help="Folder of published backbones."),
     click.option("--random-init", is_flag=True,
-                 help="Untrained backbones: what comes of them means nothing."),
+                 help="Untrained backbones: the results mean nothing."),
     click.option("--cache", type=FOLDER, default=Path("cache"), show_default=True,
-                 help="Folder of features, which many runs may share."),
+                 help="Folder of features, which runs may share."),
 )  # fmt: skip
 
-with_run = with_options(
+run_options = with_options(
     click.option("--out", type=FOLDER, required=True, help="Folder of this run."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
     click.option("--tensorboard", is_flag=True, help="Write scalars for TensorBoard too."),
 )
 
-with_fine_tuning = with_options(
-    click.option("--finetune-voice", type=click.IntRange(0), metavar="BLOCKS",
-                 help="Last blocks of the speech backbone to train too [default: preset's]."),
+fine_tuning_option = click.option(
+    "--finetune-voice", type=click.IntRange(0), metavar="BLOCKS",
+    help="Last blocks of the speech backbone to train too [default: preset's].",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """Arguments of a command that name its data."""
+
+    index: Path
+    preset: str
+    weights: Path
+    random_init: bool
+    cache: Path
+
+    def context(self) -> DataContext:
+        from train.data.context import DataContext
+        from train.presets import PRESETS
+
+        if self.random_init:
+            click.echo("warning: the backbones are random: the results mean nothing", err=True)
+        return DataContext(PRESETS[self.preset], self.weights, self.cache, self.random_init)
+
+
+def takes_data(command: Command) -> Command:
+    """Add the arguments that name data, and pass them as `data: DataArguments`."""
+
+    @data_options
+    @functools.wraps(command)
+    def with_data(
+        *, index: Path, preset: str, weights: Path, random_init: bool, cache: Path, **others: object
+    ) -> None:
+        command(data=DataArguments(index, preset, weights, random_init, cache), **others)
+
+    return with_data
+
+
+def takes_run(command: Command) -> Command:
+    """Add the arguments that describe a run, and pass them as `run: RunContext`."""
+
+    @takes_data
+    @run_options
+    @functools.wraps(command)
+    def with_run(
+        *, data: DataArguments, out: Path, seed: int, tensorboard: bool, **others: object
+    ) -> None:
+        from train.data.index import read_index
+        from train.run import RunContext
+
+        entries = read_index(data.index)
+        command(run=RunContext(data.context(), entries, out, seed, tensorboard), **others)
+
+    return with_run
 
 
 @train.command("index")
@@ -86,7 +137,7 @@ def index_command(datasets: tuple[str, ...], out: Path) -> None:
     """List the files of datasets, each read and checked, in one table.
 
     NAME is crema-d, ckplus, fer2013, own, ravdess, saudi, shemo or urdu; `own` is any folder of
-    EMOTION/ACTOR_CLIP.wav (or a video, or a picture).
+    EMOTION/ACTOR_CLIP.wav (or a video, or an image).
     """
     from mfer_edge.outputs.files import check_output
     from train.data.catalogue import DATASETS
@@ -115,122 +166,114 @@ def index_command(datasets: tuple[str, ...], out: Path) -> None:
 
 
 @train.command()
-@with_materials
+@takes_data
 @click.option("--modality", type=click.Choice(["both", "voice", "face"]), default="both",
               show_default=True)  # fmt: skip
-def features(modality: str, **common: Any) -> None:
-    """Run the frozen backbones over every file of INDEX once, and keep what they make of it.
+def features(data: DataArguments, modality: str) -> None:
+    """Run the frozen backbones over every file of INDEX once, and cache their features.
 
-    Work that was stopped goes on where it was.
+    A run that was stopped is resumed.
     """
-    entries, materials = materials_of(**common)
-    heard = [entry for entry in entries if entry.has_sound]
-    seen = [entry for entry in entries if entry.has_pictures or entry.kind == "image"]
-    if modality != "face" and heard:
-        materials.voice_features(heard)
-    if modality != "voice" and seen:
-        materials.face_features(seen)
-    size = sum(file.stat().st_size for file in materials.cache.folder.rglob("*.npz"))
-    click.echo(f"{materials.cache.folder}: {size / 1e6:.0f} MB")
+    from train.data.index import read_index
+
+    entries, context = read_index(data.index), data.context()
+    spoken = [entry for entry in entries if entry.has_sound]
+    shown = [entry for entry in entries if entry.has_pictures or entry.kind == "image"]
+    if modality != "face" and spoken:
+        context.voice_features(spoken)
+    if modality != "voice" and shown:
+        context.face_features(shown)
+    size = sum(file.stat().st_size for file in context.cache.folder.rglob("*.npz"))
+    click.echo(f"{context.cache.folder}: {size / 1e6:.0f} MB")
 
 
 @train.command()
 @click.argument("index", type=INPUT)
 @click.option("--out", type=FOLDER, required=True, help="Folder of this run.")
 @click.option("--epochs", type=click.IntRange(0), default=28, show_default=True,
-              help="With strong random changes.")  # fmt: skip
+              help="With strong augmentation.")  # fmt: skip
 @click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
-              help="Epochs after those, with mild ones.")  # fmt: skip
+              help="Epochs after those, with mild augmentation.")  # fmt: skip
 @click.option("--teacher", type=INPUT,
-              help="A fer_face.safetensors to start from and learn from.")  # fmt: skip
+              help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def faces(
     index: Path, out: Path, epochs: int, finish: int, teacher: Path | None, seed: int
 ) -> None:
-    """Train the compact preset's face network on the pictures in INDEX.
+    """Train the compact preset's face network on the images in INDEX.
 
-    Leaves OUT/fer_face.safetensors, which belongs into the folder of --weights.
+    Writes OUT/fer_face.safetensors, which belongs into the folder of --weights.
     """
     from train.data.index import read_index
     from train.train_face import FaceOptions, train_faces
 
-    train_faces(read_index(index), out, FaceOptions(epochs, finish, seed), teacher, click.echo)
+    options = FaceOptions(seed=seed, teacher=teacher).with_epochs(epochs, finish)
+    train_faces(read_index(index), out, options, say=click.echo)
 
 
 @train.command()
-@with_materials
-@with_run
-def visual(**common: Any) -> None:
-    """Train the visual arm; leaves OUT/visual.safetensors."""
+@takes_run
+def visual(run: RunContext) -> None:
+    """Train the visual arm; writes OUT/visual.safetensors."""
     from train.train_arms import train_visual_arm
 
-    (entries, materials), work = materials_of(**common), work_of(**common)
-    train_visual_arm(materials, entries, common["out"], work, everything=False)
-    click.echo(f"{common['out']}: visual arm trained")
+    train_visual_arm(run, everything=False)
+    click.echo(f"{run.out}: visual arm trained")
 
 
 @train.command()
-@with_materials
-@with_run
-@with_fine_tuning
-def audio(finetune_voice: int | None, **common: Any) -> None:
-    """Train the audio arm, one stage after the other; leaves OUT/audio.safetensors."""
+@takes_run
+@fine_tuning_option
+def audio(run: RunContext, finetune_voice: int | None) -> None:
+    """Train the audio arm, one stage after the other; writes OUT/audio.safetensors."""
     from train.train_arms import train_audio_arm
 
-    (entries, materials), work = materials_of(**common), work_of(**common)
-    last = materials.preset.fine_tuned if finetune_voice is None else finetune_voice
-    train_audio_arm(materials, entries, common["out"], work, everything=False, fine_tuned=last)
-    click.echo(f"{common['out']}: audio arm trained")
+    train_audio_arm(run, everything=False, fine_tuned=blocks_of(run, finetune_voice))
+    click.echo(f"{run.out}: audio arm trained")
 
 
 @train.command()
-@with_materials
-@with_run
+@takes_run
 @click.option("--crossval", type=FOLDER, help="Calibrate by this cross-validation's predictions.")
-def fusion(crossval: Path | None, **common: Any) -> None:
-    """Join the trained arms in OUT and calibrate them; leaves OUT/model.safetensors."""
+def fusion(run: RunContext, crossval: Path | None) -> None:
+    """Fuse the trained arms in OUT and calibrate them; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
 
-    (entries, materials), work = materials_of(**common), work_of(**common)
-    unseen = read_unseen(crossval, materials.preset) if crossval else []
-    join(entries, materials, work, common["out"], unseen)
+    fuse(run, read_unseen(crossval, run.preset) if crossval else [])
 
 
 @train.command("all")
-@with_materials
-@with_run
-@with_fine_tuning
+@takes_run
+@fine_tuning_option
 @click.option("--crossval", type=FOLDER,
               help="Calibrate by this cross-validation, and train on every actor.")  # fmt: skip
-def all_stages(finetune_voice: int | None, crossval: Path | None, **common: Any) -> None:
-    """Train visual arm, audio arm and fusion; leaves OUT/model.safetensors."""
+def all_stages(run: RunContext, finetune_voice: int | None, crossval: Path | None) -> None:
+    """Train visual arm, audio arm and fusion; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
     from train.train_arms import train_audio_arm, train_visual_arm
 
-    (entries, materials), work = materials_of(**common), work_of(**common)
-    unseen = read_unseen(crossval, materials.preset) if crossval else []
-    everything, out = crossval is not None, common["out"]
-    last = materials.preset.fine_tuned if finetune_voice is None else finetune_voice
-    train_visual_arm(materials, entries, out, work, everything)
-    train_audio_arm(materials, entries, out, work, everything, last)
-    join(entries, materials, work, out, unseen)
+    unseen = read_unseen(crossval, run.preset) if crossval else []
+    everything = crossval is not None
+    train_visual_arm(run, everything=everything)
+    train_audio_arm(run, everything=everything, fine_tuned=blocks_of(run, finetune_voice))
+    fuse(run, unseen)
 
 
 @train.command()
-@with_materials
-@with_run
-@with_fine_tuning
+@takes_run
+@fine_tuning_option
 @click.option("--protocol", type=click.Choice(["paper", "subject", "loso"]), default="subject",
               show_default=True, help="paper: random folds, speaker-dependent.")  # fmt: skip
 @click.option("--classes", type=click.Choice(["8", "4"]), default="8", show_default=True,
               help="8: RAVDESS and your own; 4: the first audio stage's datasets.")  # fmt: skip
 @click.option("--finetune-face", type=click.IntRange(0), default=0, show_default=True,
               metavar="LAYERS", help="Last layers of the face backbone to train too.")  # fmt: skip
-@click.option("--svm", is_flag=True, help="Also judge a support vector machine on the features.")
+@click.option("--svm", is_flag=True, help="Also evaluate a support vector machine.")
 @click.option("--no-first-stage", is_flag=True, help="Without the audio stage on four emotions.")
 @click.option("--fold", "only", multiple=True, metavar="NAME",
-              help="Go through this fold alone; may be repeated.")  # fmt: skip
+              help="Run this fold alone; may be repeated.")  # fmt: skip
 def crossval(
+    run: RunContext,
     finetune_voice: int | None,
     protocol: str,
     classes: str,
@@ -238,27 +281,27 @@ def crossval(
     svm: bool,
     no_first_stage: bool,
     only: tuple[str, ...],
-    **common: Any,
 ) -> None:
-    """Train anew in every fold and keep what each says of the people it has not met."""
-    from train.crossval import Clips, Plan, cross_validate, train_first_stage
-    from train.data.context import eight_class, four_class
+    """Train anew in every fold, and write predictions of the people left out."""
+    from train.crossval import Clips, CrossValidation, CrossvalOptions
+    from train.data.context import first_stage_clips, full_label_clips
     from train.evaluate.predictions import read_run
     from train.evaluate.report import report_text
     from train.labels import EMOTIONS, FOUR_EMOTIONS
+    from train.train_arms import train_first_stage
 
-    (entries, materials), work = materials_of(**common), work_of(**common)
-    last = materials.preset.fine_tuned if finetune_voice is None else finetune_voice
-    eight = classes == "8"
-    chosen = eight_class(entries) if eight else four_class(entries)
-    clips = Clips.gather(chosen, EMOTIONS if eight else FOUR_EMOTIONS, materials)
-    first = None
-    if eight and not no_first_stage:
-        first = train_first_stage(materials, entries, work.stage("audio-one"))
-    plan = Plan(protocol, common["seed"], last, finetune_face, svm, only)
+    options = CrossvalOptions(
+        protocol, blocks_of(run, finetune_voice), finetune_face, baseline=svm, only=only
+    )
+    if classes == "8":
+        clips = Clips.extract(run.data, full_label_clips(run.entries), EMOTIONS)
+        first_stage = None if no_first_stage else train_first_stage(run)
+    else:
+        clips = Clips.extract(run.data, first_stage_clips(run.entries), FOUR_EMOTIONS)
+        first_stage = None
     command = shlex.join(["mfer-edge", *sys.argv[1:]])
-    cross_validate(materials, clips, first, plan, common["out"], work, command)
-    click.echo(report_text([read_run(common["out"])]))
+    CrossValidation(run, clips, options, first_stage=first_stage, command=command).run_folds()
+    click.echo(report_text([read_run(run.out)]))
 
 
 @train.command()
@@ -272,39 +315,20 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
         click.echo(path)
 
 
-def materials_of(
-    index: Path, preset: str, weights: Path, random_init: bool, cache: Path, **_: Any
-) -> tuple[list[Entry], DataContext]:
-    """Read the index, and make ready what its files are going to need."""
-    from train.data.context import DataContext
-    from train.data.index import read_index
-    from train.presets import PRESETS
-
-    if random_init:
-        click.echo("warning: the backbones are random: what comes of them means nothing", err=True)
-    return read_index(index), DataContext(PRESETS[preset], weights, cache, random_init)
+def blocks_of(run: RunContext, given: int | None) -> int:
+    """Blocks of the speech backbone to fine-tune: as given, or the preset's."""
+    return run.preset.fine_tuned if given is None else given
 
 
-def work_of(out: Path, seed: int, tensorboard: bool, **_: Any) -> Work:
-    """Say where and how a run's stages work."""
-    from train.stages import Work
-
-    return Work(out, seed, tensorboard=tensorboard)
-
-
-def join(
-    entries: Sequence[Entry],
-    materials: DataContext,
-    work: Work,
-    out: Path,
-    unseen: Sequence[Predictions],
-) -> None:
-    """Assemble the model and print how good its parts are."""
+def fuse(run: RunContext, unseen: list[Predictions]) -> None:
+    """Assemble the model, and print its accuracy and calibration."""
     from train.fuse import assemble
 
-    for figures in assemble(materials, entries, out, work, unseen):
+    for figures in assemble(run, unseen):
         click.echo(
             f"{figures.what}: unweighted recall {figures.unweighted_recall:.3f}, accuracy "
             f"{figures.accuracy:.3f}, calibration error {figures.calibration_error:.3f}"
         )
-    click.echo(f"{out}: model trained; `mfer-edge export --checkpoint {out}` makes a bundle of it")
+    click.echo(
+        f"{run.out}: model trained; `mfer-edge export --checkpoint {run.out}` makes a bundle of it"
+    )

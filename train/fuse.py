@@ -1,4 +1,4 @@
-"""Joining trained arms, and calibrating all by people that they have not met."""
+"""Fusion and calibration of trained arms, on people that they were not trained on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 from mfer_edge.outputs.files import write_text
-from train.data.batches import predict
-from train.data.context import DataContext, eight_class, label_numbers, pictures
+from train.data.batches import Split, predict
+from train.data.context import class_indices, full_label_clips, images
 from train.data.examples import (
     FeatureExamples,
     PairedExamples,
@@ -21,6 +21,7 @@ from train.data.examples import (
     SyntheticFaceSequences,
 )
 from train.data.index import DatasetError, Entry
+from train.errors import TrainError
 from train.evaluate.metrics import (
     accuracy,
     calibration_error,
@@ -29,22 +30,21 @@ from train.evaluate.metrics import (
     unweighted_recall,
 )
 from train.evaluate.predictions import Predictions, join, read_run
-from train.labels import EMOTIONS
 from train.models.emotion_model import MODEL_FILE, EmotionModel, save_model
-from train.models.fusion import fit_fusion
+from train.models.fusion import FusionWeights, fit_fusion
 from train.models.weights import load_strict, read_state
-from train.options import TrainError
 from train.presets import Preset
-from train.stages import Split, VoiceOverBackbone, Work, train_combined
-from train.train_arms import ACTORS, AUDIO_FILE, VISUAL_FILE, face_sequences, held_out_parts
+from train.run import RunContext
+from train.stages import VoiceOverBackbone, train_combined
+from train.train_arms import ACTORS, AUDIO_FILE, VISUAL_FILE, face_sequences, held_out_split
 
 REPORT_FILE = "figures.json"
-CALIBRATING = 4_000  # faces over time made of pictures, for calibrating; and as many for testing
+CALIBRATING = 4_000  # synthetic face sequences for calibration; and as many for testing
 
 
 @dataclass(frozen=True)
 class Figures:
-    """How good something is on examples that it has not seen."""
+    """Accuracy and calibration on unseen examples."""
 
     what: str
     unweighted_recall: float
@@ -53,7 +53,7 @@ class Figures:
 
     @classmethod
     def of(cls, what: str, logits: np.ndarray, truth: np.ndarray) -> Figures:
-        """Judge (n, classes) logits over their temperature."""
+        """Measure (n, classes) logits, already divided by their temperature."""
         predicted = logits.argmax(1)
         return cls(
             what,
@@ -64,225 +64,260 @@ class Figures:
 
 
 def read_unseen(crossval: Path, preset: Preset) -> list[Predictions]:
-    """Read what arms like those of a model said of people whom they had not met.
+    """Read a cross-validation's predictions of people that its arms were not trained on.
 
     Raises:
         DatasetError: the folder is no cross-validation.
-        TrainError: its arms are of another preset, or had met those people.
+        TrainError: its arms are of another preset, or were trained on everyone.
     """
     run, predictions = read_run(crossval)
     if run.preset != preset.name:
         raise TrainError(f"{crossval}: a cross-validation of {run.preset}, not of {preset.name}")
     if run.protocol == "paper":
         raise TrainError(
-            f"{crossval}: with protocol paper its arms had met everyone: calibrate by one with "
-            "--protocol subject or loso"
+            f"{crossval}: with protocol paper its arms were trained on every actor: calibrate by "
+            "one with --protocol subject or loso"
         )
     return predictions
 
 
-def assemble(
-    materials: DataContext,
-    entries: Sequence[Entry],
-    run: Path,
-    work: Work,
-    unseen: Sequence[Predictions],
-) -> list[Figures]:
-    """Join the trained arms, calibrate all, and leave RUN/model.safetensors and figures.json.
+def assemble(run: RunContext, unseen: Sequence[Predictions]) -> list[Figures]:
+    """Fuse the trained arms, calibrate, and write model.safetensors and figures.json.
 
     Args:
-        unseen: of `read_unseen`, to calibrate by. Without them the actors serve from whom neither
-            arm has learned.
+        run: its folder has the arms.
+        unseen: of `read_unseen`, to calibrate on. Without them the actors that neither arm was
+            trained on serve.
 
     Raises:
-        TrainError: an arm is missing; or nothing is there that the arms have not seen.
+        TrainError: an arm is missing; or there is nothing unseen.
     """
-    model = EmotionModel(materials.preset, materials.face, materials.speech)
-    learned = _load(model, run)
-    clips = eight_class(entries)
-    if unseen:
-        options = materials.preset.combined or materials.preset.visual.options
-        parts = held_out_parts(entries, clips, options, work.seed, everything=True)
-        joint = _said(unseen, "combined")
-    else:
-        met = np.array([entry.group in learned for entry in clips])
-        if met.all():
-            raise TrainError(
-                f"{run}: its arms have learned from every actor: calibrate by a cross-validation "
-                "(--crossval), or train them again without one"
-            )
-        parts, joint = Split(np.flatnonzero(met), np.flatnonzero(~met)), None
-        unseen = _judge(model, materials, [clips[index] for index in parts.valid])
-    audio = _said(unseen, "audio")
-    if audio is None:
-        raise TrainError("nobody is there to calibrate by whom the audio arm has not heard")
-    if any(entry.has_pictures for entry in clips):
-        visual = _said(unseen, "visual")
-        if visual is None:
-            raise TrainError("nobody is there to calibrate by whom the visual arm has not seen")
-        figures = _join_on_clips(model, materials, clips, parts, work, visual, audio, joint)
-    else:
-        figures = _join_on_made_up(model, materials, entries, work.seed, audio)
-    save_model(model, run / MODEL_FILE)
+    model = EmotionModel(run.preset, run.data.face, run.data.speech)
+    actors = _load_arms(model, run.out)
+    figures = Assembly(run, model, actors, unseen).fuse()
+    save_model(model, run.out / MODEL_FILE)
     text = json.dumps([asdict(f) for f in figures], indent=1)
-    write_text(run / REPORT_FILE, text + "\n")
+    write_text(run.out / REPORT_FILE, text + "\n")
     return figures
 
 
-def _judge(model: EmotionModel, materials: DataContext, clips: list[Entry]) -> list[Predictions]:
-    """What each arm says of recordings, where it can say anything."""
-    truth, preset = label_numbers(clips), materials.preset
-    faces = materials.face_features(clips)
-    waves = [materials.inputs(e).speech if e.has_sound else np.zeros(0) for e in clips]
-    # From the samples: the backbone may have been fine-tuned.
-    voices = SpeechExamples(waves, truth, preset.voice_changes, preset.longest_s)
-    judged: list[Predictions] = []
-    for arm, judge, examples, present in (
-        ("visual", model.visual, FeatureExamples(faces, truth), faces.present),
-        ("audio", VoiceOverBackbone(model.speech, model.audio), voices, voices.lengths > 0),
-    ):
-        if len(there := np.flatnonzero(present)):
-            judged.append(
-                Predictions.of(
-                    [clips[index] for index in there],
-                    truth[there],
-                    predict(judge, examples, there),
-                    protocol="subject",
-                    fold="held-back",
-                    arm=arm,
-                    labels=EMOTIONS,
-                )
-            )
-    return judged
-
-
-def _said(unseen: Sequence[Predictions], arm: str) -> Predictions | None:
-    """All that an arm said of the eight emotions."""
-    parts = [part for part in unseen if part.arm == arm and part.labels == EMOTIONS]
-    return join(parts) if parts else None
-
-
-def _join_on_clips(
-    model: EmotionModel,
-    materials: DataContext,
-    clips: list[Entry],
-    parts: Split,
-    work: Work,
-    visual: Predictions,
-    audio: Predictions,
-    joint: Predictions | None,
-) -> list[Figures]:
-    """Join on recordings with both face and voice, and calibrate.
+class Assembly:
+    """A model whose arms are trained, and the predictions that fuse and calibrate it.
 
     Args:
-        parts: of the recordings, for the combined stage.
-        visual, audio, joint: what was said of people not met; without `joint` the new fused
-            classifier says it.
+        actors: that either arm was trained on.
+        unseen: predictions of other people; by default the arms predict the actors left.
+
+    Raises:
+        TrainError: there is nothing unseen.
     """
-    place = {path: index for index, path in enumerate(audio.paths)}
-    seen = np.flatnonzero([path in place for path in visual.paths])
-    heard = np.array([place[visual.paths[index]] for index in seen], np.int64)
-    if not len(seen):
-        raise TrainError("too few recordings have both a face and a voice to join the arms on")
-    options, truth = materials.preset.combined, visual.truth[seen]
-    what = "both, unseen people; they also chose how the arms are joined"
-    if options is None:
-        weights = fit_fusion(visual.logits[seen], audio.logits[heard], truth)
-        model.set_fusion(weights.visual, weights.audio, torch.from_numpy(weights.bias))
-        logits = weights.logits(visual.logits[seen], audio.logits[heard])
-    else:
-        labels = label_numbers(clips)
-        faces = materials.face_features(clips)
-        # Of the fine-tuned backbone, if it was: the model's is that of the materials.
-        voices = materials.voice_features(clips)
-        pairs = PairedExamples(FeatureExamples(faces, labels), FeatureExamples(voices, labels))
-        both = parts.among(faces.present & voices.present)
-        stage = work.stage("combined")
-        fused = train_combined(options, model.visual, model.audio, pairs, both, stage)
-        model.fusion.load_state_dict(fused.classifier.state_dict())
-        if joint is None:
-            logits, truth = predict(fused, pairs, both.valid), labels[both.valid]
+
+    def __init__(
+        self,
+        run: RunContext,
+        model: EmotionModel,
+        actors: set[str],
+        unseen: Sequence[Predictions],
+    ) -> None:
+        self.run, self.model = run, model
+        self.clips = full_label_clips(run.entries)
+        if unseen:
+            options = run.preset.combined or run.preset.visual.options
+            self.split = held_out_split(run, self.clips, options, everything=True)
+            self.combined = self._of_arm(unseen, "combined")
         else:
-            logits, truth, what = joint.logits, joint.truth, "both, unseen people"
-    judged = [
-        ("visual arm, unseen people", visual.logits, visual.truth),
-        ("audio arm, unseen people", audio.logits, audio.truth),
-        (what, logits, truth),
-    ]
-    for index, (_, said, labels) in enumerate(judged):
-        model.temperature[index] = fit_temperature(said, labels)
-    return [
-        Figures.of(what, said / float(temperature), labels)
-        for (what, said, labels), temperature in zip(judged, model.temperature, strict=True)
-    ]
+            known = np.array([entry.group in actors for entry in self.clips])
+            if known.all():
+                raise TrainError(
+                    f"{run.out}: its arms were trained on every actor: calibrate by a "
+                    "cross-validation (--crossval), or train them again without one"
+                )
+            self.split = Split(np.flatnonzero(known), np.flatnonzero(~known))
+            self.combined = None
+            unseen = self._predict([self.clips[index] for index in self.split.valid])
+        audio = self._of_arm(unseen, "audio")
+        if audio is None:
+            raise TrainError("no voice to calibrate on that the audio arm was not trained on")
+        self.audio, self.visual = audio, self._of_arm(unseen, "visual")
 
+    def fuse(self) -> list[Figures]:
+        """Fit fusion and temperatures of the model.
 
-def _join_on_made_up(
-    model: EmotionModel,
-    materials: DataContext,
-    entries: Sequence[Entry],
-    seed: int,
-    audio: Predictions,
-) -> list[Figures]:
-    """Join on faces over time made of pictures, each with an unseen voice of the same emotion.
+        Raises:
+            TrainError: too few people are unseen.
+            DatasetError: there are neither recordings with faces nor images.
+        """
+        if not any(entry.has_pictures for entry in self.clips):
+            return self._fuse_on_synthetic_faces()
+        if self.visual is None:
+            raise TrainError("no face to calibrate on that the visual arm was not trained on")
+        return self._fuse_on_clips(self.visual)
 
-    One half of the published test pictures calibrates, the other half tests. Voices are judged by
-    weights that other speakers gave.
-    """
-    shown = pictures(entries, "test")
-    if not shown:
-        raise DatasetError("the index has neither recordings with faces nor test pictures")
-    voices, truth, speakers = audio.logits, audio.truth, np.array(audio.actors)
-    of_label = [np.flatnonzero(truth == label) for label in range(len(EMOTIONS))]
-    if silent := [e for e, has in zip(EMOTIONS, of_label, strict=True) if not len(has)]:
-        raise TrainError(
-            f"no voice to calibrate by is {' or '.join(silent)}: more actors are needed"
+    def _of_arm(self, unseen: Sequence[Predictions], arm: str) -> Predictions | None:
+        """All predictions of one arm over the preset's labels."""
+        labels = self.run.preset.labels
+        parts = [part for part in unseen if part.arm == arm and part.labels == labels]
+        return join(parts) if parts else None
+
+    def _predict(self, clips: list[Entry]) -> list[Predictions]:
+        """Each arm's predictions of the recordings that have its modality."""
+        model, data, preset = self.model, self.run.data, self.run.preset
+        truth, faces = class_indices(clips, preset.labels), data.face_features(clips)
+        waves = [data.inputs(e).speech if e.has_sound else np.zeros(0) for e in clips]
+        # From the samples: the backbone may have been fine-tuned.
+        voices = SpeechExamples(waves, truth, preset.voice_changes, preset.longest_s)
+        found: list[Predictions] = []
+        for arm, module, examples, present in (
+            ("visual", model.visual, FeatureExamples(faces, truth), faces.present),
+            ("audio", VoiceOverBackbone(model.speech, model.audio), voices, voices.lengths > 0),
+        ):
+            if len(there := np.flatnonzero(present)):
+                found.append(
+                    Predictions.of(
+                        [clips[index] for index in there],
+                        truth[there],
+                        predict(module, examples, there),
+                        protocol="subject",
+                        fold="held-back",
+                        arm=arm,
+                        labels=preset.labels,
+                    )
+                )
+        return found
+
+    def _fuse_on_clips(self, visual: Predictions) -> list[Figures]:
+        """Fuse on recordings with both face and voice, and calibrate."""
+        audio = self.audio
+        place = {path: index for index, path in enumerate(audio.paths)}
+        in_visual = np.flatnonzero([path in place for path in visual.paths])
+        in_audio = np.array([place[visual.paths[index]] for index in in_visual], np.int64)
+        if not len(in_visual):
+            raise TrainError("too few recordings have both a face and a voice to fuse the arms")
+        what = "both, unseen people; the fusion was fitted on them too"
+        if self.run.preset.combined is None:
+            truth = visual.truth[in_visual]
+            weights = fit_fusion(visual.logits[in_visual], audio.logits[in_audio], truth)
+            self._set_fusion(weights)
+            logits = weights.logits(visual.logits[in_visual], audio.logits[in_audio])
+        else:
+            logits, truth = self._train_combined()
+            what = what if self.combined is None else "both, unseen people"
+        judged = [
+            ("visual arm, unseen people", visual.logits, visual.truth),
+            ("audio arm, unseen people", audio.logits, audio.truth),
+            (what, logits, truth),
+        ]
+        temperature = self.model.temperature
+        for index, (_, scored, labels) in enumerate(judged):
+            temperature[index] = fit_temperature(scored, labels)
+        return [
+            Figures.of(what, scored / float(divisor), labels)
+            for (what, scored, labels), divisor in zip(judged, temperature, strict=True)
+        ]
+
+    def _train_combined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Train the combined stage; give unseen logits and classes: given ones, or its own."""
+        data, preset, options = self.run.data, self.run.preset, self.run.preset.combined
+        assert options is not None
+        labels = class_indices(self.clips, preset.labels)
+        faces = data.face_features(self.clips)
+        # Of the fine-tuned backbone, if it was: the model's is that of the data context.
+        voices = data.voice_features(self.clips)
+        pairs = PairedExamples(FeatureExamples(faces, labels), FeatureExamples(voices, labels))
+        split = self.split.where(faces.present & voices.present)
+        fused = train_combined(
+            options,
+            self.model.visual,
+            self.model.audio,
+            examples=pairs,
+            split=split,
+            stage=self.run.stage("combined"),
         )
-    if len(np.unique(speakers)) < 2:
-        raise TrainError("one speaker alone is there to calibrate by: more actors are needed")
-    fitting, testing = (
-        SyntheticFaceSequences(face_sequences(materials, half), CALIBRATING, seed=seed + n)
-        for n, half in enumerate((shown[0::2], shown[1::2]))
-    )
-    everything = np.arange(CALIBRATING)
-    faces_fit = predict(model.visual, fitting, everything)
-    faces_test = predict(model.visual, testing, everything)
-    random = np.random.default_rng(seed)
-    drawn = np.array([random.choice(of_label[label]) for label in fitting.labels])
-    model.temperature[0] = fit_temperature(faces_fit, fitting.labels)
-    model.temperature[1] = fit_temperature(voices, truth)
-    fused = np.zeros_like(faces_test)
-    for speaker in np.unique(speakers[drawn]):
-        test = speakers[drawn] == speaker
-        others = drawn[~test]
-        weights = fit_fusion(faces_fit[~test], voices[others], truth[others])
-        fused[test] = weights.logits(faces_test[test], voices[drawn[test]])
-    weights = fit_fusion(faces_fit, voices[drawn], truth[drawn])
-    model.set_fusion(weights.visual, weights.audio, torch.from_numpy(weights.bias))
-    return [
-        Figures.of("audio arm, unseen speakers", voices / float(model.temperature[1]), truth),
-        Figures.of(
-            "visual arm, made-up sequences of one unseen picture",
-            faces_test / float(model.temperature[0]),
-            testing.labels,
-        ),
-        Figures.of("both, those sequences with voices of unseen speakers", fused, testing.labels),
-    ]
+        self.model.fusion.load_state_dict(fused.classifier.state_dict())
+        if self.combined is not None:
+            return self.combined.logits, self.combined.truth
+        return predict(fused, pairs, split.valid), labels[split.valid]
+
+    def _set_fusion(self, weights: FusionWeights) -> None:
+        self.model.set_fusion(weights.visual, weights.audio, torch.from_numpy(weights.bias))
+
+    def _fuse_on_synthetic_faces(self) -> list[Figures]:
+        """Fuse on synthetic face sequences, each with an unseen voice of the same emotion.
+
+        One half of the published test images calibrates, the other half tests. Voices are tested
+        with weights fitted on other speakers.
+        """
+        shown, seed = images(self.run.entries, "test"), self.run.seed
+        if not shown:
+            raise DatasetError("the index has neither recordings with faces nor test images")
+        voices, truth, speakers = self.audio.logits, self.audio.truth, np.array(self.audio.actors)
+        of_class = self._voices_of_classes(truth, speakers)
+        fitting, testing = (
+            SyntheticFaceSequences(
+                face_sequences(self.run.data, half),
+                CALIBRATING,
+                self.run.preset.labels,
+                seed=seed + number,
+            )
+            for number, half in enumerate((shown[0::2], shown[1::2]))
+        )
+        every = np.arange(CALIBRATING)
+        faces_fit = predict(self.model.visual, fitting, every)
+        faces_test = predict(self.model.visual, testing, every)
+        random = np.random.default_rng(seed)
+        drawn = np.array([random.choice(of_class[label]) for label in fitting.labels])
+        temperature = self.model.temperature
+        temperature[0] = fit_temperature(faces_fit, fitting.labels)
+        temperature[1] = fit_temperature(voices, truth)
+        fused = np.zeros_like(faces_test)
+        for speaker in np.unique(speakers[drawn]):
+            test = speakers[drawn] == speaker
+            others = drawn[~test]
+            weights = fit_fusion(faces_fit[~test], voices[others], truth[others])
+            fused[test] = weights.logits(faces_test[test], voices[drawn[test]])
+        self._set_fusion(fit_fusion(faces_fit, voices[drawn], truth[drawn]))
+        return [
+            Figures.of("audio arm, unseen speakers", voices / float(temperature[1]), truth),
+            Figures.of(
+                "visual arm, synthetic sequences of one unseen image",
+                faces_test / float(temperature[0]),
+                testing.labels,
+            ),
+            Figures.of(
+                "both, those sequences with voices of unseen speakers", fused, testing.labels
+            ),
+        ]
+
+    def _voices_of_classes(self, truth: np.ndarray, speakers: np.ndarray) -> list[np.ndarray]:
+        """The unseen voices of each class, by position.
+
+        Raises:
+            TrainError: a class has none, or all are one speaker's.
+        """
+        labels = self.run.preset.labels
+        of_class = [np.flatnonzero(truth == number) for number in range(len(labels))]
+        if silent := [e for e, voices in zip(labels, of_class, strict=True) if not len(voices)]:
+            raise TrainError(
+                f"no voice to calibrate on is {' or '.join(silent)}: more actors are needed"
+            )
+        if len(np.unique(speakers)) < 2:
+            raise TrainError("one speaker alone is there to calibrate on: more actors are needed")
+        return of_class
 
 
-def _load(model: EmotionModel, run: Path) -> set[str]:
-    """Put the trained arms into a model; give the actors that either has learned from."""
-    learned: set[str] = set()
+def _load_arms(model: EmotionModel, folder: Path) -> set[str]:
+    """Load the trained arms into a model; give the actors that either was trained on."""
+    actors: set[str] = set()
     for name in (VISUAL_FILE, AUDIO_FILE):
-        path = run / name
+        path = folder / name
         if not path.is_file():
             raise TrainError(f"{path}: not there: train that arm first")
         state = read_state(path)
         with safe_open(path, "pt") as file:
-            actors = (file.metadata() or {}).get(ACTORS)
-        if actors is None:
-            raise TrainError(f"{path}: doesn't tell whom it has learned from: train it again")
-        learned |= set(json.loads(actors))
+            listed = (file.metadata() or {}).get(ACTORS)
+        if listed is None:
+            raise TrainError(f"{path}: lists no actors that it was trained on: train it again")
+        actors |= set(json.loads(listed))
         if name == VISUAL_FILE:
             load_strict(model.visual, state, str(path))
             continue
@@ -290,4 +325,4 @@ def _load(model: EmotionModel, run: Path) -> set[str]:
             own = {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
             if own or part == "arm.":
                 load_strict(module, own, str(path))
-    return learned
+    return actors

@@ -1,14 +1,16 @@
-"""The emotions that recordings and pictures are labelled with."""
+"""The emotions that recordings and images are labelled with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """The eight RAVDESS labels, in the order of the codes 01 to 08 in its file names. Every dataset's
-own labels are mapped to these."""
+own labels are mapped to these in the index; a preset's `labels` are the classes of its model."""
 
 FOUR_EMOTIONS = ("neutral", "happy", "sad", "angry")
-"""What CREMA-D, ShEMO, URDU and the Saudi Dialect Corpus have in common: the classes of the
-paper's first audio stage."""
+"""Labels common to CREMA-D, ShEMO, URDU and the Saudi Dialect Corpus: the classes of the paper's
+first audio stage."""
 
 FACE_EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven FER-2013 labels, in the order of the codes 0 to 6 in its csv."""
@@ -23,3 +25,13 @@ FACE_OF_EMOTION = {
     "disgust": "disgust",
     "surprised": "surprise",
 }
+
+
+def class_index(emotion: str, labels: Sequence[str]) -> int:
+    """Index of an emotion's class: calm counts as neutral where calm is no class.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    folded = "neutral" if emotion == "calm" and "calm" not in labels else emotion
+    return labels.index(folded)

@@ -1,45 +1,54 @@
-"""The epochs of a training: repeatable, and resumable after a kill at any point."""
+"""The training loop: repeatable, and resumed exactly after a kill at any point."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.data.batches import Examples, class_weights, predict, training_batches
-from train.evaluate.metrics import negative_log_likelihood, unweighted_recall
-from train.options import TrainError, TrainOptions
+from train.data.batches import Examples, Split, class_weights, predict, training_batches
+from train.errors import TrainError
+from train.evaluate.metrics import accuracy, negative_log_likelihood, unweighted_recall
+from train.options import NO_FOLDER, StageContext, TrainOptions
 from train.state import BOARD, Epoch, Groups, TrainState
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training came to."""
+    """The history of a training."""
 
     epochs: tuple[Epoch, ...]
-    kept: int  # the number of the epoch whose weights the model has
+    kept: int  # number of the epoch whose weights the model has
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that a training calls."""
+
+    progress: Callable[[float], None] = lambda share: None  # after a step: share that is done
+    before_epoch: Callable[[int], None] = lambda number: None
+    """With the number of the epoch, from 1: for augmentation that depends on it, and on it alone,
+    as a resumed training skips the epochs that are done."""
+    after_epoch: Callable[[Epoch], None] = lambda epoch: None  # once its state is saved
 
 
 def train(
     model: nn.Module,
     examples: Examples,
-    train_part: np.ndarray,
-    valid_part: np.ndarray,
+    split: Split,
     options: TrainOptions,
     *,
-    seed: int = 0,
+    stage: StageContext = NO_FOLDER,
     groups: Groups | None = None,
-    run: Path | None = None,
-    progress: Callable[[float], None] | None = None,
-    tensorboard: bool = False,
+    hooks: Hooks = Hooks(),
+    identity: Mapping[str, str] | None = None,
 ) -> Training:
     """Train a model in place, and leave it in evaluation mode with the weights to keep.
 
@@ -48,155 +57,186 @@ def train(
 
     Args:
         model: gives (n, classes) logits of n examples.
-        train_part: (n,) indices into the examples, to learn from.
-        valid_part: (n,) indices that choose the epoch; none only with keep="last".
-        seed: of the order, the random changes and the dropout; 0 or more.
-        groups: by default all parameters, with factor 1. What is in no group is not trained.
-        run: a folder for what a killed training is resumed from and for the log, one line of
-            JSON for an `Epoch`; without it nothing is written.
-        progress: told the share that is done, after every optimizer step.
-        tensorboard: also write scalars for TensorBoard to the run folder.
+        split: of the examples; may have no validation part with keep="last".
+        stage: the seed of order, augmentation and dropout; and the folder of the state to resume
+            from and of the log, which has one line of JSON for each `Epoch`.
+        groups: by default all parameters, with factor 1. Parameters in no group are not trained.
+        identity: properties of this training beside options, seed, labels and initial weights: a
+            state with others is not resumed.
 
     Raises:
-        TrainError: the run folder holds another training or damaged state, TensorBoard is not
-            there, the validation part is missing, or the loss is not finite.
-        OutputError: the run folder can't be written to.
+        TrainError: the folder holds another training or damaged state, TensorBoard is missing,
+            the validation part is missing, or the loss is not finite.
+        OutputError: the folder can't be written to.
     """
-    _check_parts(train_part, valid_part, options)
+    _check_split(split, options)
     everything = [(model.parameters(), 1.0)]
-    course = TrainState(model, everything if groups is None else groups, options, len(train_part))
-    identity = {
+    state = TrainState(model, everything if groups is None else groups, options, len(split.train))
+    described = {
         **asdict(options),
-        "seed": seed,
-        "data": _digest_of_data(examples, train_part, valid_part),
-        "model": course.digest(),
+        "seed": stage.seed,
+        "data": _digest_of_data(examples, split),
+        "model": state.digest(),
+        **(identity or {}),
     }
-    if run is not None:
-        course.resume(run, identity)
-    with _board(run, tensorboard, len(course.history)) as board:
-        for number in range(len(course.history) + 1, options.epochs + 1):
-
-            def tell(share: float, done: int = number - 1) -> None:
-                if progress is not None:
-                    progress((done + share) / options.epochs)
-
-            epoch = _epoch(course, examples, train_part, valid_part, (seed, number), tell)
-            course.finish(epoch)
-            if run is not None:
-                course.save(run, identity)
+    if stage.folder is not None:
+        state.resume(stage.folder, described)
+    with _board(stage, len(state.history)) as board:
+        for number in range(len(state.history) + 1, options.epochs + 1):
+            hooks.before_epoch(number)
+            epoch = _epoch(state, examples, split, (stage.seed, number), hooks)
+            state.finish(epoch)
+            if stage.folder is not None:
+                state.save(stage.folder, described)
             board(epoch)
-    model.load_state_dict(course.kept_weights)
+            hooks.after_epoch(epoch)
+    model.load_state_dict(state.kept_weights)
     model.eval()
-    return Training(tuple(course.history), course.kept)
+    return Training(tuple(state.history), state.kept)
 
 
 def _epoch(
-    course: TrainState,
+    state: TrainState,
     examples: Examples,
-    train_part: np.ndarray,
-    valid_part: np.ndarray,
+    split: Split,
     seed_and_number: tuple[int, int],
-    tell: Callable[[float], None],
+    hooks: Hooks,
 ) -> Epoch:
-    """Learn from as many examples as there are to learn from, and validate."""
-    started, learning_rate = time.perf_counter(), course.learning_rate
-    # Nothing random lives longer than an epoch: a resumed training draws what it would have.
+    """Train on one epoch's examples, and validate."""
+    started, learning_rate = time.perf_counter(), state.learning_rate
+    # Random numbers are seeded for each epoch: a resumed training draws the same ones.
     random = np.random.default_rng(seed_and_number)
     torch.manual_seed(int(random.integers(2**63)))
+    number, options = seed_and_number[1], state.options
+
+    def progress(share: float) -> None:
+        hooks.progress((number - 1 + share) / options.epochs)
+
     try:
-        loss, accuracy = _learn(course, examples, train_part, random, tell)
-        valid_loss, valid_recall = _validate(course, examples, valid_part)
+        loss, train_accuracy = _train_batches(state, examples, split.train, random, progress)
+        validated = _validate(state, examples, split.valid)
     except FloatingPointError as error:
         raise TrainError(
-            f"epoch {seed_and_number[1]}: {error}; look for examples that are not finite, or take"
-            f" a learning rate below {course.options.learning_rate:g}"
+            f"epoch {number}: {error}; look for examples that are not finite, or take"
+            f" a learning rate below {options.learning_rate:g}"
         ) from error
     return Epoch(
-        epoch=seed_and_number[1],
+        epoch=number,
         loss=loss,
         learning_rate=learning_rate,
-        train_accuracy=accuracy,
-        valid_loss=valid_loss,
-        valid_recall=valid_recall,
+        train_accuracy=train_accuracy,
+        valid_loss=None if validated is None else validated.loss,
+        valid_recall=None if validated is None else validated.recall,
+        valid_accuracy=None if validated is None else validated.accuracy,
         seconds=time.perf_counter() - started,
     )
 
 
-def _learn(
-    course: TrainState,
+def _train_batches(
+    state: TrainState,
     examples: Examples,
     part: np.ndarray,
     random: np.random.Generator,
-    tell: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> tuple[float, float]:
-    """Go through one epoch's batches: the mean loss, and the share that was recognised."""
-    options, model = course.options, course.model
-    batches = training_batches(examples, part, options.batch, random, options.weighted_sampling)
-    total, right = 0.0, 0
+    """Train on one epoch's batches: the mean loss, and the accuracy."""
+    options, model = state.options, state.model
+    batches = training_batches(examples, part, options, random)
+    total, right, count = 0.0, 0, sum(map(len, batches))
     model.train()
     for first in range(0, len(batches), options.accumulate):
         together = batches[first : first + options.accumulate]
         for indices in together:
-            logits = model(examples.batch(indices, random))
-            labels = torch.as_tensor(examples.labels[indices], device=logits.device)
-            weights = class_weights(
-                examples.labels[part], logits.shape[1], options.class_weight_power
-            )
-            loss = F.cross_entropy(
-                logits, labels, weights.to(logits), label_smoothing=options.label_smoothing
-            )
+            inputs = examples.batch(indices, random)
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+                logits = model(inputs)
+            logits = logits.float() if options.bf16 else logits
+            loss = _loss(logits, examples, indices, part, options)
             if not loss.isfinite():
                 raise FloatingPointError("the loss is not finite")
             (loss / len(together)).backward()
             total += loss.item() * len(indices)
-            right += int((logits.argmax(1) == labels).sum())
-        course.step()
-        tell((first + len(together)) / len(batches))
-    return total / len(part), right / len(part)
+            right += int((logits.argmax(1).cpu().numpy() == examples.labels[indices]).sum())
+        state.step()
+        progress((first + len(together)) / len(batches))
+    return total / count, right / count
 
 
-def _validate(
-    course: TrainState, examples: Examples, part: np.ndarray
-) -> tuple[float | None, float | None]:
-    """Give the loss and the unweighted recall; None and None without a part for it."""
-    if not len(part):
-        return None, None
-    logits, labels = (
-        predict(course.deployed, examples, part, course.options.batch),
-        examples.labels[part],
+def _loss(
+    logits: Tensor,
+    examples: Examples,
+    indices: np.ndarray,
+    part: np.ndarray,
+    options: TrainOptions,
+) -> Tensor:
+    """Cross-entropy to a batch's soft targets, or to its labels.
+
+    Args:
+        part: (n,) of all training examples, whose labels the class weights count.
+    """
+    weights = class_weights(examples.labels[part], logits.shape[1], options.class_weight_power)
+    targets = examples.labels if examples.targets is None else examples.targets
+    return F.cross_entropy(
+        logits,
+        torch.as_tensor(targets[indices], device=logits.device),
+        weights.to(logits),
+        label_smoothing=options.label_smoothing,
     )
+
+
+@dataclass(frozen=True)
+class _Validation:
+    loss: float  # mean negative log likelihood of the labels
+    recall: float  # unweighted
+    accuracy: float
+
+
+def _validate(state: TrainState, examples: Examples, part: np.ndarray) -> _Validation | None:
+    if not len(part):
+        return None
+    labels = examples.labels[part]
+    logits = predict(state.deployed, examples, part, state.options.batch)
     if not np.isfinite(logits).all():
         raise FloatingPointError("the validation's logits are not finite")
-    return negative_log_likelihood(logits, labels), unweighted_recall(logits.argmax(1), labels)
+    predicted = logits.argmax(1)
+    return _Validation(
+        negative_log_likelihood(logits, labels),
+        unweighted_recall(predicted, labels),
+        accuracy(predicted, labels),
+    )
 
 
-def _check_parts(train_part: np.ndarray, valid_part: np.ndarray, options: TrainOptions) -> None:
-    if not len(train_part):
+def _check_split(split: Split, options: TrainOptions) -> None:
+    if not len(split.train):
         raise TrainError("there is nothing to train on")
-    if not len(valid_part):
+    if options.drop_last and len(split.train) < options.batch:
+        raise TrainError(f"{len(split.train)} examples do not fill one batch of {options.batch}")
+    if not len(split.valid):
         if options.keep == "best":
             raise TrainError("without a validation part no epoch is the best: keep the last")
         if options.schedule == "plateau":
             raise TrainError("without a validation part there is no plateau: take another schedule")
 
 
-def _digest_of_data(examples: Examples, *parts: np.ndarray) -> str:
+def _digest_of_data(examples: Examples, split: Split) -> str:
     digest = hashlib.sha256()
-    for part in parts:
+    for part in (split.train, split.valid):
         digest.update(np.asarray(part, np.int64).tobytes())
         digest.update(np.asarray(examples.labels[part], np.int64).tobytes())
         if examples.lengths is not None:
             digest.update(np.asarray(examples.lengths[part], np.float64).tobytes())
+        if examples.targets is not None:
+            digest.update(np.asarray(examples.targets[part], np.float32).tobytes())
     return digest.hexdigest()[:16]
 
 
 @contextmanager
-def _board(run: Path | None, wanted: bool, done: int) -> Iterator[Callable[[Epoch], None]]:
-    """Open TensorBoard's file, if that is wanted, for what comes after the epochs done."""
-    if not wanted:
+def _board(stage: StageContext, done: int) -> Iterator[Callable[[Epoch], None]]:
+    """Open TensorBoard's file, if it is asked for, for the epochs after those done."""
+    if not stage.tensorboard:
         yield lambda epoch: None
         return
-    if run is None:
+    if stage.folder is None:
         raise TrainError("TensorBoard's file is written to a run folder: name one")
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -204,7 +244,7 @@ def _board(run: Path | None, wanted: bool, done: int) -> Iterator[Callable[[Epoc
         raise TrainError(
             "the package tensorboard is missing: python -m pip install tensorboard"
         ) from error
-    with SummaryWriter(str(run / BOARD), purge_step=done + 1) as writer:
+    with SummaryWriter(str(stage.folder / BOARD), purge_step=done + 1) as writer:
 
         def write(epoch: Epoch) -> None:
             for name, value in asdict(epoch).items():

@@ -1,4 +1,4 @@
-"""What the two presets are made of and how they are trained: `paper` and `compact`."""
+"""The two presets, their architecture and training: `paper` and `compact`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 from train.data.augment_voices import PAPER as PAPER_VOICES
 from train.data.augment_voices import STRONG as STRONG_VOICES
 from train.data.augment_voices import VoiceChanges
+from train.labels import EMOTIONS
 from train.options import TrainOptions
 
 
@@ -21,7 +22,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Training an arm on together with the last layers of the backbone under it."""
+    """Further training of an arm, together with the last layers of its backbone."""
 
     options: TrainOptions
     layer_rate: float  # the last layer's learning rate, as a share of the arm's
@@ -33,19 +34,20 @@ class Preset:
     """An architecture, and how each stage trains it."""
 
     name: str
-    face: str  # key of train.models.registry.FACES
-    speech: str  # key of train.models.registry.VOICES
+    labels: tuple[str, ...]  # classes of the model
+    face: str  # key of train.models.registry.FACE_BACKBONES
+    speech: str  # key of train.models.registry.SPEECH_BACKBONES
     visual_width: int
     audio_width: int
     audio_arm: Literal["gru", "statistics"]
-    norm: bool  # whether the arms normalise what the backbones give
+    norm: bool  # layer norm of the embeddings, before the GRU
     dropout: float  # of GRU arms
-    half: bool  # whether the checkpoint's weights are kept in half precision
-    views: int  # of each recording's voice: itself, and this many less one random changes
-    face_views: int  # the same of its faces, and of pictures
-    face_changes: float  # strength of random changes to faces, 0 to 1
+    fp16: bool  # weights in the checkpoint
+    views: int  # of each recording's speech: itself, and augmented ones
+    face_views: int  # of its faces, and of images
+    face_changes: float  # strength of the augmentation of faces, 0 to 1
     voice_changes: VoiceChanges
-    longest_s: float  # of speech in a recording; more is cut off
+    longest_s: float  # of speech in a recording; the rest is cut off
     visual: Stage
     audio_one: Stage
     audio_two: Stage
@@ -71,6 +73,7 @@ in its authors' code alone."""
 
 PAPER = Preset(
     name="paper",
+    labels=EMOTIONS,
     face="vit",
     speech="emotion2vec",
     visual_width=384,
@@ -78,7 +81,7 @@ PAPER = Preset(
     audio_arm="gru",
     norm=False,
     dropout=0.4,
-    half=False,
+    fp16=False,
     views=4,
     face_views=4,
     face_changes=0.5,
@@ -106,6 +109,7 @@ _COMPACT = TrainOptions(
 
 COMPACT = Preset(
     name="compact",
+    labels=EMOTIONS,
     face="fer-resnet",
     speech="whisper-tiny-en",
     visual_width=64,
@@ -113,7 +117,7 @@ COMPACT = Preset(
     audio_arm="statistics",
     norm=True,
     dropout=0.4,
-    half=True,
+    fp16=True,
     views=8,
     face_views=3,
     face_changes=1.0,

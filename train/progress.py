@@ -1,4 +1,4 @@
-"""How far work has come, shown on a terminal."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many of how many things are done; on a terminal only."""
+    """Show progress on a terminal; do nothing elsewhere. Yields `update(done, count)`."""
     if not sys.stderr.isatty():
         yield lambda done, count: None
         return

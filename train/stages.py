@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.data.batches import Examples
+from train.data.batches import Examples, Split
 from train.data.examples import FaceClips, SpeechExamples
-from train.loop import train
+from train.errors import TrainError
+from train.loop import Hooks, train
 from train.models.arms import SequenceArm
 from train.models.emotion_model import audio_arm, visual_arm
 from train.models.fusion import FusedClassifier
-from train.options import TrainError, TrainOptions
+from train.options import StageContext, TrainOptions
 from train.presets import FineTuning, Preset
 from train.progress import progress_bar
 from train.state import Groups
@@ -30,85 +28,74 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Which of a source's examples are learned from, and which choose the epoch."""
-
-    train: np.ndarray  # (n,) int64
-    valid: np.ndarray  # (m,) int64; may be empty where the last epoch is kept
-
-    def among(self, present: np.ndarray) -> Split:
-        """Leave out the examples that are not there: (all,) bool."""
-        return Split(self.train[present[self.train]], self.valid[present[self.valid]])
-
-
-@dataclass(frozen=True)
-class Work:
-    """Where and how a stage runs."""
-
-    run: Path | None  # keeps state and log, to go on from after a kill; None: neither
-    seed: int = 0
-    name: str = "training"  # shown beside the progress bar
-    tensorboard: bool = False
-
-    def stage(self, name: str) -> Work:
-        """The same for one of several stages."""
-        return replace(self, name=name, run=None if self.run is None else self.run / name)
-
-
 def train_visual(
-    preset: Preset, face: nn.Module, examples: Examples, parts: Split, work: Work, labels: int
+    preset: Preset,
+    face: nn.Module,
+    *,
+    examples: Examples,
+    split: Split,
+    classes: int,
+    stage: StageContext,
 ) -> SequenceArm:
     """Train the visual arm alone."""
-    torch.manual_seed(work.seed)
-    arm = visual_arm(preset, face, labels)
-    return _train(arm, examples, parts, preset.visual.options, work)
+    torch.manual_seed(stage.seed)
+    arm = visual_arm(preset, face, classes)
+    return _train(arm, examples, split, preset.visual.options, stage)
 
 
 def train_audio_one(
-    preset: Preset, speech: nn.Module, examples: Examples, parts: Split, labels: int, work: Work
+    preset: Preset,
+    speech: nn.Module,
+    *,
+    examples: Examples,
+    split: Split,
+    classes: int,
+    stage: StageContext,
 ) -> SequenceArm:
     """Train the audio arm's first stage: a few emotions, over several datasets."""
-    torch.manual_seed(work.seed)
-    arm = audio_arm(preset, speech, labels)
-    return _train(arm, examples, parts, preset.audio_one.options, work)
+    torch.manual_seed(stage.seed)
+    arm = audio_arm(preset, speech, classes)
+    return _train(arm, examples, split, preset.audio_one.options, stage)
 
 
 def train_audio_two(
     preset: Preset,
     speech: nn.Module,
-    start: SequenceArm | None,
+    *,
     examples: Examples,
-    parts: Split,
-    labels: int,
-    work: Work,
+    split: Split,
+    classes: int,
+    stage: StageContext,
+    start: SequenceArm | None = None,
 ) -> SequenceArm:
-    """Train the audio arm's second stage: the first one's GRU, more slowly, under a new classifier.
+    """Train the audio arm's second stage: a new classifier over the first stage's GRU.
 
-    Without a first stage the arm is trained from the beginning, all of it at one rate.
+    Args:
+        start: the arm after the first stage, whose GRU is trained more slowly. Without it all of
+            the arm is trained from random weights at one rate.
     """
-    torch.manual_seed(work.seed + 1)
-    stage = preset.audio_two
+    torch.manual_seed(stage.seed + 1)
+    options = preset.audio_two.options
     if start is None:
-        arm = audio_arm(preset, speech, labels)
-        return _train(arm, examples, parts, stage.options, work)
-    arm = start.with_labels(labels)
+        arm = audio_arm(preset, speech, classes)
+        return _train(arm, examples, split, options, stage)
+    arm = start.with_labels(classes)
     classifier = list(arm.classifier.parameters())
     known = {id(parameter) for parameter in classifier}
     rest = [parameter for parameter in arm.parameters() if id(parameter) not in known]
-    groups = [(classifier, 1.0), (rest, stage.gru_rate)]
-    return _train(arm, examples, parts, stage.options, work, groups)
+    groups = [(classifier, 1.0), (rest, preset.audio_two.gru_rate)]
+    return _train(arm, examples, split, options, stage, groups)
 
 
 class OverBackbone(nn.Module):
-    """An arm with the backbone under it: an arm that takes raw examples."""
+    """An arm together with its backbone: takes raw examples."""
 
     def __init__(self, backbone: nn.Module, arm: SequenceArm) -> None:
         super().__init__()
         self.backbone, self.arm = backbone, arm
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; what is frozen stays as in use: no dropout, no new batch statistics."""
+        """Set the mode; frozen modules stay in evaluation mode."""
         super().train(mode)
         for module in self.backbone.modules():
             parameters = list(module.parameters())
@@ -129,7 +116,7 @@ class OverBackbone(nn.Module):
         return self.arm.embed(self.sequences(examples))
 
     def forward(self, examples: Sequence[Tensor]) -> Tensor:
-        """Give (n, labels) logits of n examples."""
+        """Give (n, classes) logits of n examples."""
         return self.arm(self.sequences(examples))
 
 
@@ -154,15 +141,16 @@ def fine_tune(
     tuning: FineTuning,
     backbone: nn.Module,
     arm: SequenceArm,
+    *,
     last: int,
     examples: SpeechExamples | FaceClips,
-    parts: Split,
-    work: Work,
+    split: Split,
+    stage: StageContext,
 ) -> tuple[nn.Module, SequenceArm]:
-    """Train a trained arm on together with the last layers of its backbone; give copies of both.
+    """Train copies of a trained arm and of the last layers of its backbone together.
 
     Args:
-        last: layers of the backbone; the others stay as they are.
+        last: layers of the backbone; the others stay frozen.
 
     Raises:
         TrainError: it has fewer layers.
@@ -180,36 +168,32 @@ def fine_tune(
             parameter.requires_grad_(True)
         groups.append((parameters, tuning.layer_rate * tuning.layer_decay**number))
     over = VoiceOverBackbone if isinstance(examples, SpeechExamples) else FaceOverBackbone
-    model = _train(over(backbone, arm), examples, parts, tuning.options, work, groups)
+    model = _train(over(backbone, arm), examples, split, tuning.options, stage, groups)
     return model.backbone.requires_grad_(True), model.arm
 
 
 def train_combined(
-    options: TrainOptions, visual: Arm, audio: Arm, examples: Examples, parts: Split, work: Work
+    options: TrainOptions,
+    visual: Arm,
+    audio: Arm,
+    *,
+    examples: Examples,
+    split: Split,
+    stage: StageContext,
 ) -> FusedClassifier:
-    """Train the paper's combined stage: the classifier over both arms, which stay as they are."""
-    return _train(FusedClassifier(visual, audio), examples, parts, options, work)
+    """Train the paper's combined stage: the classifier over both arms, which are frozen."""
+    return _train(FusedClassifier(visual, audio), examples, split, options, stage)
 
 
 def _train(
     model: M,
     examples: Examples,
-    parts: Split,
+    split: Split,
     options: TrainOptions,
-    work: Work,
+    stage: StageContext,
     groups: Groups | None = None,
 ) -> M:
-    with progress_bar(work.name) as progress:
-        train(
-            model,
-            examples,
-            parts.train,
-            parts.valid,
-            options,
-            seed=work.seed,
-            groups=groups,
-            run=work.run,
-            progress=lambda share: progress(round(1000 * share), 1000),
-            tensorboard=work.tensorboard,
-        )
+    with progress_bar(stage.name) as progress:
+        hooks = Hooks(progress=lambda share: progress(round(1000 * share), 1000))
+        train(model, examples, split, options, stage=stage, groups=groups, hooks=hooks)
     return model

@@ -1,4 +1,4 @@
-"""What changes in the course of a training, kept on disk so that a kill costs one epoch at most."""
+"""The state of a training: saved after every epoch, so that a kill costs one epoch at most."""
 
 from __future__ import annotations
 
@@ -13,67 +13,66 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, lr_scheduler
+from torch.optim import SGD, Adam, AdamW, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mfer_edge.errors import OutputError
 from mfer_edge.outputs.files import make_folder, replacing, write_text
-from train.options import TrainError, TrainOptions
+from train.errors import TrainError
+from train.options import TrainOptions, cosine_factor
 
 STATE, LOG, BOARD = "last.pt", "log.jsonl", "tensorboard"  # what a run folder holds
+MOMENTUM = 0.9  # of SGD, Nesterov's
 
 Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
-"""Parameters, and the factor by which their learning rate is that of the options."""
+"""Parameters, and the factor of the options' learning rate for them."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to."""
+    """Figures of one epoch."""
 
     epoch: int  # from 1
     loss: float  # mean over the examples, as trained on: smoothed and weighted
     learning_rate: float  # at its start, of parameters with factor 1
-    train_accuracy: float  # while learning, with random changes and dropout
-    valid_loss: float | None  # mean negative log likelihood; None without a validation part
+    train_accuracy: float  # while training, with augmentation and dropout
+    valid_loss: float | None  # mean negative log likelihood; None without validation examples
     valid_recall: float | None  # unweighted
     seconds: float
+    valid_accuracy: float | None = None
 
 
 class TrainState:
-    """What changes in the course of a training, and what a resumed one starts from."""
+    """Model, optimizer, schedule, moving average and history of a training.
+
+    Args:
+        examples: trained on in an epoch.
+    """
 
     def __init__(self, model: nn.Module, groups: Groups, options: TrainOptions, examples: int):
         self.model, self.options = model, options
-        model.zero_grad()  # of what came before
+        model.zero_grad()  # of an earlier use
         self.groups = [(list(parameters), factor) for parameters, factor in groups]
-        optimizer = AdamW if options.optimizer == "adamw" else Adam
-        self.optimizer = optimizer(
-            [{"params": p, "lr": f * options.learning_rate} for p, f in self.groups],
-            weight_decay=options.weight_decay,
-        )
-        batches = math.ceil(examples / options.batch)
-        steps = options.epochs * math.ceil(batches / options.accumulate)
-        self.schedule = _schedule(self.optimizer, options, steps)
-        self.average = None
-        if options.average_decay:
-            averaging = get_ema_multi_avg_fn(options.average_decay)
-            self.average = AveragedModel(model, multi_avg_fn=averaging)
+        self.optimizer = _optimizer(self.groups, options)
+        batches = examples // options.batch if options.drop_last else -(-examples // options.batch)
+        self.schedule = _schedule(self.optimizer, options, math.ceil(batches / options.accumulate))
+        self.average = _average(model, options) if options.average_decay else None
         self.history: list[Epoch] = []
         self.kept = 0
         self.kept_weights: dict[str, Tensor] = {}
 
     @property
     def deployed(self) -> nn.Module:
-        """What is validated, and returned: the average where there is one."""
+        """The module that is validated and kept: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
 
     @property
     def learning_rate(self) -> float:
-        """That of parameters with factor 1, at this point."""
+        """The current rate of parameters with factor 1."""
         return self.optimizer.param_groups[0]["lr"] / self.groups[0][1]
 
     def digest(self) -> str:
-        """Sum up the weights that it starts from, and which are trained how fast."""
+        """Hash of the initial weights, and of the groups with their factors."""
         digest = hashlib.sha256()
         for name, value in self.model.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -84,23 +83,23 @@ class TrainState:
         return digest.hexdigest()[:16]
 
     def step(self) -> None:
-        """Change the weights by the gradients gathered.
+        """Update the weights by the accumulated gradients.
 
         Raises:
-            FloatingPointError: these are not finite.
+            FloatingPointError: a gradient is not finite.
         """
         parameters = [p for group, _ in self.groups for p in group]
         if not nn.utils.clip_grad_norm_(parameters, self.options.clip_norm).isfinite():
             raise FloatingPointError("the gradient is not finite")
         self.optimizer.step()
         self.model.zero_grad()
-        if self.options.schedule == "one-cycle":
+        if self.options.schedule in PER_STEP:
             self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
 
     def finish(self, epoch: Epoch) -> None:
-        """Take note of an epoch, and keep its weights if it is the best or the last."""
+        """Record an epoch, and keep its weights if it is the best or the last."""
         if self.options.schedule == "plateau":
             self.schedule.step(epoch.valid_loss)
         elif self.options.schedule == "exponential":
@@ -115,10 +114,10 @@ class TrainState:
             self.kept_weights = {name: value.clone() for name, value in weights.items()}
 
     def save(self, run: Path, identity: dict[str, Any]) -> None:
-        """Write all of it to a run folder, and the log beside it.
+        """Write the state and the log to a run folder.
 
         Args:
-            identity: what tells this training from any other; `resume` compares it.
+            identity: of this training; `resume` compares it.
 
         Raises:
             OutputError: it can't be written.
@@ -133,12 +132,12 @@ class TrainState:
         with replacing(run / STATE) as beside:
             try:
                 torch.save(state, beside)
-            except RuntimeError as error:  # what PyTorch makes of the system's error
+            except RuntimeError as error:  # PyTorch hides the system's error in it
                 raise OutputError(f"{run / STATE}: not written; is the disk full?") from error
         self._write_log(run)
 
     def resume(self, run: Path, identity: dict[str, Any]) -> None:
-        """Go on where the state in a run folder ends; where there is none, make the folder.
+        """Load the state of a run folder; make the folder if there is none.
 
         Raises:
             TrainError: the state is damaged, or another training's.
@@ -156,7 +155,7 @@ class TrainState:
             history = [Epoch(**epoch) for epoch in state["history"]]
         except OSError as error:
             raise TrainError(f"{path}: can't be read ({error.strerror})") from error
-        except Exception as error:  # of any type: that depends on what the bytes happen to spell
+        except Exception as error:  # of any type, depending on the damaged bytes
             raise TrainError(f"{path}: damaged; delete it to start this training again") from error
         changed = [
             f"{name} was {began.get(name)}, is {value}"
@@ -172,25 +171,69 @@ class TrainState:
             part.load_state_dict(state[name])
         self.history, self.kept = history, state["kept"]
         self.kept_weights = state["kept_weights"]
-        self._write_log(run)  # a kill may have come between the state and the log
+        self._write_log(run)  # a kill may have come between state and log
 
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
         return parts if self.average is None else {**parts, "average": self.average}
 
     def _write_log(self, run: Path) -> None:
-        # All of it each time: so no epoch is there twice, however often a training is killed.
+        # Rewritten each time: a resumed training writes no epoch twice.
         lines = [json.dumps(asdict(epoch)) + "\n" for epoch in self.history]
         write_text(run / LOG, "".join(lines))
 
 
+PER_STEP = ("one-cycle", "cosine")  # schedules that change the rate after every step
+
+
+def _optimizer(
+    groups: Sequence[tuple[list[nn.Parameter], float]], options: TrainOptions
+) -> torch.optim.Optimizer:
+    settings: list[dict[str, Any]] = []
+    for parameters, factor in groups:
+        rate = factor * options.learning_rate
+        if options.decay_vectors:
+            settings.append({"params": parameters, "lr": rate})
+            continue
+        matrices = [p for p in parameters if p.ndim > 1]
+        vectors = [p for p in parameters if p.ndim <= 1]
+        settings.append({"params": matrices, "lr": rate})
+        settings.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+    if options.optimizer == "sgd":
+        return SGD(
+            settings,
+            lr=options.learning_rate,
+            momentum=MOMENTUM,
+            nesterov=True,
+            weight_decay=options.weight_decay,
+        )
+    optimizer = AdamW if options.optimizer == "adamw" else Adam
+    return optimizer(settings, weight_decay=options.weight_decay)
+
+
 def _schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, steps: int) -> Any:
+    """The learning rate's schedule, with so many steps an epoch."""
     if options.schedule == "plateau":
         return lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.plateau_factor, patience=options.plateau_patience
         )
     if options.schedule == "one-cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
-        return lr_scheduler.OneCycleLR(optimizer, highest, steps)
+        return lr_scheduler.OneCycleLR(optimizer, highest, options.epochs * steps)
+    if options.schedule == "cosine":
+        return lr_scheduler.LambdaLR(optimizer, lambda step: cosine_factor(step / steps, options))
     decay = options.exponential_decay if options.schedule == "exponential" else 1.0
     return lr_scheduler.ExponentialLR(optimizer, decay)
+
+
+def _average(model: nn.Module, options: TrainOptions) -> AveragedModel:
+    average = get_ema_multi_avg_fn(options.average_decay)
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+            return
+        for mean, value in zip(averaged, current, strict=True):  # counts of batches
+            mean.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=options.average_buffers)

@@ -1,4 +1,4 @@
-"""Training a model to keep: each arm on its recordings."""
+"""Training of the arms of a model to keep."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
-from train.crossval import train_first_stage
-from train.data.batches import Examples
+from train.data.batches import Split
 from train.data.context import (
     FOUR_CLASS_DATASETS,
     DataContext,
-    eight_class,
-    label_numbers,
-    pictures,
+    class_indices,
+    first_stage_clips,
+    full_label_clips,
+    images,
 )
 from train.data.examples import (
     FaceSequences,
@@ -29,122 +29,154 @@ from train.data.examples import (
 )
 from train.data.folds import split_off
 from train.data.index import DatasetError, Entry
-from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
+from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION, FOUR_EMOTIONS
+from train.models.arms import SequenceArm
 from train.options import TrainOptions
-from train.stages import Split, Work, fine_tune, train_audio_two, train_visual
+from train.run import RunContext
+from train.stages import fine_tune, train_audio_one, train_audio_two, train_visual
 
 VISUAL_FILE, AUDIO_FILE = "visual.safetensors", "audio.safetensors"
-ACTORS = "actors"  # in an arm's file: those that it has learned from
-SYNTHETIC = 12_000  # faces over time made of pictures, in one epoch
+ACTORS = "actors"  # in the metadata of an arm's file: the actors it was trained on
+SYNTHETIC = 12_000  # synthetic face sequences in one epoch
 
 
-def held_out_parts(
-    entries: Sequence[Entry],
-    chosen: Sequence[Entry],
-    options: TrainOptions,
-    seed: int,
-    everything: bool,
+def held_out_split(
+    run: RunContext, chosen: Sequence[Entry], options: TrainOptions, *, everything: bool
 ) -> Split:
-    """Part recordings by actor into what is learned from and what is held back.
+    """Split recordings by actor into training and held-out ones.
+
+    The run's index alone decides who is held out: the same for both arms.
 
     Args:
-        entries: the index, which alone decides who is held back: the same for both arms.
-        chosen: what is parted.
-        everything: hold no actor back; takes are, where something must choose the epoch.
+        chosen: the recordings to split.
+        everything: hold out no actor, but takes if something must select the epoch.
     """
     if everything and options.keep == "last":
         return Split(np.arange(len(chosen)), np.zeros(0, np.int64))
-    clips, key = eight_class(entries), attrgetter("take" if everything else "group")
-    _, back = split_off(clips, "paper" if everything else "subject", seed)
+    clips, key = full_label_clips(run.entries), attrgetter("take" if everything else "group")
+    _, back = split_off(clips, "paper" if everything else "subject", run.seed)
     held = {key(clips[index]) for index in back}
     inside = np.array([key(entry) in held for entry in chosen], bool)
     return Split(np.flatnonzero(~inside), np.flatnonzero(inside))
 
 
-def train_visual_arm(
-    materials: DataContext, entries: Sequence[Entry], run: Path, work: Work, everything: bool
-) -> None:
-    """Train the visual arm on recordings, or on faces over time made of single pictures.
+def train_first_stage(run: RunContext) -> SequenceArm | None:
+    """Train the first audio stage on all of its datasets; None if the index has none of them.
 
-    Leaves RUN/visual.safetensors.
+    No recording of these datasets is in a test part of a cross-validation over all labels.
+    """
+    chosen = first_stage_clips(run.entries)
+    if not chosen:
+        return None
+    stage = run.stage("audio-one")
+    voices = run.data.voice_features(chosen, "voices, first stage")
+    if run.preset.audio_one.options.keep == "last":
+        split = Split(np.arange(len(chosen)), np.zeros(0, np.int64))
+    else:
+        split = Split(*split_off(chosen, "paper", stage.seed))
+    return train_audio_one(
+        run.preset,
+        run.data.speech,
+        examples=FeatureExamples(voices, class_indices(chosen, FOUR_EMOTIONS)),
+        split=split.where(voices.present),
+        classes=len(FOUR_EMOTIONS),
+        stage=stage,
+    )
+
+
+def train_visual_arm(run: RunContext, *, everything: bool) -> None:
+    """Train the visual arm on recordings, or on synthetic sequences if there are none.
+
+    Writes visual.safetensors to the run's folder.
 
     Args:
-        everything: hold no actor back; then what calibrates must come from a cross-validation.
+        everything: hold out no actor; then a cross-validation must calibrate.
 
     Raises:
-        DatasetError: the index has neither.
+        DatasetError: the index has neither recordings with faces nor images.
     """
-    preset = materials.preset
-    clips = [e for e in entries if e.has_pictures and e.dataset not in FOUR_CLASS_DATASETS]
-    examples: Examples
+    preset = run.preset
+    clips = [e for e in run.entries if e.has_pictures and e.dataset not in FOUR_CLASS_DATASETS]
+    examples: FeatureExamples | SyntheticFaceSequences
     if clips:
-        features = materials.face_features(clips)
-        examples = FeatureExamples(features, label_numbers(clips))
-        parts = held_out_parts(entries, clips, preset.visual.options, work.seed, everything)
-        parts = parts.among(features.present)
-    elif shown := pictures(entries, "train"):
-        examples = SyntheticFaceSequences(face_sequences(materials, shown), SYNTHETIC)
-        parts = Split(np.arange(SYNTHETIC), np.zeros(0, np.int64))
+        features = run.data.face_features(clips)
+        examples = FeatureExamples(features, class_indices(clips, preset.labels))
+        split = held_out_split(run, clips, preset.visual.options, everything=everything)
+        split = split.where(features.present)
+    elif shown := images(run.entries, "train"):
+        examples = SyntheticFaceSequences(face_sequences(run.data, shown), SYNTHETIC, preset.labels)
+        split = Split(np.arange(SYNTHETIC), np.zeros(0, np.int64))
         options = replace(preset.visual.options, keep="last")
         preset = replace(preset, visual=replace(preset.visual, options=options))
     else:
-        raise DatasetError("the index has no recordings with faces, and no pictures to train on")
-    stage = work.stage("visual")
-    arm = train_visual(preset, materials.face, examples, parts, stage, len(EMOTIONS))
-    _save(arm, run / VISUAL_FILE, [clips[i] for i in parts.train] if clips else [])
+        raise DatasetError("the index has no recordings with faces, and no images to train on")
+    arm = train_visual(
+        preset,
+        run.data.face,
+        examples=examples,
+        split=split,
+        classes=len(preset.labels),
+        stage=run.stage("visual"),
+    )
+    _save(arm, run.out / VISUAL_FILE, [clips[i] for i in split.train] if clips else [])
 
 
-def train_audio_arm(
-    materials: DataContext,
-    entries: Sequence[Entry],
-    run: Path,
-    work: Work,
-    everything: bool,
-    fine_tuned: int,
-) -> None:
-    """Train the audio arm: the four emotions of other datasets if there, the eight, fine-tuning.
+def train_audio_arm(run: RunContext, *, everything: bool, fine_tuned: int) -> None:
+    """Train the audio arm: first stage, if the index has its datasets; second stage; fine-tuning.
 
-    Leaves RUN/audio.safetensors, with the backbone in it if that was fine-tuned.
+    Writes audio.safetensors to the run's folder, with the backbone in it if it was fine-tuned.
 
     Args:
-        everything: hold no actor back; then what calibrates must come from a cross-validation.
-        fine_tuned: last layers of the backbone to train on with the arm.
+        everything: hold out no actor; then a cross-validation must calibrate.
+        fine_tuned: last layers of the backbone to fine-tune with the arm.
     """
-    preset, speech = materials.preset, materials.speech
-    first = train_first_stage(materials, entries, work.stage("audio-one"))
-    spoken = [entry for entry in eight_class(entries) if entry.has_sound]
-    features = materials.voice_features(spoken)
-    truth = label_numbers(spoken)
-    parts = held_out_parts(entries, spoken, preset.audio_two.options, work.seed, everything)
-    parts = parts.among(features.present)
-    examples = FeatureExamples(features, truth)
-    stage = work.stage("audio-two")
-    arm = train_audio_two(preset, speech, first, examples, parts, len(EMOTIONS), stage)
+    preset, speech = run.preset, run.data.speech
+    first = train_first_stage(run)
+    spoken = [entry for entry in full_label_clips(run.entries) if entry.has_sound]
+    features = run.data.voice_features(spoken)
+    truth = class_indices(spoken, preset.labels)
+    split = held_out_split(run, spoken, preset.audio_two.options, everything=everything)
+    split = split.where(features.present)
+    arm = train_audio_two(
+        preset,
+        speech,
+        examples=FeatureExamples(features, truth),
+        split=split,
+        classes=len(preset.labels),
+        stage=run.stage("audio-two"),
+        start=first,
+    )
     saved: dict[str, nn.Module] = {"arm": arm}
     if fine_tuned:
-        waves = [materials.inputs(entry).speech for entry in spoken]
-        raw = SpeechExamples(waves, truth, preset.voice_changes, preset.longest_s)
-        stage = work.stage("audio-fine")
-        speech, arm = fine_tune(preset.fine_tuning, speech, arm, fine_tuned, raw, parts, stage)
+        waves = [run.data.inputs(entry).speech for entry in spoken]
+        speech, arm = fine_tune(
+            preset.fine_tuning,
+            speech,
+            arm,
+            last=fine_tuned,
+            examples=SpeechExamples(waves, truth, preset.voice_changes, preset.longest_s),
+            split=split,
+            stage=run.stage("audio-fine"),
+        )
         saved = {"arm": arm, "backbone": speech}
-    _save(nn.ModuleDict(saved), run / AUDIO_FILE, [spoken[i] for i in parts.train])
+    _save(nn.ModuleDict(saved), run.out / AUDIO_FILE, [spoken[i] for i in split.train])
 
 
-def face_sequences(materials: DataContext, shown: Sequence[Entry]) -> FaceSequences:
-    """Make faces over time possible out of pictures.
+def face_sequences(data: DataContext, shown: Sequence[Entry]) -> FaceSequences:
+    """Make the generator of synthetic face sequences from images.
 
     Raises:
-        DatasetError: an emotion has none.
+        DatasetError: an emotion has no image.
     """
     faces = [FACE_OF_EMOTION[entry.label] for entry in shown]
     if missing := sorted(set(FACE_EMOTIONS) - set(faces)):
-        raise DatasetError(f"of {len(shown)} pictures none is {' or '.join(missing)}: add some")
+        raise DatasetError(f"of {len(shown)} images none is {' or '.join(missing)}: add some")
     labels = np.array([FACE_EMOTIONS.index(face) for face in faces], np.int64)
-    return FaceSequences(materials.face_features(shown, "pictures"), labels)
+    return FaceSequences(data.face_features(shown, "images"), labels)
 
 
-def _save(module: nn.Module, path: Path, learned_from: Sequence[Entry]) -> None:
-    """Keep an arm, and whom it has learned from."""
+def _save(module: nn.Module, path: Path, trained_on: Sequence[Entry]) -> None:
+    """Write an arm, with the actors that it was trained on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    save_file(state, path, {ACTORS: json.dumps(sorted({e.group for e in learned_from}))})
+    save_file(state, path, {ACTORS: json.dumps(sorted({e.group for e in trained_on}))})

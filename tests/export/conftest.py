@@ -20,7 +20,7 @@ from export.options import PRECISIONS, ExportOptions
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_sound
+from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
 from tests.support.clips import write_clip
 from train.models.emotion_model import EmotionModel
 
@@ -77,7 +77,7 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = [item.image for item in source if isinstance(item, Frame)]
     first = round(START_S * FRAME_RATE)
     height, width = images[0].shape[:2]
-    audio = read_sound(samples[0])[round(START_S * SAMPLE_RATE) :]
+    audio = read_audio(samples[0])[round(START_S * SAMPLE_RATE) :]
     return write_clip(
         tmp_path_factory.mktemp("clip") / "short.mp4",
         LENGTH_S,

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.graphs import model_graphs, to_onnx
 from export.onnx_io import save_onnx
 from mfer_edge.engines.onnx import OnnxEngine
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
 

@@ -25,7 +25,7 @@ from mfer_edge.manifest import CARD, ENGINES, MANIFEST
 from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.damage import change_weight, largest_weight
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.labels import EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import DEPTH

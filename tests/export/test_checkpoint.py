@@ -10,7 +10,7 @@ import torch
 
 from export.checkpoint import Source, open_source
 from mfer_edge.manifest import CARD, ENGINES
-from tests.train.made import published_weights, small_presets
+from tests.train.synthetic import published_weights, small_presets
 from train.models.emotion2vec import FOLDER as VOICE_FOLDER
 from train.models.emotion_model import EmotionModel, save_model
 from train.models.vit import FOLDER as FACE_FOLDER

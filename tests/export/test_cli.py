@@ -15,7 +15,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
 from mfer_edge.manifest import ENGINES
 from tests.export.conftest import Built
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 
 
 def export(*arguments: object) -> click.testing.Result:

@@ -20,7 +20,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
 from mfer_edge.manifest import CARD, ENGINES
 from tests.support.clips import sine, write_clip
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.models.emotion_model import CHECKPOINT, EmotionModel, save_model
 from train.presets import COMPACT, PRESETS
 

@@ -30,7 +30,7 @@ from tests.export.damage import (
     negate_largest_weight,
     rename_output,
 )
-from tests.train.made import small_presets
+from tests.train.synthetic import small_presets
 from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
 

@@ -20,10 +20,10 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.manifest import MODEL_ENGINES
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
-from tests.train.made import face_picture, small_presets, voice
+from tests.train.synthetic import face_picture, small_presets, voice
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING
@@ -115,7 +115,7 @@ def test_sequences_of_embeddings(
 def test_audio(
     origin: str, length: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]
 ) -> None:
-    real = read_sound(ROOT / "samples" / "anger.mp4")
+    real = read_audio(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
     result = assert_same(engines["audio"], references["audio"], wave=wave)
     assert result["scores"].shape == (1, len(EMOTIONS))

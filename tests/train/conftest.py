@@ -1,16 +1,15 @@
-"""Made datasets that several modules train on, written once."""
+"""Fixtures of the tests of training: synthetic datasets and short runs on them, made once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from mfer_edge.cli.main import main
-from tests.train.made import (
+from tests.train.arm_runs import arms, compact, filmed, paper, run, unchosen
+from tests.train.cli_runs import Datasets, call, runs
+from tests.train.face_training import entries, small_network, unbroken
+from tests.train.synthetic import (
     fer_tree,
     published_trees,
     published_weights,
@@ -18,42 +17,16 @@ from tests.train.made import (
     spoken_tree,
 )
 
-
-@dataclass(frozen=True)
-class Made:
-    """Datasets, their indices, published weights, and the features of all runs."""
-
-    root: Path
-
-    @property
-    def spoken(self) -> Path:
-        """The index of sound in RAVDESS's layout and of pictures in FER-2013's."""
-        return self.root / "spoken.csv"
-
-    @property
-    def filmed(self) -> Path:
-        """The index of a few files in each of the layouts that the paper trains on."""
-        return self.root / "filmed.csv"
-
-    @property
-    def weights(self) -> Path:
-        return self.root / "weights"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-
-def call(*arguments: object) -> Result:
-    """Run `mfer-edge train ...`; what it does not catch is raised."""
-    words = ["train", *map(str, arguments)]
-    return CliRunner().invoke(main, words, catch_exceptions=False)
+__all__ = [
+    "arms", "compact", "entries", "filmed", "paper", "run", "runs", "small_network", "unbroken",
+    "unchosen",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    root = tmp_path_factory.mktemp("made")
-    data = Made(root)
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    root = tmp_path_factory.mktemp("datasets")
+    data = Datasets(root)
     published_weights(data.weights)
     spoken = spoken_tree(root / "spoken")
     fer_tree(root / "FER2013" / "train", each=20, seed=1)

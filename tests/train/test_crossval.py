@@ -1,8 +1,9 @@
-"""Cross-validation: nobody is judged by an arm that has met him, and a kill changes nothing."""
+"""Cross-validation: no arm is tested on people of its training part, and a kill changes nothing."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +13,21 @@ import pytest
 import torch
 
 from tests.support.paths import shared_data
-from tests.train.conftest import Made
-from tests.train.made import CAST
-from train.crossval import Clips, Plan, cross_validate, run_fold, train_first_stage
+from tests.train.cli_runs import Datasets
+from tests.train.synthetic import CAST
+from train.crossval import Clips, CrossValidation, CrossvalOptions
 from train.data.catalogue import DATASETS
 from train.data.context import DataContext
 from train.data.features import Features
-from train.data.folds import LUNA_JIMENEZ_FOLDS, folds
+from train.data.folds import LUNA_JIMENEZ_FOLDS, Fold, folds
 from train.data.index import Entry, read_index
+from train.errors import TrainError
 from train.evaluate.predictions import Predictions, Run, read_run
 from train.labels import EMOTIONS, FOUR_EMOTIONS
-from train.options import TrainError
 from train.presets import PRESETS
-from train.stages import Work
+from train.run import RunContext
 from train.state import TrainState
+from train.train_arms import train_first_stage
 
 pytestmark = pytest.mark.usefixtures("small")
 TAKES = 4
@@ -59,12 +61,12 @@ def clips_of(entries: list[Entry], seed: int = 0) -> Clips:
 
 
 ENTRIES = [entry(actor, take) for actor in CAST for take in range(TAKES)]
-PLAN = Plan("subject")
+SUBJECT = CrossvalOptions("subject")
 
 
 @pytest.fixture(scope="module")
 def paper(small: None, tmp_path_factory: pytest.TempPathFactory) -> DataContext:
-    folder = tmp_path_factory.mktemp("materials")
+    folder = tmp_path_factory.mktemp("context")
     return DataContext(PRESETS["paper"], folder, folder / "cache", random_init=True)
 
 
@@ -76,6 +78,28 @@ def without_choice(paper: DataContext) -> DataContext:
                 combined=None),
         Path(), paper.cache.folder, random_init=True,
     )  # fmt: skip
+
+
+def no_state(data: DataContext) -> RunContext:
+    """A run that writes nothing."""
+    return RunContext(data, [], Path(), save_state=False)
+
+
+def predict_fold(run: RunContext, clips: Clips, fold: Fold) -> dict[str, Predictions]:
+    return by_arm(CrossValidation(run, clips, SUBJECT).run_fold(fold))
+
+
+def cross_validate(
+    data: DataContext,
+    clips: Clips,
+    out: Path,
+    options: CrossvalOptions = SUBJECT,
+    *,
+    save_state: bool = True,
+    seed: int = 0,
+) -> None:
+    run = RunContext(data, [], out, seed, save_state=save_state)
+    CrossValidation(run, clips, options).run_folds()
 
 
 def by_arm(predictions: list[Predictions]) -> dict[str, Predictions]:
@@ -99,7 +123,7 @@ def test_no_actor_and_no_copy_is_on_two_sides_of_the_real_ravdess() -> None:
     assert sorted(tested) == list(range(1439))
 
 
-def learned(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+def kept_weights(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The weights that every stage of a fold has kept."""
     return {
         state.parent.name: torch.load(state, weights_only=True)["kept_weights"]
@@ -123,9 +147,8 @@ def test_what_is_tested_on_teaches_and_chooses_nothing(paper: DataContext, tmp_p
     fold = folds(ENTRIES, "subject")[0]
     kept = []
     for number, given in enumerate((clips, with_other_tests(clips, fold.test))):
-        work = Work(tmp_path / str(number))
-        said = by_arm(run_fold(paper, given, None, PLAN, fold, work))
-        kept.append((learned(tmp_path / str(number)), said))
+        said = predict_fold(RunContext(paper, [], tmp_path / str(number)), given, fold)
+        kept.append((kept_weights(tmp_path / str(number)), said))
     (one, said_one), (other, said_other) = kept
     assert set(one) == set(other) == {"audio", "visual", "combined"}
     for stage, weights in one.items():
@@ -144,33 +167,35 @@ def fusion_weights(said: dict[str, Predictions]) -> np.ndarray:
 
 
 def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: DataContext) -> None:
-    materials = without_choice(paper)
+    run = no_state(without_choice(paper))
     clips, fold = clips_of(ENTRIES), folds(ENTRIES, "subject")[0]
-    found = fusion_weights(by_arm(run_fold(materials, clips, None, PLAN, fold, Work(None))))
-    other_tests = with_other_tests(clips, fold.test)
-    said = by_arm(run_fold(materials, other_tests, None, PLAN, fold, Work(None)))
+    found = fusion_weights(predict_fold(run, clips, fold))
+    said = predict_fold(run, with_other_tests(clips, fold.test), fold)
     np.testing.assert_allclose(fusion_weights(said), found, atol=1e-2)
     # What is held back decides them, and nothing else does: neither arm has learned from it.
     other_valid = with_other_tests(clips, fold.valid)
-    moved = by_arm(run_fold(materials, other_valid, None, PLAN, fold, Work(None)))
+    moved = predict_fold(run, other_valid, fold)
     np.testing.assert_array_equal(
         moved["audio"].logits,
-        by_arm(run_fold(materials, clips, None, PLAN, fold, Work(None)))["audio"].logits,
+        predict_fold(run, clips, fold)["audio"].logits,
     )
     assert np.abs(fusion_weights(moved) - found).max() > 0.05
 
 
-def test_the_first_stage_learns_from_other_datasets_alone(made: Made, paper: DataContext) -> None:
-    entries = read_index(made.filmed)
-    materials = DataContext(paper.preset, made.weights, made.cache)
-    arm = train_first_stage(materials, entries, Work(None))
+def test_the_first_stage_learns_from_other_datasets_alone(
+    datasets: Datasets, paper: DataContext
+) -> None:
+    entries = read_index(datasets.filmed)
+    data = DataContext(paper.preset, datasets.weights, datasets.cache)
     others = [e for e in entries if e.dataset in ("crema-d", "shemo", "urdu", "saudi")]
-    alone = train_first_stage(materials, others, Work(None))
+    run = replace(no_state(data), entries=entries)
+    arm, alone = train_first_stage(run), train_first_stage(replace(run, entries=others))
     assert arm is not None and alone is not None
     assert arm.classifier.out_features == len(FOUR_EMOTIONS)
     for one, other in zip(arm.parameters(), alone.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert train_first_stage(materials, [e for e in entries if e not in others], Work(None)) is None
+    rest = [e for e in entries if e not in others]
+    assert train_first_stage(replace(run, entries=rest)) is None
 
 
 def test_every_recording_is_judged_once_by_each_arm(paper: DataContext, tmp_path: Path) -> None:
@@ -178,7 +203,8 @@ def test_every_recording_is_judged_once_by_each_arm(paper: DataContext, tmp_path
     kinds = ["av", "av", "audio", "video"]
     entries = [replace(e, kind=kinds[(n // TAKES + n) % 4]) for n, e in enumerate(ENTRIES)]
     clips = clips_of(entries)
-    cross_validate(paper, clips, None, replace(PLAN, baseline=True), tmp_path, Work(None))
+    options = replace(SUBJECT, baseline=True)
+    cross_validate(paper, clips, tmp_path, options, save_state=False)
     _, predictions = read_run(tmp_path)
     for arm, kind in {"visual": "video", "audio": "audio", "svm": "audio"}.items():
         judged = sorted(p for part in predictions if part.arm == arm for p in part.paths)
@@ -200,16 +226,16 @@ def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: DataContext, tmp_pat
         for entry, views in zip(entries, clips.faces.sequences, strict=True)
     ]
     clips = replace(clips, faces=Features(faces))
-    plan = Plan("loso", baseline=True, only=("ravdess-22", "ravdess-01"))
-    cross_validate(paper, clips, None, plan, tmp_path, Work(None))
+    options = CrossvalOptions("loso", baseline=True, only=("ravdess-22", "ravdess-01"))
+    cross_validate(paper, clips, tmp_path, options, save_state=False)
     assert {part.fold for part in read_run(tmp_path)[1]} == {"ravdess-01"}
 
 
 @pytest.fixture(scope="module")
-def whole(paper: DataContext, tmp_path_factory: pytest.TempPathFactory) -> list[Predictions]:
+def unbroken(paper: DataContext, tmp_path_factory: pytest.TempPathFactory) -> list[Predictions]:
     """What an unbroken cross-validation says."""
-    out = tmp_path_factory.mktemp("whole")
-    cross_validate(paper, clips_of(ENTRIES), None, PLAN, out, Work(out))
+    out = tmp_path_factory.mktemp("unbroken")
+    cross_validate(paper, clips_of(ENTRIES), out)
     return read_run(out)[1]
 
 
@@ -238,69 +264,67 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("killed_after")
 def test_killed_anywhere_it_goes_on_and_says_the_same(
-    paper: DataContext, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, unbroken: list[Predictions], tmp_path: Path
 ) -> None:
     kills = 0
     while True:
         try:
-            cross_validate(paper, clips_of(ENTRIES), None, PLAN, tmp_path, Work(tmp_path))
+            cross_validate(paper, clips_of(ENTRIES), tmp_path)
             break
         except KeyboardInterrupt:
             kills += 1
             torch.manual_seed(kills)  # a new process has its own random numbers
     assert kills == 5 * 6 // 9  # folds, epochs of all their stages
-    assert_same(read_run(tmp_path)[1], whole)
+    assert_same(read_run(tmp_path)[1], unbroken)
 
 
 def test_folds_that_are_done_are_not_redone(
-    paper: DataContext, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, unbroken: list[Predictions], tmp_path: Path
 ) -> None:
     clips = clips_of(ENTRIES)
     for only in (("2",), ("1", "3"), ()):
-        cross_validate(paper, clips, None, replace(PLAN, only=only), tmp_path, Work(tmp_path))
+        cross_validate(paper, clips, tmp_path, replace(SUBJECT, only=only))
         done = {path.parent.name for path in tmp_path.glob("fold-*/done")}
         if only == ("2",):
             assert done == {"fold-2"}
             before = (tmp_path / "fold-2" / "audio" / "last.pt").stat().st_mtime_ns
     assert len(done) == 5
     assert (tmp_path / "fold-2" / "audio" / "last.pt").stat().st_mtime_ns == before
-    assert_same(read_run(tmp_path)[1], whole)
+    assert_same(read_run(tmp_path)[1], unbroken)
 
 
 def test_killed_before_a_fold_is_said_to_be_done_it_says_the_same(
-    paper: DataContext, whole: list[Predictions], tmp_path: Path
+    paper: DataContext, unbroken: list[Predictions], tmp_path: Path
 ) -> None:
     clips = clips_of(ENTRIES)
     for _ in range(2):
-        cross_validate(paper, clips, None, PLAN, tmp_path, Work(tmp_path))
+        cross_validate(paper, clips, tmp_path)
         (tmp_path / "fold-4" / "done").unlink(missing_ok=True)
         (tmp_path / "fold-4" / "combined.npz").unlink(missing_ok=True)
-    cross_validate(paper, clips, None, PLAN, tmp_path, Work(tmp_path))
-    assert_same(read_run(tmp_path)[1], whole)
+    cross_validate(paper, clips, tmp_path)
+    assert_same(read_run(tmp_path)[1], unbroken)
 
 
 @pytest.fixture
 def begun(paper: DataContext, tmp_path: Path) -> Path:
-    cross_validate(
-        paper, clips_of(ENTRIES), None, replace(PLAN, only=("1",)), tmp_path, Work(tmp_path)
-    )
+    cross_validate(paper, clips_of(ENTRIES), tmp_path, replace(SUBJECT, only=("1",)))
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("plan", "says"),
+    ("options", "seed", "says"),
     [
-        (Plan("paper"), r"another protocol \(subject\)"),
-        (Plan("subject", seed=1), r"another seed \(0\)"),
-        (Plan("subject", fine_tuned_voice=1), r"another plan"),
-        (Plan("subject", baseline=True), r"another plan"),
+        (CrossvalOptions("paper"), 0, r"another protocol \(subject\)"),
+        (SUBJECT, 1, r"another seed \(0\)"),
+        (CrossvalOptions("subject", fine_tuned_voice=1), 0, r"another plan"),
+        (CrossvalOptions("subject", baseline=True), 0, r"another plan"),
     ],
 )
 def test_another_cross_validation_is_kept_out_of_the_folder(
-    plan: Plan, says: str, paper: DataContext, begun: Path
+    options: CrossvalOptions, seed: int, says: str, paper: DataContext, begun: Path
 ) -> None:
     with pytest.raises(TrainError, match=says) as error:
-        cross_validate(paper, clips_of(ENTRIES), None, plan, begun, Work(begun))
+        cross_validate(paper, clips_of(ENTRIES), begun, options, seed=seed)
     assert "\n" not in str(error.value) and str(begun) in str(error.value)
 
 
@@ -308,19 +332,28 @@ def test_other_recordings_are_kept_out_of_the_folder(paper: DataContext, begun: 
     others = [replace(e, content=f"other {e.content}") for e in ENTRIES]
     for entries in (ENTRIES[:-1], others):
         with pytest.raises(TrainError, match="another"):
-            cross_validate(paper, clips_of(entries), None, PLAN, begun, Work(begun))
+            cross_validate(paper, clips_of(entries), begun)
 
 
 def test_another_preset_is_kept_out_of_the_folder(paper: DataContext, begun: Path) -> None:
     with pytest.raises(TrainError, match=r"another preset \(paper\)"):
-        cross_validate(without_choice(paper), clips_of(ENTRIES), None, PLAN, begun, Work(begun))
+        cross_validate(without_choice(paper), clips_of(ENTRIES), begun)
 
 
 def test_a_fold_that_is_not_there_is_said(paper: DataContext, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no fold 7: there are 1, 2, 3, 4, 5"):
-        cross_validate(
-            paper, clips_of(ENTRIES), None, replace(PLAN, only=("7",)), tmp_path, Work(None)
-        )
+        cross_validate(paper, clips_of(ENTRIES), tmp_path, replace(SUBJECT, only=("7",)))
+
+
+def test_the_plan_on_disk_keeps_its_form(begun: Path) -> None:
+    """Folders of earlier versions are resumed."""
+    plan = json.loads((begun / "plan.json").read_text())
+    content = " ".join(sorted(e.content for e in ENTRIES))
+    assert list(plan.items()) == [
+        ("protocol", "subject"), ("seed", 0), ("fine_tuned_voice", 0), ("fine_tuned_face", 0),
+        ("baseline", False), ("only", []), ("first_stage", False), ("classes", 8),
+        ("recordings", hashlib.sha256(content.encode()).hexdigest()),
+    ]  # fmt: skip
 
 
 def test_the_run_says_how_it_was_made(paper: DataContext, begun: Path) -> None:

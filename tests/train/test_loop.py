@@ -1,133 +1,36 @@
-"""Training: it learns, it is the same again after any kill, and it looks at nothing else."""
+"""The training loop: it learns, repeats itself, and uses nothing but its split."""
 
 from __future__ import annotations
 
-import json
 import math
-import resource
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mfer_edge.errors import OutputError
-from tests.support.paths import ROOT
-from train.loop import Epoch, TrainError, Training, TrainOptions, train
-from train.models.arms import GruArm
-
-LEARN, VALID = np.arange(0, 64), np.arange(64, 96)
-CONSTANT = TrainOptions(epochs=4, learning_rate=5e-3, schedule="constant")
-EVERYTHING = TrainOptions(
-    epochs=5,
-    learning_rate=2e-2,
-    schedule="plateau",
-    batch=8,
-    weight_decay=1e-2,
-    label_smoothing=0.1,
-    class_weight_power=0.3,
-    weighted_sampling=True,
-    accumulate=4,
-    plateau_patience=0,
-    average_decay=0.8,
+from tests.train.toys import (
+    CONSTANT,
+    EVERYTHING,
+    LEARN,
+    VALID,
+    Killed,
+    Rows,
+    Stuck,
+    Toy,
+    arm,
+    assert_same_weights,
+    killed_after,
+    linear,
+    trained,
 )
-
-
-class Toy:
-    """Sequences whose class is in the sign of their first step; what is asked for is noted."""
-
-    def __init__(self, n: int = 120, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
-        self.labels = random.choice(3, n, p=[0.5, 0.3, 0.2])
-        self.lengths = random.integers(2, 9, n)
-        self.sequences = [random.normal(0, 0.5, (length, 4)) for length in self.lengths]
-        for sequence, label in zip(self.sequences, self.labels, strict=True):
-            sequence[0, label] += 3
-        self.learned: set[int] = set()
-        self.validated: set[int] = set()
-
-    def batch(self, indices: np.ndarray, random: np.random.Generator | None) -> list[Tensor]:
-        (self.validated if random is None else self.learned).update(indices.tolist())
-        chosen = [self.sequences[index] for index in indices]
-        if random is not None:
-            chosen = [sequence + random.normal(0, 0.1, sequence.shape) for sequence in chosen]
-        return [torch.from_numpy(sequence).float() for sequence in chosen]
-
-
-class Rows:
-    """Vectors, all alike in length and never changed."""
-
-    def __init__(self, n: int = 64, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
-        self.labels = random.integers(0, 3, n)
-        self.lengths = None
-        self.rows = torch.from_numpy(random.normal(0, 1, (n, 4)).astype(np.float32))
-
-    def batch(self, indices: np.ndarray, random: np.random.Generator | None) -> Tensor:
-        return self.rows[indices]
-
-
-class Stuck(nn.Module):
-    """A model that can't learn: its loss stays where it is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(3))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows[:, :3] + 0 * self.weight
-
-
-class Killed(Exception):
-    """Stands for whatever ends a training early."""
-
-
-def killed_after(calls: int) -> Callable[[float], None]:
-    """A progress callback that ends the training at its n-th call."""
-    left = iter(range(calls - 1))
-
-    def progress(share: float) -> None:
-        if next(left, None) is None:
-            raise Killed
-
-    return progress
-
-
-def arm(seed: int = 0) -> GruArm:
-    torch.manual_seed(seed)
-    return GruArm(4, 8, 3, dropout=0.2)
-
-
-def linear() -> nn.Linear:
-    torch.manual_seed(0)
-    return nn.Linear(4, 3)
-
-
-def trained(options: TrainOptions, **more: Any) -> tuple[nn.Module, Training]:
-    """An arm, trained on the toy."""
-    model = more.pop("model", None) or arm()
-    return model, train(model, more.pop("toy", None) or Toy(), LEARN, VALID, options, **more)
-
-
-def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, other.state_dict()[name]), name
-
-
-def timeless(epochs: tuple[Epoch, ...]) -> list[Epoch]:
-    return [replace(epoch, seconds=0.0) for epoch in epochs]
-
-
-def logged(run: Path) -> list[Epoch]:
-    return [Epoch(**json.loads(line)) for line in (run / "log.jsonl").read_text().splitlines()]
+from train.data.batches import Split
+from train.errors import TrainError
+from train.loop import Hooks, Training, train
+from train.options import TrainOptions
 
 
 def test_an_arm_learns(capfd: pytest.CaptureFixture[str]) -> None:
@@ -144,92 +47,13 @@ def test_an_arm_learns(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-RESUMED = {
-    "everything": EVERYTHING,
-    "one-cycle": replace(CONSTANT, schedule="one-cycle", keep="last"),
-    "exponential": replace(CONSTANT, schedule="exponential", optimizer="adam", batch=20),
-    "last of average": replace(CONSTANT, average_decay=0.9, keep="last"),
-}
-
-
-@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED)
-def test_a_training_that_is_killed_and_resumed_is_the_unbroken_one(
-    options: TrainOptions, tmp_path: Path
-) -> None:
-    unbroken, expected = trained(options)
-    steps = math.ceil(math.ceil(len(LEARN) / options.batch) / options.accumulate)
-    for late in (1, steps):  # at the start and near the end of the epoch after the one saved
-        run, kills = tmp_path / f"run-{late}", 0
-        while True:
-            model = arm()
-            try:
-                _, training = trained(
-                    options, model=model, run=run, progress=killed_after(steps + late)
-                )
-                break
-            except Killed:
-                kills += 1
-                torch.manual_seed(kills)  # a new process has its own random numbers
-        assert kills == options.epochs - 1
-        assert_same_weights(model, unbroken)
-        assert training.kept == expected.kept
-        assert timeless(training.epochs) == timeless(expected.epochs)
-        assert logged(run) == list(training.epochs)
-        assert sorted(path.name for path in run.iterdir()) == ["last.pt", "log.jsonl"]
-
-
-def slow_training(run: Path, threads: int) -> None:
-    """What the child process of the next test does."""
-    torch.set_num_threads(threads)
-    trained(EVERYTHING, run=run, progress=lambda share: time.sleep(0.2))
-
-
-def test_a_training_survives_a_real_kill(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from tests.train.test_loop import slow_training;"
-        "slow_training(Path(sys.argv[1]), int(sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path), str(torch.get_num_threads())]
-    with subprocess.Popen(command, cwd=ROOT) as child:
-        while not (tmp_path / "last.pt").exists():
-            assert child.poll() is None, "the child ended on its own"
-            time.sleep(0.01)
-        child.kill()
-    assert child.returncode == -signal.SIGKILL
-    resumed, training = trained(EVERYTHING, run=tmp_path)
-    unbroken, expected = trained(EVERYTHING)
-    assert_same_weights(resumed, unbroken)
-    assert timeless(training.epochs) == timeless(expected.epochs)
-    assert logged(tmp_path) == list(training.epochs)
-
-
-def test_a_training_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
-    first, training = trained(CONSTANT, run=tmp_path)
-    toy = Toy()
-    again, same = trained(CONSTANT, run=tmp_path, toy=toy, progress=killed_after(1))
-    assert same == training
-    assert not toy.learned | toy.validated
-    assert_same_weights(first, again)
-
-
-@pytest.mark.parametrize("left", ["", "torn: {", "twice"])
-def test_a_log_that_a_kill_left_behind_is_put_right(left: str, tmp_path: Path) -> None:
-    _, training = trained(CONSTANT, run=tmp_path)
-    log = tmp_path / "log.jsonl"
-    whole = log.read_text()
-    log.write_text(whole + whole if left == "twice" else left)
-    trained(CONSTANT, run=tmp_path)
-    assert log.read_text() == whole
-    assert logged(tmp_path) == list(training.epochs)
-
-
 def test_the_best_epoch_is_kept() -> None:
     options = TrainOptions(9, 0.1, "constant")
 
     def of_noise(options: TrainOptions) -> tuple[nn.Linear, Training]:
         """Labels that nothing tells: what is learned of them is soon wrong."""
         model = linear()
-        return model, train(model, Rows(), np.arange(32), np.arange(32, 64), options)
+        return model, train(model, Rows(), Split(np.arange(32), np.arange(32, 64)), options)
 
     best, training = of_noise(options)
     losses = [epoch.valid_loss for epoch in training.epochs]
@@ -243,7 +67,7 @@ def test_the_best_epoch_is_kept() -> None:
 
 def test_of_equal_epochs_the_earlier_is_kept() -> None:
     options = replace(CONSTANT, weight_decay=0.0)
-    training = train(Stuck(), Rows(), np.arange(32), np.arange(32, 64), options)
+    training = train(Stuck(), Rows(), Split(np.arange(32), np.arange(32, 64)), options)
     assert len({epoch.valid_loss for epoch in training.epochs}) == 1
     assert training.kept == 1
 
@@ -263,9 +87,9 @@ def test_nothing_else_is_looked_at() -> None:
 def test_the_validation_part_teaches_nothing() -> None:
     options = replace(EVERYTHING, schedule="constant", keep="last")
     one, other, none = arm(), arm(), arm()
-    train(one, Toy(), LEARN, VALID, options)
-    train(other, Toy(), LEARN, VALID[:5], options)
-    training = train(none, Toy(), LEARN, VALID[:0], options)
+    train(one, Toy(), Split(LEARN, VALID), options)
+    train(other, Toy(), Split(LEARN, VALID[:5]), options)
+    training = train(none, Toy(), Split(LEARN, VALID[:0]), options)
     assert_same_weights(one, other)
     assert_same_weights(one, none)
     assert training.epochs[-1].valid_loss is None and training.epochs[-1].valid_recall is None
@@ -283,14 +107,14 @@ def test_the_validation_part_teaches_nothing() -> None:
     ],
 )  # fmt: skip
 def test_the_learning_rate_of_each_epoch(options: TrainOptions, factors: list[float]) -> None:
-    training = train(Stuck(), Rows(), np.arange(32), np.arange(32, 64), options)
+    training = train(Stuck(), Rows(), Split(np.arange(32), np.arange(32, 64)), options)
     rates = [epoch.learning_rate for epoch in training.epochs]
     np.testing.assert_allclose(rates, options.learning_rate * np.array(factors))
 
 
 def test_one_cycle_rises_and_falls_to_nothing() -> None:
     options = TrainOptions(20, 0.1, "one-cycle", batch=8)
-    training = train(Stuck(), Rows(), np.arange(32), np.arange(32, 64), options)
+    training = train(Stuck(), Rows(), Split(np.arange(32), np.arange(32, 64)), options)
     rates = np.array([epoch.learning_rate for epoch in training.epochs])
     assert rates[0] == pytest.approx(0.1 / 25) and rates.max() > 0.095 and rates[-1] < 0.005
     assert (np.diff(rates[:6]) > 0).all() and (np.diff(rates[6:]) < 0).all()
@@ -301,7 +125,7 @@ def test_groups_learn_at_their_own_rates() -> None:
     model, before = arm(), arm()
     groups = [(model.gru.parameters(), 0.1), (model.classifier.parameters(), 1.0)]
     options = TrainOptions(1, 1e-3, "constant", batch=64, optimizer="adam", clip_norm=1e9)
-    training = train(model, Toy(), LEARN, VALID, options, groups=groups)
+    training = train(model, Toy(), Split(LEARN, VALID), options, groups=groups)
     assert training.epochs[0].learning_rate == pytest.approx(1e-3)
 
     def moved(part: str) -> float:
@@ -317,8 +141,10 @@ def test_groups_learn_at_their_own_rates() -> None:
 def test_gradients_of_several_batches_make_one_step() -> None:
     whole, parts = linear(), linear()
     options = TrainOptions(3, 1e-2, "constant", batch=24, keep="last")
-    train(whole, Rows(), np.arange(48), np.arange(0), options)
-    train(parts, Rows(), np.arange(48), np.arange(0), replace(options, batch=6, accumulate=4))
+    train(whole, Rows(), Split(np.arange(48), np.arange(0)), options)
+    train(
+        parts, Rows(), Split(np.arange(48), np.arange(0)), replace(options, batch=6, accumulate=4)
+    )
     torch.testing.assert_close(parts.weight, whole.weight, atol=1e-5, rtol=0)
     assert not torch.equal(whole.weight, linear().weight)
 
@@ -327,7 +153,7 @@ def test_gradients_from_before_are_not_learned_from() -> None:
     fresh, used = linear(), linear()
     used(torch.ones(1, 4)).sum().backward()
     for model in (fresh, used):
-        train(model, Rows(), LEARN[:32], VALID[:0], replace(CONSTANT, keep="last"))
+        train(model, Rows(), Split(LEARN[:32], VALID[:0]), replace(CONSTANT, keep="last"))
     assert_same_weights(fresh, used)
 
 
@@ -336,13 +162,15 @@ def test_the_average_by_hand() -> None:
     options = TrainOptions(4, 0.1, "constant", batch=64, keep="last")
     for epochs in range(1, 5):  # an epoch is one step
         model = linear()
-        train(model, Rows(), np.arange(64), np.arange(0), replace(options, epochs=epochs))
+        train(model, Rows(), Split(np.arange(64), np.arange(0)), replace(options, epochs=epochs))
         steps.append(model.weight.detach())
     expected = steps[0]
     for step in steps[1:]:
         expected = decay * expected + (1 - decay) * step
     averaged = linear()
-    train(averaged, Rows(), np.arange(64), np.arange(0), replace(options, average_decay=decay))
+    train(
+        averaged, Rows(), Split(np.arange(64), np.arange(0)), replace(options, average_decay=decay)
+    )
     torch.testing.assert_close(averaged.weight.detach(), expected)
 
 
@@ -350,110 +178,6 @@ def test_the_seed_decides() -> None:
     one, again, other = (trained(CONSTANT, seed=seed) for seed in (0, 0, 1))
     assert_same_weights(one[0], again[0])
     assert one[1].epochs[-1].loss != other[1].epochs[-1].loss
-
-
-def relabelled() -> Toy:
-    toy = Toy()
-    toy.labels = toy.labels.copy()
-    toy.labels[0] = (toy.labels[0] + 1) % 3
-    return toy
-
-
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"options": replace(CONSTANT, learning_rate=0.1)}, "learning_rate was 0.005, is 0.1"),
-        ({"options": replace(CONSTANT, epochs=9)}, "epochs was 4, is 9"),
-        ({"seed": 7}, "seed was 0, is 7"),
-        ({"toy": relabelled()}, "data was"),
-        ({"learn": LEARN[1:]}, "data was"),
-        ({"valid": VALID[1:]}, "data was"),
-        ({"model": arm(seed=5)}, "model was"),
-        ({"model": GruArm(4, 9, 3)}, "model was"),
-    ],
-)
-def test_another_training_is_not_resumed(
-    changed: dict[str, Any], says: str, tmp_path: Path
-) -> None:
-    trained(replace(CONSTANT), run=tmp_path)
-    before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(TrainError, match=rf"last\.pt: .*{says}") as error:
-        train(
-            changed.get("model") or arm(),
-            changed.get("toy") or Toy(),
-            changed.get("learn", LEARN),
-            changed.get("valid", VALID),
-            changed.get("options", CONSTANT),
-            seed=changed.get("seed", 0),
-            run=tmp_path,
-        )
-    assert "\n" not in str(error.value)
-    assert (tmp_path / "last.pt").read_bytes() == before
-
-
-def test_groups_are_part_of_a_training(tmp_path: Path) -> None:
-    trained(CONSTANT, run=tmp_path)
-    model = arm()
-    with pytest.raises(TrainError, match="model was"):
-        trained(CONSTANT, run=tmp_path, model=model, groups=[(model.parameters(), 0.5)])
-
-
-class Bomb:
-    """Code that a pickle would run."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("BOMB"),))
-
-
-def damaged(state: bytes) -> dict[str, bytes]:
-    middle = len(state) // 2
-    return {
-        "empty": b"",
-        "text": b"version https://git-lfs.github.com/spec/v1\n",
-        "half": state[:middle],
-        "torn": state[:-1],
-        "one bit": state[:middle] + bytes([state[middle] ^ 1]) + state[middle + 1 :],
-    }
-
-
-@pytest.mark.parametrize("how", damaged(b"--"))
-def test_a_damaged_state_is_said_to_be(how: str, tmp_path: Path) -> None:
-    trained(CONSTANT, run=tmp_path)
-    path = tmp_path / "last.pt"
-    path.write_bytes(damaged(path.read_bytes())[how])
-    with pytest.raises(TrainError, match=r"last\.pt: damaged; delete it") as error:
-        trained(CONSTANT, run=tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_a_state_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for state in (Bomb(), {"identity": {}, "history": [], "more": Bomb()}, [1, 2], {"a": 1}):
-        torch.save(state, tmp_path / "last.pt")
-        with pytest.raises(TrainError, match="delete it"):
-            trained(CONSTANT, run=tmp_path)
-    assert not (tmp_path / "BOMB").exists()
-
-
-def test_a_full_disk_is_said_and_costs_no_state(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        trained(CONSTANT, run=tmp_path, progress=killed_after(5))
-    before = (tmp_path / "last.pt").read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
-    try:
-        with pytest.raises(OutputError, match=r"last\.pt: not written"):
-            trained(CONSTANT, run=tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "last.pt").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "log.jsonl"]
-
-
-def test_a_run_needs_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="file: no folder"):
-        trained(CONSTANT, run=tmp_path / "file")
 
 
 def test_a_loss_that_is_not_finite_is_said() -> None:
@@ -475,32 +199,24 @@ def test_a_gradient_that_is_not_finite_is_said() -> None:
             return super().forward(rows) * (0 * self.weight[0, 0]).sqrt()
 
     with pytest.raises(TrainError, match="epoch 1: the gradient is not finite"):
-        train(Steep(4, 3), Rows(), LEARN[:32], VALID[:0], replace(CONSTANT, keep="last"))
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"schedule": "cosine"}, "schedule 'cosine': it is constant or exponential"),
-        ({"optimizer": "sgd"}, "optimizer 'sgd': it is adamw or adam"),
-        ({"keep": "all"}, "keep 'all': it is best or last"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch": 0}, "batch is 0"),
-        ({"accumulate": -1}, "accumulate is -1"),
-    ],
-)
-def test_options_that_can_t_be(change: dict[str, Any], says: str) -> None:
-    with pytest.raises(TrainError, match=says):
-        TrainOptions(**{**asdict(CONSTANT), **change})
+        train(Steep(4, 3), Rows(), Split(LEARN[:32], VALID[:0]), replace(CONSTANT, keep="last"))
 
 
 def test_parts_that_can_t_be() -> None:
     with pytest.raises(TrainError, match="nothing to train on"):
-        train(arm(), Toy(), LEARN[:0], VALID, CONSTANT)
+        train(arm(), Toy(), Split(LEARN[:0], VALID), CONSTANT)
     with pytest.raises(TrainError, match="no epoch is the best: keep the last"):
-        train(arm(), Toy(), LEARN, VALID[:0], CONSTANT)
+        train(arm(), Toy(), Split(LEARN, VALID[:0]), CONSTANT)
+    with pytest.raises(TrainError, match="64 examples do not fill one batch of 65"):
+        options = replace(CONSTANT, drop_last=True, batch=65)
+        train(arm(), Toy(), Split(LEARN, VALID), options)
     with pytest.raises(TrainError, match="no plateau"):
-        train(arm(), Toy(), LEARN, VALID[:0], replace(CONSTANT, schedule="plateau", keep="last"))
+        train(
+            arm(),
+            Toy(),
+            Split(LEARN, VALID[:0]),
+            replace(CONSTANT, schedule="plateau", keep="last"),
+        )
 
 
 def test_tensorboard_is_named_where_it_is_missing(
@@ -524,3 +240,119 @@ def test_tensorboard_shows_each_epoch_once(tmp_path: Path) -> None:
     assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
     expected = [epoch.valid_loss for epoch in training.epochs]
     np.testing.assert_allclose([scalar.value for scalar in scalars], expected, rtol=1e-6)
+
+
+ALL_ROWS = Split(np.arange(64), np.arange(0))
+ONE_BATCH = TrainOptions(3, 0.1, "constant", batch=64, keep="last")
+
+
+def test_targets_of_one_class_are_its_label() -> None:
+    hard, soft = linear(), linear()
+    rows = Rows()
+    train(hard, rows, ALL_ROWS, ONE_BATCH)
+    rows.targets = np.eye(3, dtype=np.float32)[rows.labels]
+    train(soft, rows, ALL_ROWS, ONE_BATCH)
+    torch.testing.assert_close(soft.weight, hard.weight)
+
+
+def test_soft_targets_are_trained_on_and_labels_are_validated() -> None:
+    rows = Rows()
+    rows.targets = np.tile(np.array([0.2, 0.7, 0.1], np.float32), (64, 1))
+    model = linear()
+    training = train(
+        model, rows, Split(np.arange(64), np.arange(64)), replace(ONE_BATCH, epochs=150)
+    )
+    with torch.no_grad():
+        scores = model(rows.rows).softmax(1)
+    torch.testing.assert_close(scores.mean(0), torch.tensor([0.2, 0.7, 0.1]), atol=0.02, rtol=0)
+    share = float((rows.labels == 1).mean())
+    assert training.epochs[-1].valid_accuracy == pytest.approx(share, abs=0.02)
+    assert training.epochs[-1].train_accuracy == pytest.approx(share, abs=0.02)
+
+
+def test_sgd_with_nesterov_momentum_by_hand() -> None:
+    options = replace(
+        ONE_BATCH, optimizer="sgd", weight_decay=0.5, decay_vectors=False, clip_norm=math.inf
+    )
+    rows, model, ours = Rows(), linear(), linear()
+    train(model, rows, ALL_ROWS, options)
+    velocity = [torch.zeros_like(parameter) for parameter in ours.parameters()]
+    for _ in range(3):
+        ours.zero_grad()
+        nn.functional.cross_entropy(ours(rows.rows), torch.from_numpy(rows.labels)).backward()
+        with torch.no_grad():
+            for momentum, parameter in zip(velocity, ours.parameters(), strict=True):
+                assert parameter.grad is not None
+                decay = 0.5 if parameter.ndim > 1 else 0.0  # none of the bias
+                gradient = parameter.grad + decay * parameter
+                momentum.mul_(0.9).add_(gradient)
+                parameter -= 0.1 * (gradient + 0.9 * momentum)
+    for found, expected in zip(model.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_rate_of_a_cosine_falls_to_nothing_twice() -> None:
+    options = TrainOptions(
+        8, 0.1, "cosine", batch=16, warmup=0.25, finish_epochs=4, finish_learning_rate=0.04,
+        keep="last",
+    )  # fmt: skip
+    training = train(Stuck(), Rows(), ALL_ROWS, options)
+    rates = [epoch.learning_rate for epoch in training.epochs]
+    expected = [0, 0.1, 0.075, 0.025, 0.04, 0.04 * 0.853553, 0.02, 0.04 * 0.146447]
+    np.testing.assert_allclose(rates, expected, atol=1e-6)
+
+
+class Normed(nn.Module):
+    """Batch norm under a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.BatchNorm1d(4)
+        self.classifier = nn.Linear(4, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.classifier(self.norm(rows))
+
+
+def test_running_statistics_are_averaged_if_asked_for() -> None:
+    last, options = [], replace(ONE_BATCH, epochs=1)
+    for epochs in (1, 2, 3):
+        model = Normed()
+        train(model, Rows(), ALL_ROWS, replace(options, epochs=epochs))
+        last.append(model.norm.running_var)
+    averaged, kept = Normed(), Normed()
+    options = replace(options, epochs=3, average_decay=0.5)
+    train(averaged, Rows(), ALL_ROWS, replace(options, average_buffers=True))
+    train(kept, Rows(), ALL_ROWS, options)
+    expected = 0.25 * last[0] + 0.25 * last[1] + 0.5 * last[2]
+    torch.testing.assert_close(averaged.norm.running_var, expected)
+    torch.testing.assert_close(kept.norm.running_var, last[2])
+    assert averaged.norm.num_batches_tracked == 3
+
+
+def test_bfloat16_is_for_the_forward_pass_alone() -> None:
+    types = []
+
+    class Watched(nn.Linear):
+        def forward(self, rows: Tensor) -> Tensor:
+            logits = super().forward(rows)
+            types.append((self.training, logits.dtype))
+            return logits
+
+    model = Watched(4, 3)
+    split = Split(np.arange(32), np.arange(32, 64))
+    train(model, Rows(), split, replace(ONE_BATCH, batch=32, bf16=True))
+    assert set(types) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert model.weight.dtype == torch.float32
+
+
+def test_hooks_are_called_around_every_epoch() -> None:
+    calls: list[object] = []
+    hooks = Hooks(
+        progress=lambda share: calls.append(round(share, 2)),
+        before_epoch=lambda number: calls.append(f"before {number}"),
+        after_epoch=lambda epoch: calls.append(f"after {epoch.epoch}"),
+    )
+    train(linear(), Rows(), ALL_ROWS, replace(ONE_BATCH, epochs=2), hooks=hooks)
+    assert calls == ["before 1", 0.5, "after 1", "before 2", 1.0, "after 2"]

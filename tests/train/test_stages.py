@@ -11,24 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.train.made import SMALL_EMOTION2VEC, SMALL_VIT, voice
+from tests.train.synthetic import SMALL_EMOTION2VEC, SMALL_VIT, voice
 from train.data.augment_voices import PAPER as PAPER_VOICES
-from train.data.batches import Examples, predict
+from train.data.batches import Examples, Split, predict
 from train.data.examples import FaceClips, FeatureExamples, SpeechExamples
 from train.data.features import Features
+from train.errors import TrainError
 from train.models.arms import GruArm
 from train.models.emotion2vec import Emotion2vec
 from train.models.emotion_model import audio_arm, visual_arm
 from train.models.fer_resnet import FerResnet
 from train.models.vit import Vit
 from train.models.whisper import WhisperEncoder
-from train.options import TrainError, TrainOptions
+from train.options import NO_FOLDER, StageContext, TrainOptions
 from train.presets import COMPACT, PAPER, FineTuning, Preset, Stage
 from train.stages import (
     FaceOverBackbone,
-    Split,
     VoiceOverBackbone,
-    Work,
     fine_tune,
     train_audio_one,
     train_audio_two,
@@ -63,8 +62,25 @@ def preset(stage: Stage) -> Preset:
     return replace(PAPER, visual_width=6, audio_width=6, audio_two=stage)
 
 
+def audio_two(
+    preset: Preset,
+    start: GruArm | None = None,
+    stage_context: StageContext = NO_FOLDER,
+) -> GruArm:
+    """Train the second audio stage on all features."""
+    return train_audio_two(
+        preset,
+        Speech(),
+        examples=features(),
+        split=ALL,
+        classes=8,
+        stage=stage_context,
+        start=start,
+    )
+
+
 def furthest(one: nn.Module, other: nn.Module) -> float:
-    """By how much the weight that has moved most has moved."""
+    """The largest change of a weight."""
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max(float((p - q).detach().abs().max()) for p, q in pairs)
 
@@ -84,7 +100,7 @@ def test_the_second_audio_stage_keeps_the_gru_under_a_new_classifier() -> None:
     start = four_label_arm()
     crawl = replace(ONE_STEP, learning_rate=1e-12)
     stage = preset(Stage(crawl, gru_rate=0.1))
-    arm = train_audio_two(stage, Speech(), start, features(), ALL, 8, Work(None))
+    arm = audio_two(stage, start)
     assert furthest(arm.gru, start.gru) < 1e-9
     assert arm.classifier.out_features == 8
     assert start.classifier.out_features == 4
@@ -93,11 +109,10 @@ def test_the_second_audio_stage_keeps_the_gru_under_a_new_classifier() -> None:
 def test_the_second_audio_stage_trains_the_gru_at_its_own_rate() -> None:
     start = four_label_arm()
     before = four_label_arm()
-    work = Work(None, seed=3)
     steps = []
     for rate in (1e-12, ONE_STEP.learning_rate):
         stage = preset(Stage(replace(ONE_STEP, learning_rate=rate), PAPER.audio_two.gru_rate))
-        steps.append(train_audio_two(stage, Speech(), start, features(), ALL, 8, work))
+        steps.append(audio_two(stage, start, StageContext(seed=3)))
     assert furthest(steps[1].classifier, steps[0].classifier) == pytest.approx(1e-3, rel=0.01)
     assert furthest(steps[1].gru, start.gru) == pytest.approx(1e-4, rel=0.01)
     assert not changed(start, before)  # the first stage's arm serves other folds too
@@ -107,7 +122,7 @@ def test_without_a_first_stage_all_of_the_arm_learns_at_one_rate() -> None:
     steps = []
     for rate in (1e-12, ONE_STEP.learning_rate):
         stage = preset(Stage(replace(ONE_STEP, learning_rate=rate), gru_rate=0.1))
-        steps.append(train_audio_two(stage, Speech(), None, features(), ALL, 8, Work(None)))
+        steps.append(audio_two(stage))
     assert furthest(steps[1].gru, steps[0].gru) == pytest.approx(1e-3, rel=0.01)
 
 
@@ -144,13 +159,13 @@ def test_every_stage_learns(made: Preset) -> None:
         audio_two=longer(made.audio_two),
     )
     four, eight = features(classes=4), features()
-    parts, work = Split(np.arange(N), np.arange(N)), Work(None)
-    first = train_audio_one(made, Speech(), four, parts, 4, work)
-    arms = [
-        (first, four),
-        (train_audio_two(made, Speech(), first, eight, parts, 8, work), eight),
-        (train_visual(made, Speech(), eight, parts, work, 8), eight),
-    ]
+    split = Split(np.arange(N), np.arange(N))
+    first = train_audio_one(made, Speech(), examples=four, split=split, classes=4, stage=NO_FOLDER)
+    second = train_audio_two(
+        made, Speech(), examples=eight, split=split, classes=8, stage=NO_FOLDER, start=first
+    )
+    visual = train_visual(made, Speech(), examples=eight, split=split, classes=8, stage=NO_FOLDER)
+    arms = [(first, four), (second, eight), (visual, eight)]
     for arm, examples in arms:
         predicted = predict(arm, examples, np.arange(N)).argmax(1)
         assert (predicted == examples.labels).mean() > 0.8
@@ -161,7 +176,7 @@ def test_a_stage_repeats_itself_and_the_seed_decides() -> None:
     stage = preset(Stage(replace(ONE_STEP, epochs=2)))
 
     def trained(seed: int) -> GruArm:
-        return train_audio_two(stage, Speech(), None, features(), ALL, 8, Work(None, seed))
+        return audio_two(stage, stage_context=StageContext(seed=seed))
 
     assert not changed(trained(1), trained(1))
     assert changed(trained(1), trained(2))
@@ -169,17 +184,17 @@ def test_a_stage_repeats_itself_and_the_seed_decides() -> None:
 
 def test_each_stage_has_a_folder_of_its_own(tmp_path: Path) -> None:
     stage = preset(Stage(ONE_STEP))
-    work = Work(tmp_path).stage("audio-two")
-    train_audio_two(stage, Speech(), None, features(), ALL, 8, work)
+    context = StageContext(tmp_path).stage("audio-two")
+    audio_two(stage, stage_context=context)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audio-two"]
     assert {"last.pt", "log.jsonl"} == {path.name for path in (tmp_path / "audio-two").iterdir()}
-    assert Work(None).stage("audio-two").run is None
+    assert StageContext().stage("audio-two").folder is None
 
 
-def test_parts_leave_out_what_is_not_there() -> None:
-    parts = Split(np.array([0, 2, 4]), np.array([1, 3]))
-    here = parts.among(np.array([True, False, False, True, True]))
-    assert (here.train.tolist(), here.valid.tolist()) == ([0, 4], [3])
+def test_a_split_is_masked() -> None:
+    split = Split(np.array([0, 2, 4]), np.array([1, 3]))
+    kept = split.where(np.array([True, False, False, True, True]))
+    assert (kept.train.tolist(), kept.valid.tolist()) == ([0, 4], [3])
 
 
 def spoken() -> SpeechExamples:
@@ -212,7 +227,7 @@ def backbone_and_arm(name: str) -> tuple[nn.Module, GruArm, SpeechExamples | Fac
     torch.manual_seed(0)
     backbone, raw = make().eval(), examples()
     narrow = replace(COMPACT, visual_width=6, audio_width=6)
-    arm = (audio_arm if isinstance(raw, SpeechExamples) else visual_arm)(narrow, backbone)
+    arm = (audio_arm if isinstance(raw, SpeechExamples) else visual_arm)(narrow, backbone, 8)
     return backbone, arm, raw
 
 
@@ -252,9 +267,11 @@ def test_over_its_backbone_an_arm_says_what_it_says_of_features(name: str) -> No
 def test_fine_tuning_changes_the_arm_and_the_last_blocks_alone(name: str, last: int) -> None:
     backbone, arm, raw = backbone_and_arm(name)
     tuning = FineTuning(replace(ONE_STEP, batch=8, learning_rate=1e-2), 0.1, 0.8)
-    parts = Split(np.arange(16), np.arange(0))
+    split = Split(np.arange(16), np.arange(0))
     before = {n: v.clone() for n, v in backbone.state_dict().items()}
-    tuned, taught = fine_tune(tuning, backbone, arm, last, raw, parts, Work(None))
+    tuned, taught = fine_tune(
+        tuning, backbone, arm, last=last, examples=raw, split=split, stage=NO_FOLDER
+    )
     blocks = tuned.trainable(last)  # type: ignore[operator]
     inside = {id(value) for block in blocks for value in block.state_dict(keep_vars=True).values()}
     meant = {n for n, v in tuned.state_dict(keep_vars=True).items() if id(v) in inside}
@@ -269,7 +286,9 @@ def test_fine_tuning_changes_the_arm_and_the_last_blocks_alone(name: str, last: 
 def test_fine_tuning_is_the_slower_the_deeper() -> None:
     backbone, arm, raw = backbone_and_arm("emotion2vec")
     tuning = FineTuning(ONE_STEP, layer_rate=0.1, layer_decay=0.5)
-    tuned, taught = fine_tune(tuning, backbone, arm, 3, raw, ALL, Work(None))
+    tuned, taught = fine_tune(
+        tuning, backbone, arm, last=3, examples=raw, split=ALL, stage=NO_FOLDER
+    )
     pairs = zip(tuned.trainable(3), backbone.trainable(3), strict=True)  # type: ignore[operator]
     steps = [furthest(one, other) for one, other in pairs]
     np.testing.assert_allclose(steps, [2.5e-5, 5e-5, 1e-4], rtol=0.02)
@@ -280,4 +299,12 @@ def test_fine_tuning_is_the_slower_the_deeper() -> None:
 def test_more_blocks_than_there_are_can_not_be_fine_tuned(name: str) -> None:
     backbone, arm, raw = backbone_and_arm(name)
     with pytest.raises(TrainError, match="can't fine-tune the backbone: 99 of"):
-        fine_tune(COMPACT.fine_tuning, backbone, arm, 99, raw, ALL, Work(None))
+        fine_tune(
+            COMPACT.fine_tuning,
+            backbone,
+            arm,
+            last=99,
+            examples=raw,
+            split=ALL,
+            stage=NO_FOLDER,
+        )

@@ -1,97 +1,23 @@
-"""A model to keep: who taught its arms, and who calibrates them."""
+"""Training of arms to keep: which actors they are trained on."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
-from tests.train.conftest import Made
-from train.data.batches import predict
-from train.data.context import DataContext, label_numbers
-from train.data.examples import FeatureExamples
-from train.data.index import DatasetError, Entry, read_index
-from train.evaluate.metrics import fit_temperature
-from train.evaluate.predictions import Predictions
-from train.fuse import Figures, assemble
-from train.labels import EMOTIONS
-from train.models.emotion_model import EmotionModel, load_model
-from train.models.fusion import fit_fusion
-from train.options import TrainError
+from tests.train.arm_runs import (
+    Compact,
+    context,
+    learned_from,
+)
+from train.data.context import DataContext
+from train.data.index import DatasetError, Entry
 from train.presets import PRESETS
-from train.stages import Work
-from train.train_arms import held_out_parts, train_audio_arm, train_visual_arm
+from train.train_arms import held_out_split, train_visual_arm
 
 pytestmark = pytest.mark.usefixtures("small")
-
-
-@pytest.fixture(scope="module")
-def filmed(small: None, made: Made) -> list[Entry]:
-    """Films of RAVDESS and sound alone by some of the actors, one of whom is in no film."""
-    entries = [e for e in read_index(made.filmed) if e.dataset == "ravdess"]
-    return [
-        replace(e, kind="audio") if number % 5 == 0 or e.actor.endswith("22") else e
-        for number, e in enumerate(entries)
-    ]
-
-
-@pytest.fixture(scope="module")
-def paper(small: None, made: Made) -> DataContext:
-    return DataContext(PRESETS["paper"], made.weights, made.cache)
-
-
-@pytest.fixture(scope="module")
-def unchosen(small: None, made: Made) -> DataContext:
-    """The same backbones, joined by two weights as in `compact`."""
-    return DataContext(replace(PRESETS["paper"], combined=None), made.weights, made.cache)
-
-
-def learned_from(run: Path, arm: str) -> set[str]:
-    with safe_open(run / f"{arm}.safetensors", "pt") as file:
-        return set(json.loads(file.metadata()["actors"]))
-
-
-def trained(
-    materials: DataContext, entries: list[Entry], run: Path, seed: int = 0, everything: bool = False
-) -> Path:
-    work = Work(None, seed)
-    train_visual_arm(materials, entries, run, work, everything)
-    train_audio_arm(materials, entries, run, work, everything, fine_tuned=0)
-    return run
-
-
-@pytest.fixture(scope="module")
-def arms(paper: DataContext, filmed: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(paper, filmed, tmp_path_factory.mktemp("arms"))
-
-
-@pytest.fixture
-def run(arms: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(arms, tmp_path / "run")
-
-
-def logits(
-    model: EmotionModel, materials: DataContext, entries: Sequence[Entry]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What a model's arms say of clips, and of which they can say something."""
-    truth, chosen = label_numbers(entries), list(entries)
-    everything = np.arange(len(entries))
-    said, there = {}, {}
-    for name, arm, features in (
-        ("visual", model.visual, materials.face_features(chosen)),
-        ("audio", model.audio, materials.voice_features(chosen)),
-    ):
-        there[name] = everything[features.present]
-        said[name] = predict(arm, FeatureExamples(features, truth), there[name])
-    return said, there
 
 
 def test_both_arms_hold_back_the_same_actors(arms: Path, filmed: list[Entry]) -> None:
@@ -101,138 +27,20 @@ def test_both_arms_hold_back_the_same_actors(arms: Path, filmed: list[Entry]) ->
     assert faces == voices & {e.actor for e in filmed if e.has_pictures}
 
 
-def test_who_is_held_back_does_not_depend_on_what_is_chosen(filmed: list[Entry]) -> None:
+def test_who_is_held_back_does_not_depend_on_what_is_chosen(
+    paper: DataContext, filmed: list[Entry]
+) -> None:
     options = PRESETS["paper"].visual.options
     for seed in range(5):
-        whole = held_out_parts(filmed, filmed, options, seed, everything=False)
-        held = {filmed[index].actor for index in whole.valid}
-        assert held and not held & {filmed[index].actor for index in whole.train}
+        run = context(paper, filmed, seed=seed)
+        every = held_out_split(run, filmed, options, everything=False)
+        held = {filmed[index].actor for index in every.valid}
+        assert held and not held & {filmed[index].actor for index in every.train}
         some = filmed[::3]
-        parts = held_out_parts(filmed, some, options, seed, everything=False)
-        assert {some[index].actor for index in parts.valid} <= held
-        assert not {some[index].actor for index in parts.train} & held
-        assert sorted([*parts.train, *parts.valid]) == list(range(len(some)))
-
-
-def test_everyone_is_learned_from_where_a_cross_validation_calibrates(
-    paper: DataContext, filmed: list[Entry], tmp_path: Path
-) -> None:
-    trained(paper, filmed, tmp_path, everything=True)  # takes are held back to choose the epoch
-    assert learned_from(tmp_path, "audio") == {e.actor for e in filmed}
-    assert learned_from(tmp_path, "visual") == {e.actor for e in filmed if e.has_pictures}
-    with pytest.raises(TrainError, match="have learned from every actor"):
-        assemble(paper, filmed, tmp_path, Work(None), [])
-
-
-def test_the_temperatures_are_of_people_whom_neither_arm_has_met(
-    unchosen: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    assemble(unchosen, filmed, run, Work(None), [])
-    model, met = load_model(run / "model.safetensors"), learned_from(run, "audio")
-    clips = [e for e in filmed if e.actor not in met]
-    said, there = logits(model, unchosen, clips)
-    truth = label_numbers(clips)
-    expected = [fit_temperature(said[arm], truth[there[arm]]) for arm in ("visual", "audio")]
-    np.testing.assert_allclose(model.temperature[:2], expected, rtol=2e-3)
-
-
-def test_the_arms_weights_are_of_people_whom_neither_arm_has_met(
-    unchosen: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    assemble(unchosen, filmed, run, Work(None), [])
-    model, met = load_model(run / "model.safetensors"), learned_from(run, "audio")
-    clips = [e for e in filmed if e.actor not in met and e.has_pictures]
-    said, there = logits(model, unchosen, clips)
-    assert there["visual"].tolist() == there["audio"].tolist() == list(range(len(clips)))
-    weights = fit_fusion(said["visual"], said["audio"], label_numbers(clips))
-    expected = torch.cat(
-        [
-            weights.visual * model.visual.classifier.weight,
-            weights.audio * model.audio.classifier.weight,
-        ],
-        1,
-    )
-    torch.testing.assert_close(model.fusion.weight, expected, rtol=0.02, atol=2e-3)
-
-
-def test_arms_that_together_have_met_everyone_are_not_calibrated(
-    unchosen: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    """As after training one arm with one seed and the other with another."""
-    options = PRESETS["paper"].visual.options
-    unheard = {e.actor for e in filmed} - learned_from(run, "audio")
-
-    def held(seed: int) -> set[str]:
-        parts = held_out_parts(filmed, filmed, options, seed, everything=False)
-        return {filmed[index].actor for index in parts.valid}
-
-    seed = next(seed for seed in range(1, 50) if not held(seed) & unheard)
-    train_visual_arm(unchosen, filmed, run, Work(None, seed), everything=False)
-    with pytest.raises(TrainError, match="have learned from every actor"):
-        assemble(unchosen, filmed, run, Work(None), [])
-
-
-def noisy(entries: Sequence[Entry], arm: str, sure: float, fold: str = "1") -> Predictions:
-    """What a calibrated arm would say, times how much too sure of itself it is."""
-    truth = label_numbers(entries)
-    random = np.random.default_rng(len(arm))
-    seen = 1.5 * np.eye(8)[truth] + random.standard_normal((len(truth), 8))
-    return Predictions(
-        "subject", fold, arm, EMOTIONS, tuple(str(e.path) for e in entries),
-        tuple(e.dataset for e in entries), tuple(e.actor for e in entries), truth,
-        (sure * 1.5 * seen).astype(np.float32),
-    )  # fmt: skip
-
-
-def many(entries: Sequence[Entry], times: int) -> list[Entry]:
-    """As many recordings by each actor, under other names."""
-    return [replace(e, path=e.path / str(n)) for n in range(times) for e in entries]
-
-
-def test_a_cross_validation_calibrates_arms_that_have_met_everyone(
-    paper: DataContext, unchosen: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    clips = many(filmed, 30)
-    sure = {"visual": 2.0, "audio": 3.0, "combined": 0.5}
-    unseen = [noisy(clips, arm, times) for arm, times in sure.items()]
-    figures = assemble(paper, filmed, run, Work(None), unseen)
-    temperature = load_model(run / "model.safetensors").temperature
-    np.testing.assert_allclose(temperature, list(sure.values()), rtol=0.15)
-    assert all(figure.calibration_error < 0.1 for figure in figures)
-
-    assemble(unchosen, filmed, run, Work(None), unseen)
-    model = load_model(run / "model.safetensors")
-    share = model.fusion.weight[:, :8] / model.visual.classifier.weight
-    torch.testing.assert_close(share, torch.full_like(share, 1 / 2), rtol=0.2, atol=0)
-    share = model.fusion.weight[:, 8:] / model.audio.classifier.weight
-    torch.testing.assert_close(share, torch.full_like(share, 1 / 3), rtol=0.2, atol=0)
-
-
-def test_the_combined_stage_leaves_the_arms_as_they_are(
-    paper: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    assemble(paper, filmed, run, Work(None), [])
-    model = load_model(run / "model.safetensors")
-    for name, value in model.visual.state_dict().items():
-        assert torch.equal(value, load_file(run / "visual.safetensors")[name])
-    for name, value in model.audio.state_dict().items():
-        assert torch.equal(value, load_file(run / "audio.safetensors")[f"arm.{name}"])
-    side_by_side = torch.cat([model.visual.classifier.weight, model.audio.classifier.weight], 1)
-    moved = (model.fusion.weight - side_by_side).abs().max()
-    assert 0 < moved < 0.05
-
-
-@pytest.fixture(scope="module")
-def compact(
-    small: None, made: Made, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[DataContext, list[Entry], Path]:
-    """Arms of `compact`, of which the visual one has learned from pictures."""
-    materials = DataContext(PRESETS["compact"], made.weights, made.cache)
-    entries = read_index(made.spoken)
-    return materials, entries, trained(materials, entries, tmp_path_factory.mktemp("compact"))
-
-
-Compact = tuple[DataContext, list[Entry], Path]
+        split = held_out_split(run, some, options, everything=False)
+        assert {some[index].actor for index in split.valid} <= held
+        assert not {some[index].actor for index in split.train} & held
+        assert sorted([*split.train, *split.valid]) == list(range(len(some)))
 
 
 def test_pictures_teach_no_actor(compact: Compact) -> None:
@@ -241,67 +49,21 @@ def test_pictures_teach_no_actor(compact: Compact) -> None:
     assert learned_from(arms, "audio") < {e.actor for e in entries if e.actor}
 
 
-def test_an_arm_thrice_too_sure_counts_a_third(compact: Compact, tmp_path: Path) -> None:
-    materials, entries, arms = compact
-    run = shutil.copytree(arms, tmp_path / "run")
-    spoken = many([e for e in entries if e.has_sound], 10)
-    unseen = [noisy(spoken[fold::3], "audio", 3.0, str(fold)) for fold in range(3)]
-    audio, visual, both = assemble(materials, entries, run, Work(None), unseen)
-    model = load_model(run / "model.safetensors")
-    assert float(model.temperature[1]) == pytest.approx(3, rel=0.15)
-    assert model.temperature[2] == 1  # the weights are the likeliest as they are
-    share = (model.fusion.weight[:, 64:] / model.audio.classifier.weight).detach().numpy()
-    assert np.median(share) == pytest.approx(1 / 3, rel=0.3)
-    assert audio.calibration_error < 0.05
-    assert both.accuracy > visual.accuracy + 0.2  # the faces of a random network say nothing
-
-
-def test_the_voices_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
-    materials, entries, arms = compact
-    run = shutil.copytree(arms, tmp_path / "run")
-    spoken = [e for e in entries if e.has_sound]
-    for chosen, says in (
-        ([e for e in spoken if e.label not in ("calm", "angry")], "is calm or angry"),
-        ([replace(e, actor="ravdess/01") for e in spoken], "one speaker alone"),
-    ):
-        with pytest.raises(TrainError, match=says):
-            assemble(materials, entries, run, Work(None), [noisy(chosen, "audio", 1.0)])
-    with pytest.raises(TrainError, match="whom the audio arm has not heard"):
-        assemble(materials, entries, run, Work(None), [noisy(spoken, "svm", 1.0)])
-
-
 def test_the_pictures_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
-    materials, entries, _ = compact
+    data, entries, _ = compact
     fewer = [e for e in entries if e.kind != "image" or e.label not in ("neutral", "fearful")]
-    with pytest.raises(DatasetError, match="pictures none is fear or neutral"):
-        train_visual_arm(materials, fewer, tmp_path, Work(None), everything=False)
-    with pytest.raises(DatasetError, match="no recordings with faces, and no pictures"):
+    with pytest.raises(DatasetError, match="images none is fear or neutral"):
+        train_visual_arm(context(data, fewer, tmp_path), everything=False)
+    with pytest.raises(DatasetError, match="no recordings with faces, and no images"):
         spoken = [e for e in entries if e.has_sound]
-        train_visual_arm(materials, spoken, tmp_path, Work(None), everything=False)
+        train_visual_arm(context(data, spoken, tmp_path), everything=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_films_of_four_emotions_teach_no_visual_arm(compact: Compact, tmp_path: Path) -> None:
     """CREMA-D comes with films too; beside them pictures serve as ever."""
-    materials, entries, arms = compact
+    data, entries, arms = compact
     film = replace(entries[0], dataset="crema-d", kind="av", actor="crema-d/1001")
-    train_visual_arm(materials, [*entries, film], tmp_path, Work(None), everything=False)
+    train_visual_arm(context(data, [*entries, film], tmp_path), everything=False)
     kept = (tmp_path / "visual.safetensors").read_bytes()
     assert kept == (arms / "visual.safetensors").read_bytes()
-
-
-def test_arms_that_do_not_say_who_taught_them_are_refused(
-    unchosen: DataContext, filmed: list[Entry], run: Path
-) -> None:
-    from safetensors.torch import save_file
-
-    save_file(load_file(run / "visual.safetensors"), run / "visual.safetensors")
-    with pytest.raises(TrainError, match=r"visual\.safetensors: doesn't tell whom"):
-        assemble(unchosen, filmed, run, Work(None), [])
-
-
-def test_figures_by_hand() -> None:
-    logits = np.log(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], np.float32))
-    figures = Figures.of("four", logits, np.array([0, 0, 1, 1]))
-    assert (figures.accuracy, figures.unweighted_recall) == (0.75, 0.75)
-    assert 0 <= figures.calibration_error <= 1

@@ -1,4 +1,4 @@
-"""Random changes to training pictures that leave the emotion as it is."""
+"""Augmentation of faces that keeps the emotion."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch.nn import functional as F
 
 
 def uniform(n: int, low: float, high: float) -> Tensor:
+    """Draw n uniform numbers: (n,)."""
     return torch.empty(n).uniform_(low, high)
 
 
 def vary_faces(faces: Tensor, strength: float = 1.0, together: bool = False) -> Tensor:
-    """Turn, shift, scale, mirror, relight, stretch in contrast, blur and partly cover faces.
+    """Augment faces: rotation, shift, scale, mirror, gamma, contrast, blur, noise and erasing.
 
-    The spread of scale and shift covers what a tracker's box does on video, which is looser and
-    shakier than the registered faces of FER-2013.
+    Scale and shift cover a tracker's boxes on video, which are looser and less stable than the
+    registered faces of FER-2013.
 
     Args:
         faces: (n, 1, size, size) float, 0 to 255.
-        strength: of everything but the mirroring, 0 to 1.
-        together: change all of them alike, but for noise: they are one face over time.
+        strength: of everything but mirroring, 0 to 1.
+        together: augment all alike, except for noise: they are one face over time.
 
     Returns:
         As many faces, channels last: the layout in which CPUs convolve fastest.
@@ -33,7 +34,7 @@ def vary_faces(faces: Tensor, strength: float = 1.0, together: bool = False) -> 
     scale = torch.exp(strength * uniform(m, -0.2, 0.2))
     mirror = torch.where(torch.rand(m) < 0.5, -1.0, 1.0)
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    across, down = (strength * uniform(m, -0.16, 0.16) for _ in range(2))  # of half a picture
+    across, down = (strength * uniform(m, -0.16, 0.16) for _ in range(2))  # of half the side
     affine = torch.stack(
         [
             torch.stack([cosine * mirror, -sine, across], 1),
@@ -47,7 +48,7 @@ def vary_faces(faces: Tensor, strength: float = 1.0, together: bool = False) -> 
     extent = (0, 2, 3) if together else (2, 3)
     low, high = x.amin(extent, keepdim=True), x.amax(extent, keepdim=True)
     stretched = 255 * (x - low) / (high - low).clamp(min=1.0)
-    # A flat picture has no contrast to stretch: white would become black.
+    # Stretching a flat image would turn white into black.
     x = torch.where(chosen(m, 0.2 * strength) & (high - low > 1), stretched, x)
     gamma = torch.exp(strength * uniform(m, -0.4, 0.4)).view(m, 1, 1, 1)
     x = 255 * (x / 255).clamp(0, 1) ** gamma
@@ -61,12 +62,12 @@ def vary_faces(faces: Tensor, strength: float = 1.0, together: bool = False) -> 
 
 
 def chosen(n: int, share: float) -> Tensor:
-    """Choose a share of n pictures: (n, 1, 1, 1) bool."""
+    """Draw a random subset of n images: (n, 1, 1, 1) bool."""
     return (torch.rand(n) < share).view(n, 1, 1, 1)
 
 
 def cover(faces: Tensor, share: float = 0.5, together: bool = False) -> Tensor:
-    """Grey out one random rectangle in a share of the faces (random erasing, Zhong et al. 2017)."""
+    """Random erasing: grey out one rectangle in a share of the faces (Zhong et al. 2017)."""
     n, _, size, _ = faces.shape
     m = 1 if together else n
     height, width = uniform(m, 0.1, 0.4) * size, uniform(m, 0.1, 0.4) * size

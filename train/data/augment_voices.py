@@ -1,4 +1,4 @@
-"""Random changes to training recordings that leave the emotion as it is."""
+"""Augmentation of speech that keeps the emotion."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHORTEST = 8_000  # samples, half a second: what a cut leaves at least
+SHORTEST = 8_000  # samples, half a second: minimum after a cut
 
 
 @dataclass(frozen=True)
 class VoiceChanges:
-    """How far a recording may be changed.
+    """Ranges of the augmentation.
 
-    There is no gain: both speech encoders bring every recording to one level, so that its level
-    changes nothing.
+    There is no gain: both speech encoders normalise the level.
     """
 
     speed: float  # highest change, as a share
-    keep: float  # least share of the recording that a cut leaves
-    colour_db: float  # highest gain or loss anywhere in the spectrum: another microphone
+    keep: float  # lowest share of the recording after a cut
+    colour_db: float  # of a random equaliser: another microphone
     noise_db: tuple[float, float]  # signal to noise ratio, lowest and highest
     noisy: float  # share of the recordings that get noise
-    masks: int = 0  # stretches silenced
+    masks: int = 0  # silenced spans
     longest_mask_s: float = 0.1
 
 
 STRONG = VoiceChanges(speed=0.08, keep=0.75, colour_db=8.0, noise_db=(10.0, 35.0), noisy=0.7)
-"""For a model that is to meet other rooms and microphones."""
+"""For models that are used in other rooms and with other microphones."""
 
 PAPER = VoiceChanges(speed=0.05, keep=1.0, colour_db=0.0, noise_db=(20.0, 30.0), noisy=0.5, masks=2)
-"""After the research code of the paper: mild noise, short masks, speed."""
+"""As in the paper's research code: mild noise, short masks, speed."""
 
 
 def vary_voice(
     speech: np.ndarray, random: np.random.Generator, changes: VoiceChanges = STRONG
 ) -> np.ndarray:
-    """Change speed, extent, tone colour and noise of a stretch of speech.
+    """Augment speech: speed, cut, equalisation, masks and noise.
 
     Args:
         speech: (n,) float32, 16 kHz.
@@ -54,7 +53,7 @@ def vary_voice(
         voice = voice[start : start + keep]
 
     if changes.colour_db:
-        # A microphone's colour: one smooth random curve over the spectrum.
+        # A microphone: one smooth random curve over the spectrum.
         spectrum = np.fft.rfft(voice)
         curve_db = random.uniform(-changes.colour_db, changes.colour_db, 6)
         gain_db = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 6), curve_db)

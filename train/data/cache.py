@@ -1,4 +1,4 @@
-"""Arrays kept on disk under the name of what they were made from."""
+"""A cache of arrays on disk, by key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Arrays = dict[str, np.ndarray]
 class Cache:
     """A folder of arrays, one file for each key.
 
-    A file is written whole or not at all, so work that was killed goes on where it was.
+    A file is written completely or not at all, so that a killed extraction can be resumed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,10 +29,10 @@ class Cache:
         return self.path(key).is_file()
 
     def get(self, key: str, make: Callable[[], Arrays]) -> Arrays:
-        """Read the arrays of a key, or make and keep them.
+        """Read the arrays of a key, or make and write them.
 
         Raises:
-            DatasetError: what is there is damaged.
+            DatasetError: the file is damaged.
             OutputError: the folder can't be written to.
         """
         path = self.path(key)
@@ -43,11 +43,11 @@ class Cache:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        except Exception as error:  # of any type: that depends on what the bytes happen to spell
+        except Exception as error:  # of any type, depending on the damaged bytes
             raise DatasetError(f"{path}: damaged ({error}): delete it and start again") from error
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Keep the arrays of a key.
+        """Write the arrays of a key.
 
         Raises:
             OutputError: the folder can't be written to.

@@ -1,4 +1,4 @@
-"""An index with all that training needs of its files: labels, features, raw inputs."""
+"""What training needs of an index: selected entries, labels, features and raw inputs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from train.data.cache import Cache
 from train.data.features import FeatureExtractor, Features
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import CROP_SCALE, Preprocessor
-from train.labels import EMOTIONS, FOUR_EMOTIONS
-from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES, Backbone
+from train.labels import FOUR_EMOTIONS, class_index
+from train.models.base import BackboneSpec
+from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.presets import Preset
 from train.progress import progress_bar
 
 FOUR_CLASS_DATASETS = ("crema-d", "shemo", "saudi", "urdu")
-"""What the paper's first audio stage learns from."""
+"""Datasets of the paper's first audio stage."""
 
 
 class DataContext:
-    """A preset's backbones, read when they are first needed, and what brings files before them.
+    """A preset's backbones, loaded at their first use, and the features that they give of files.
 
     Args:
         weights: the folder of published weights.
         cache: the folder of features.
-        random_init: make untrained backbones instead; what comes of them means nothing.
+        random_init: use backbones with random weights, whose features mean nothing.
     """
 
     def __init__(
@@ -52,29 +53,29 @@ class DataContext:
 
     @functools.cached_property
     def speech(self) -> nn.Module:
-        """The speech backbone; errors as for the face's."""
+        """The speech backbone; errors as for `face`."""
         return self._backbone(SPEECH_BACKBONES[self.preset.speech])
 
-    def _backbone(self, backbone: Backbone) -> nn.Module:
-        torch.manual_seed(0)  # of random weights, which a resumed training must meet again
-        network = backbone.make() if self._random_init else backbone.load(self._weights)
-        return network.eval()
+    def _backbone(self, spec: BackboneSpec) -> nn.Module:
+        torch.manual_seed(0)  # of random weights: a resumed training needs the same
+        backbone = spec.make() if self._random_init else spec.load(self._weights)
+        return backbone.eval()
 
     @functools.cached_property
     def inputs(self) -> Preprocessor:
-        """The runtime's preprocessing, for the face backbone's size of crops."""
+        """The runtime's preprocessing, with crops of the face backbone's size."""
         size = FACE_BACKBONES[self.preset.face].size
         return Preprocessor(size, CROP_SCALE, self.cache)
 
     def face_features(self, entries: Sequence[Entry], label: str = "faces") -> Features:
-        """Compute, or read back, the features of files' faces, showing how far it is."""
-        seen = [entry.has_pictures or entry.kind == "image" for entry in entries]
-        return self._features(entries, seen, label, lambda: {"face": self.face})
+        """Features of the files' faces, cached; shows a progress bar."""
+        has_faces = [entry.has_pictures or entry.kind == "image" for entry in entries]
+        return self._features(entries, has_faces, label, lambda: {"face": self.face})
 
     def voice_features(self, entries: Sequence[Entry], label: str = "voices") -> Features:
-        """Compute, or read back, the features of files' speech, showing how far it is."""
-        heard = [entry.has_sound for entry in entries]
-        return self._features(entries, heard, label, lambda: {"speech": self.speech})
+        """Features of the files' speech, cached; shows a progress bar."""
+        has_speech = [entry.has_sound for entry in entries]
+        return self._features(entries, has_speech, label, lambda: {"speech": self.speech})
 
     def _features(
         self,
@@ -83,7 +84,7 @@ class DataContext:
         label: str,
         backbone: Callable[[], dict[str, nn.Module]],
     ) -> Features:
-        """The features of the files that have any; no backbone is needed where none has."""
+        """Features of the wanted files; the backbone is not loaded if none is wanted."""
         nothing = [np.zeros((0, 0), np.float16)]
         sequences: list[Sequence[np.ndarray]] = [nothing] * len(entries)
         places = [place for place, has in enumerate(wanted) if has]
@@ -100,8 +101,8 @@ class DataContext:
         return Features(sequences)
 
 
-def eight_class(entries: Sequence[Entry]) -> list[Entry]:
-    """The recordings of the datasets that know more than the four common emotions.
+def full_label_clips(entries: Sequence[Entry]) -> list[Entry]:
+    """The recordings of datasets with more than the four common emotions.
 
     Raises:
         DatasetError: there is none.
@@ -112,8 +113,8 @@ def eight_class(entries: Sequence[Entry]) -> list[Entry]:
     return chosen
 
 
-def four_class(entries: Sequence[Entry]) -> list[Entry]:
-    """The recordings with sound of the first audio stage: four datasets, four emotions."""
+def first_stage_clips(entries: Sequence[Entry]) -> list[Entry]:
+    """The recordings with audio of the first audio stage: four datasets, four emotions."""
     return [
         e
         for e in clips(entries)
@@ -122,15 +123,15 @@ def four_class(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def clips(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that are recordings, with sound, pictures, or both."""
+    """The entries that are recordings: audio, video, or both."""
     return [entry for entry in entries if entry.kind != "image"]
 
 
-def pictures(entries: Sequence[Entry], split: str) -> list[Entry]:
-    """The single pictures of a published split."""
+def images(entries: Sequence[Entry], split: str) -> list[Entry]:
+    """The single images of a published split."""
     return [entry for entry in entries if entry.kind == "image" and entry.split == split]
 
 
-def label_numbers(entries: Sequence[Entry], labels: Sequence[str] = EMOTIONS) -> np.ndarray:
-    """Number the entries' labels: (n,) int64."""
-    return np.array([labels.index(entry.label) for entry in entries], np.int64)
+def class_indices(entries: Sequence[Entry], labels: Sequence[str]) -> np.ndarray:
+    """Classes of the entries: (n,) int64, index into the labels."""
+    return np.array([class_index(entry.label, labels) for entry in entries], np.int64)

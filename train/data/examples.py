@@ -1,6 +1,6 @@
-"""What the arms learn from: clips' features, raw speech and faces, faces made of pictures, pairs.
+"""Examples of every kind: features, raw speech and faces, synthetic face sequences, pairs.
 
-Every source gives batches of some of its examples, randomly changed for training or as they are.
+All give batches of some of their examples, augmented for training or as they are.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from train.data.augment_voices import VoiceChanges, vary_voice
 from train.data.batches import Examples
 from train.data.features import Features
 from train.data.index import DatasetError
-from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
+from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION
 
 Random = np.random.Generator
 
 
 class FeatureExamples:
-    """Clips as features; training sees a random view of each.
+    """Clips as features; training draws a random view of each.
 
     Args:
         features: of every clip.
         labels: (n,) int64.
+        targets: (n, classes) float32 probabilities, to train on in place of the labels.
     """
 
-    def __init__(self, features: Features, labels: np.ndarray) -> None:
+    def __init__(
+        self, features: Features, labels: np.ndarray, targets: np.ndarray | None = None
+    ) -> None:
         self.features = features
         self.labels = labels
+        self.targets = targets
         self.lengths = np.array([len(views[0]) for views in features.sequences])
 
     def batch(self, indices: np.ndarray, random: Random | None) -> list[Tensor]:
-        """Give some clips' sequences: themselves, or a random view of each."""
+        """Give some clips' sequences: their first view, or a random one of each."""
         views = [0] * len(indices)
         if random is not None:
             views = random.integers(0, self.features.views, len(indices)).tolist()
@@ -51,9 +55,11 @@ class SpeechExamples:
     Args:
         waves: (n,) float32 each, 16 kHz, speech.
         labels: (n,) int64.
-        changes: what training may change.
-        longest_s: more is cut off.
+        changes: augmentation in training.
+        longest_s: longer recordings are cut.
     """
+
+    targets: np.ndarray | None = None
 
     def __init__(
         self,
@@ -69,11 +75,44 @@ class SpeechExamples:
         self._longest = int(longest_s * SAMPLE_RATE)
 
     def batch(self, indices: np.ndarray, random: Random | None) -> list[Tensor]:
-        """Give some recordings, randomly changed or as they are."""
+        """Give some recordings, augmented or as they are."""
         waves = [self._waves[i] for i in indices]
         if random is not None:
             waves = [vary_voice(wave, random, self._changes) for wave in waves]
         return [torch.from_numpy(wave[: self._longest]) for wave in waves]
+
+
+class FaceImages:
+    """Single images of faces, for training the face network.
+
+    Args:
+        faces: (n, size, size) uint8.
+        labels: (n,) int64.
+        strength: of the augmentation, 0 to 1; may change between epochs.
+        targets: (n, classes) float32 probabilities, to train on in place of the labels.
+    """
+
+    lengths: np.ndarray | None = None
+
+    def __init__(
+        self,
+        faces: np.ndarray,
+        labels: np.ndarray,
+        strength: float,
+        targets: np.ndarray | None = None,
+    ) -> None:
+        self.faces, self.labels, self.targets = faces, labels, targets
+        self.strength = strength
+
+    def with_targets(self, targets: np.ndarray) -> FaceImages:
+        """The same images with other targets."""
+        return FaceImages(self.faces, self.labels, self.strength, targets)
+
+    def batch(self, indices: np.ndarray, random: Random | None) -> Tensor:
+        """Give some faces, (n, 1, size, size) float, channels last, augmented or as they are."""
+        faces = torch.from_numpy(self.faces[indices]).float()[:, None]
+        faces = faces.to(memory_format=torch.channels_last)
+        return faces if random is None else vary_faces(faces, self.strength)
 
 
 class FaceClips:
@@ -82,8 +121,10 @@ class FaceClips:
     Args:
         crops: (frames, size, size) uint8 each.
         labels: (n,) int64.
-        strength: of the random changes in training, 0 to 1.
+        strength: of the augmentation in training, 0 to 1.
     """
+
+    targets: np.ndarray | None = None
 
     def __init__(self, crops: Sequence[np.ndarray], labels: np.ndarray, strength: float) -> None:
         self.labels = labels
@@ -92,7 +133,7 @@ class FaceClips:
         self._strength = strength
 
     def batch(self, indices: np.ndarray, random: Random | None) -> list[Tensor]:
-        """Give some clips' faces, (frames, 1, size, size) float, changed or as they are."""
+        """Give some clips' faces, (frames, 1, size, size) float, augmented or as they are."""
         clips = [torch.from_numpy(self._crops[i])[:, None].float() for i in indices]
         if random is None:
             return clips
@@ -101,80 +142,87 @@ class FaceClips:
 
 @dataclass(frozen=True)
 class FaceSequences:
-    """Makes faces over time out of embeddings of single pictures.
+    """Generator of synthetic face sequences, from embeddings of single images.
 
-    An emotion's face is random changes of one to three pictures of it; half of those that are not
-    neutral come from and go back to a neutral one, as in a clip.
+    An emotion's sequence shows augmented views of one to three images of it; half of the sequences
+    that are not neutral begin and end with a neutral image, as clips do.
 
     Raises:
-        DatasetError: an emotion has no picture.
+        DatasetError: an emotion has no image.
     """
 
-    pictures: Features
-    labels: np.ndarray  # (pictures,) int64, index into FACE_EMOTIONS
+    images: Features
+    labels: np.ndarray  # (images,) int64, index into FACE_EMOTIONS
     shortest: int = 3  # faces in a sequence
-    longest: int = 22  # a window's, and a little more
-    most_pictures: int = 3  # in one sequence
+    longest: int = 22  # a window's, and a few more
+    most_images: int = 3  # in one sequence
 
     def __post_init__(self) -> None:
         shown = {FACE_EMOTIONS[label] for label in self.labels}
         if missing := [name for name in FACE_EMOTIONS if name not in shown]:
             raise DatasetError(
-                f"none of {len(self.labels)} pictures shows {', '.join(missing)}: faces over time "
-                "are made of pictures of all emotions"
+                f"none of {len(self.labels)} images shows {', '.join(missing)}: synthetic face "
+                "sequences need images of all emotions"
             )
 
-    def make(self, emotion: int, random: Random, most_pictures: int | None = None) -> np.ndarray:
-        """Make a face over time that shows one of EMOTIONS: (frames, width) float32."""
-        label = FACE_EMOTIONS.index(FACE_OF_EMOTION[EMOTIONS[emotion]])
+    def make(self, emotion: str, random: Random, most_images: int | None = None) -> np.ndarray:
+        """Make a sequence of faces that show an emotion: (frames, width) float32."""
+        label = FACE_EMOTIONS.index(FACE_OF_EMOTION[emotion])
         neutral = FACE_EMOTIONS.index("neutral")
         length = int(random.integers(self.shortest, self.longest + 1))
-        count = int(random.integers(1, (most_pictures or self.most_pictures) + 1))
+        count = int(random.integers(1, (most_images or self.most_images) + 1))
         shown = random.choice(np.flatnonzero(self.labels == label), count)
-        faces = shown[np.sort(random.integers(0, count, length))]  # each in one stretch
+        faces = shown[np.sort(random.integers(0, count, length))]  # frames of an image in a row
         if label != neutral and random.random() < 0.5:
             calm = random.choice(np.flatnonzero(self.labels == neutral))
             before, after = random.integers(0, length // 4 + 1, 2)
             faces[:before] = calm
             faces[length - after :] = calm
-        views = random.integers(0, self.pictures.views, length)
-        chosen = [self.pictures.sequences[f][v][0] for f, v in zip(faces, views, strict=True)]
+        views = random.integers(0, self.images.views, length)
+        chosen = [self.images.sequences[f][v][0] for f, v in zip(faces, views, strict=True)]
         return np.stack(chosen).astype(np.float32)
 
 
 class SyntheticFaceSequences:
-    """Faces over time made of pictures, the emotions equally often.
+    """Synthetic face sequences, with the emotions equally often.
 
     Args:
-        sequences: makes them.
-        count: of examples; in training each is made anew every time.
-        seed: of the examples as they are.
+        sequences: the generator.
+        count: of examples; training generates each anew every time.
+        emotions: the classes.
+        seed: of the examples without augmentation.
     """
 
-    def __init__(self, sequences: FaceSequences, count: int, seed: int = 0) -> None:
-        self.labels = np.arange(count) % len(EMOTIONS)
-        self.lengths = None  # not known before they are made
+    targets: np.ndarray | None = None
+    lengths: np.ndarray | None = None  # not known in advance
+
+    def __init__(
+        self, sequences: FaceSequences, count: int, emotions: Sequence[str], *, seed: int = 0
+    ) -> None:
+        self.labels = np.arange(count) % len(emotions)
         self._sequences = sequences
+        self._emotions = emotions
         self._seed = seed
 
     def batch(self, indices: np.ndarray, random: Random | None) -> list[Tensor]:
-        """Give some faces over time: new ones, or always the same of one picture each."""
+        """Give some sequences: new ones, or always the same ones of one image each."""
         made = []
         for index in indices:
-            emotion = int(self.labels[index])
+            emotion = self._emotions[int(self.labels[index])]
             if random is not None:
                 made.append(self._sequences.make(emotion, random))
             else:
                 fixed = np.random.default_rng((self._seed, int(index)))
-                made.append(self._sequences.make(emotion, fixed, most_pictures=1))
+                made.append(self._sequences.make(emotion, fixed, most_images=1))
         return [torch.from_numpy(sequence) for sequence in made]
 
 
 class PairedExamples:
-    """Clips with both a face and a voice: two sources whose examples go together."""
+    """Clips with both a face and a voice: two sources with the same labels."""
 
     def __init__(self, visual: Examples, audio: Examples) -> None:
         self.labels = visual.labels
+        self.targets = visual.targets
         self.lengths = audio.lengths
         self._visual, self._audio = visual, audio
 

@@ -1,4 +1,4 @@
-"""What frozen backbones make of training files, computed once and kept on disk."""
+"""Features of training files by frozen backbones, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from train.data.index import DatasetError, Entry
 from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
 
-PICTURES = 256  # embedded in one go
-VERSION = 1  # of what is made here: a change makes all that was cached anew
+IMAGES = 256  # in a batch
+VERSION = 1  # of the features: a change invalidates the cache
 
 Progress = Callable[[int, int], None]  # done, of how many
 Say = Callable[[str], None]
@@ -28,11 +28,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Features:
-    """Sequences of embeddings, some views of each of some clips; empty where one has nothing."""
+    """Sequences of embeddings by clip and view; empty for clips without the modality."""
 
     sequences: Sequence[Sequence[np.ndarray]]
     """By clip and view: (steps, width) or (steps, depth, width) float16. View 0 is the clip as it
-    is, the others are random changes of it."""
+    is, the others are augmented."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -43,17 +43,17 @@ class Features:
 
     @property
     def present(self) -> np.ndarray:
-        """The clips that have any: (n,) bool."""
+        """Clips that have features: (n,) bool."""
         return np.array([len(views[0]) > 0 for views in self.sequences], bool)
 
 
 class FeatureExtractor:
-    """Runs one backbone over files, as they are and randomly changed.
+    """Runs one backbone over files, as they are and augmented.
 
     Args:
-        preset: how many views, and which changes.
+        preset: number of views, and augmentation.
         inputs: the runtime's preprocessing.
-        cache: where features are kept, by content and settings.
+        cache: of features, by content and settings.
         face, speech: the backbone; one of the two.
     """
 
@@ -85,15 +85,15 @@ class FeatureExtractor:
         progress: Progress | None = None,
         say: Say | None = None,
     ) -> Features:
-        """Give the features of files, computing those that are not cached.
+        """Give the features of files; compute those that are not cached.
 
         Args:
-            progress: called after every step.
-            say: is told, before the work starts, how much room and time it is going to take; and
-                in the end how many files have nothing to learn from.
+            progress: called after every file.
+            say: called with an estimate of disk space and time before the first file, and with the
+                number of files without features after the last.
 
         Raises:
-            DatasetError: the disk has no room for them.
+            DatasetError: the disk has no space for them.
             MediaError: a file can't be read.
         """
         units = self._units(entries)
@@ -111,16 +111,16 @@ class FeatureExtractor:
                 progress(number + 1, len(units))
         empty = [e for e, views in zip(entries, sequences, strict=True) if not len(views[0])]
         if say and empty:
-            what = "no face" if self._speech is None else f"under {MIN_SPEECH_S} s of sound"
+            what = "no face" if self._speech is None else f"under {MIN_SPEECH_S} s of audio"
             say(f"{len(empty)} files have {what}, such as {empty[0].path}")
         return Features(sequences)
 
     def _units(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """What is computed in one go: a clip, or many pictures that follow one another."""
+        """Batches: a clip, or consecutive images."""
         units: list[list[Entry]] = []
         for entry in entries:
-            pictures = entry.kind == "image" and units and units[-1][-1].kind == "image"
-            if pictures and len(units[-1]) < PICTURES:
+            images = entry.kind == "image" and units and units[-1][-1].kind == "image"
+            if images and len(units[-1]) < IMAGES:
                 units[-1].append(entry)
             else:
                 units.append([entry])
@@ -133,7 +133,7 @@ class FeatureExtractor:
     def _estimate(
         self, units: list[list[Entry]], keys: list[str], missing: list[int], say: Say | None
     ) -> None:
-        """Measure one unit, tell what all are going to take, and refuse what has no room."""
+        """Compute one unit, print an estimate for all, and refuse if the disk has no space."""
         first = missing[len(missing) // 2]
         started = time.perf_counter()
         arrays = self._cache.get(keys[first], lambda: self._make(units[first], keys[first]))
@@ -178,7 +178,7 @@ class FeatureExtractor:
         return views
 
     def _face_views(self, faces: list[Tensor], key: str) -> list[list[np.ndarray]]:
-        """Embed clips' faces: those of one clip are changed together, pictures each by itself."""
+        """Embed clips' faces; faces of one clip are augmented alike, images one by one."""
         lengths = [len(clip) for clip in faces]
         pixels = torch.cat(faces).float()
         views = []
@@ -188,17 +188,18 @@ class FeatureExtractor:
                 shown = pixels
                 if view and len(pixels):
                     shown = vary_faces(pixels, self._preset.face_changes, len(faces) == 1)
-                # What is changed at random can do with less precision, for twice the speed.
+                # Augmented views in bfloat16, at twice the speed.
                 with torch.autocast("cpu", torch.bfloat16, enabled=view > 0):
-                    embedded = [self._backbone(part) for part in shown.split(PICTURES) if len(part)]
+                    embedded = [self._backbone(part) for part in shown.split(IMAGES) if len(part)]
                 embedded = embedded or [torch.zeros(0, self._width)]
                 views.append(torch.cat(embedded).half().split(lengths))
         return [[view[number].numpy() for view in views] for number in range(len(faces))]
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Name a network's weights by their content."""
-    digest = hashlib.sha256(type(module).__name__.encode())
+    """Hash of a backbone's name and weights."""
+    name = getattr(module, "cache_name", type(module).__name__)
+    digest = hashlib.sha256(name.encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().contiguous().cpu().numpy().tobytes())

@@ -1,15 +1,14 @@
-"""Who is learned from, who chooses the epoch, and who is tested on."""
+"""Folds of recordings: training, validation and test parts."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from train.data.index import DatasetError, Entry
-from train.evaluate.predictions import PROTOCOLS
 
 LUNA_JIMENEZ_FOLDS = (
     (2, 5, 14, 15, 16),
@@ -27,45 +26,106 @@ PUBLISHED_FOLD = {
 }
 
 VALID_SHARE = 0.15  # of the training part
-VALID_PARTS = 7  # the training part is cut into so many; the one nearest the share is taken
+VALID_PARTS = 7  # of the training part; the one nearest to the share becomes validation
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One way to share out a list of entries: three lists of indices into it, ascending."""
+    """One division of a list of entries: three lists of indices into it, ascending."""
 
-    name: str  # "1", "2", ..., or the actor who is left out: "ravdess-07"
+    name: str  # "1", "2", ..., or what is left out: "ravdess-07"
     train: np.ndarray  # (n,) int64, as the others
-    valid: np.ndarray  # chooses the epoch
-    test: np.ndarray  # is measured on and chooses nothing
+    valid: np.ndarray  # selects the epoch
+    test: np.ndarray  # selects nothing
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Input of a protocol's assignment of entries to test parts."""
+
+    entries: Sequence[Entry]  # n, in a stable order
+    strata: np.ndarray  # (n,) text: dataset and emotion
+    units: np.ndarray  # (n,) int64: entries of one number are inseparable
+    seed: int
+    count: int  # of folds, where the protocol leaves it open
+
+
+TestParts = tuple[list[str], np.ndarray]
+"""Names of the folds, and the (n,) number of the fold that each entry is tested in."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules of a protocol."""
+
+    inseparable: Mapping[str, Callable[[Entry], str]]
+    """Keys by name: entries with an equal key are in the same part of a fold."""
+    assign: Callable[[Assignment], TestParts]
+    few: str  # what an error asks for more of
+
+
+def _at_random(given: Assignment) -> TestParts:
+    numbers = _cut(given.strata, given.units, given.count, given.seed)
+    return [str(number + 1) for number in range(given.count)], numbers
+
+
+def _by_subject(given: Assignment) -> TestParts:
+    numbers = np.array([PUBLISHED_FOLD.get(entry.group, -1) for entry in given.entries])
+    if (numbers >= 0).any() and given.count != len(LUNA_JIMENEZ_FOLDS):
+        raise DatasetError(
+            f"{given.count} folds: RAVDESS's published ones are {len(LUNA_JIMENEZ_FOLDS)}"
+        )
+    others = numbers < 0
+    numbers[others] = _cut(given.strata[others], given.units[others], given.count, given.seed)
+    return [str(number + 1) for number in range(given.count)], numbers
+
+
+def _leave_one_subject_out(given: Assignment) -> TestParts:
+    actors, numbers = np.unique([entry.group for entry in given.entries], return_inverse=True)
+    return [actor.replace("/", "-") for actor in actors], numbers
+
+
+_TAKES: Mapping[str, Callable[[Entry], str]] = {
+    "take": lambda entry: entry.take,
+    "content": lambda entry: entry.content,
+}
+_ACTORS: Mapping[str, Callable[[Entry], str]] = {**_TAKES, "actor": lambda entry: entry.group}
+
+RULES = {
+    "paper": Rules(_TAKES, _at_random, "recordings"),
+    "subject": Rules(_ACTORS, _by_subject, "actors"),
+    "loso": Rules(_ACTORS, _leave_one_subject_out, "actors"),
+}
+"""Rules of each protocol of train.evaluate.predictions.PROTOCOLS.
+
+"paper": at random, stratified on dataset and emotion; actors are in all parts. "subject": RAVDESS
+as published by Luna-Jimenez et al. 2022, other recordings by actor, stratified as far as possible.
+"loso": one fold for each actor.
+"""
 
 
 def folds(entries: Sequence[Entry], protocol: str, seed: int = 0, count: int = 5) -> list[Fold]:
-    """Share out recordings for cross-validation: each is tested on in one fold.
+    """Divide recordings for cross-validation: each is in the test part of one fold.
 
-    The folds depend on what the entries hold, not on their order nor on where the files lie.
+    The folds depend on the entries' content, not on their order or folder.
 
     Args:
         entries: recordings, of any datasets.
-        protocol: "paper": at random, stratified on dataset and emotion; actors are on all sides.
-            "subject": RAVDESS as published by Luna-Jimenez et al. 2022, other recordings by
-            whole actors, stratified as far as that goes.
-            "loso": one fold for each actor.
-        seed: of what is random.
-        count: folds; "loso" has as many as there are actors.
+        protocol: key of RULES.
+        seed: of the random division.
+        count: of folds, in protocols that leave it open.
 
     Raises:
-        DatasetError: the entries don't allow for the protocol, or `check_leakage` found some.
+        DatasetError: the entries don't allow for the protocol, or `check_leakage` fails.
     """
-    _check(entries, protocol, count)
+    rules = _rules(entries, protocol, count)
     order = np.array(sorted(range(len(entries)), key=lambda index: _stable_key(entries[index])))
     ordered = [entries[index] for index in order]
-    groups = [entry.group for entry in ordered]
     strata = np.array([f"{entry.dataset} {entry.label}" for entry in ordered])
-    units = _units(ordered, protocol)
+    units = _units(ordered, rules)
 
     made = []
-    names, tested_in = _tested_in(groups, strata, units, protocol, seed, count)
+    names, tested_in = rules.assign(Assignment(ordered, strata, units, seed, count))
     for number, name in enumerate(names):
         rest = np.flatnonzero(tested_in != number)
         valid = _valid_part(strata[rest], units[rest], seed)
@@ -80,37 +140,34 @@ def folds(entries: Sequence[Entry], protocol: str, seed: int = 0, count: int = 5
 def split_off(
     entries: Sequence[Entry], protocol: str, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Part recordings that are all learned from: what trains, and what is held back to choose.
+    """Split recordings into a training part and one that is held out to select an epoch.
 
     Args:
-        protocol: "paper" keeps takes together, any other whole actors.
+        protocol: "paper" keeps takes together, any other all recordings of an actor.
 
     Returns:
-        Two arrays of indices, ascending: (n,) to train on, (m,) held back.
+        Two arrays of indices, ascending: (n,) training, (m,) held out.
 
     Raises:
-        DatasetError: there is nothing to part.
+        DatasetError: there are too few takes or actors.
     """
-    _check(entries, protocol, count=2)
+    rules = _rules(entries, protocol, count=2)
     order = np.array(sorted(range(len(entries)), key=lambda index: _stable_key(entries[index])))
     ordered = [entries[index] for index in order]
     strata = np.array([f"{entry.dataset} {entry.label}" for entry in ordered])
-    valid = _valid_part(strata, _units(ordered, protocol), seed)
+    valid = _valid_part(strata, _units(ordered, rules), seed)
     if valid.all():
-        few = "recordings" if protocol == "paper" else "actors"
-        raise DatasetError(f"protocol {protocol}: too few {few} to hold some of them back")
+        raise DatasetError(f"protocol {protocol}: too few {rules.few} to hold some of them back")
     return np.sort(order[~valid]), np.sort(order[valid])
 
 
 def check_leakage(entries: Sequence[Entry], fold: Fold, protocol: str) -> None:
-    """See to it that nothing is on two sides of a fold that would make a test too easy.
-
-    No take and no content (of copies) may be; nor, unless the protocol is "paper", an actor.
+    """Check that no take, copy or, unless the protocol is "paper", actor is in two parts of a fold.
 
     Raises:
-        DatasetError: something is.
+        DatasetError: one is.
     """
-    for what, key in _inseparable(protocol).items():
+    for what, key in RULES[protocol].inseparable.items():
         side_of: dict[str, str] = {}
         for side in ("train", "valid", "test"):
             for index in getattr(fold, side):
@@ -123,33 +180,25 @@ def check_leakage(entries: Sequence[Entry], fold: Fold, protocol: str) -> None:
                     )
 
 
-def _inseparable(protocol: str) -> dict[str, Callable[[Entry], str]]:
-    """What entries may have in common only on one side."""
-    keys: dict[str, Callable[[Entry], str]] = {
-        "take": lambda entry: entry.take,
-        "content": lambda entry: entry.content,
-    }
-    if protocol != "paper":
-        keys["actor"] = lambda entry: entry.group
-    return keys
-
-
-def _check(entries: Sequence[Entry], protocol: str, count: int) -> None:
-    if protocol not in PROTOCOLS:
-        raise DatasetError(f"no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
+def _rules(entries: Sequence[Entry], protocol: str, count: int) -> Rules:
+    """The rules of a protocol, if the entries allow for it."""
+    if protocol not in RULES:
+        raise DatasetError(f"no protocol {protocol!r}: there are {', '.join(RULES)}")
     if count < 2:
         raise DatasetError(f"folds: {count}; it takes 2 or more")
     if not entries:
         raise DatasetError("no recordings to make folds of")
     for entry in entries:
         if entry.kind == "image":
-            raise DatasetError(f"{entry.path}: folds are made of recordings, and this is a picture")
-    if protocol != "paper" and not any(entry.actor for entry in entries):
+            raise DatasetError(f"{entry.path}: folds are made of recordings, and this is an image")
+    rules = RULES[protocol]
+    if "actor" in rules.inseparable and not any(entry.actor for entry in entries):
         datasets = ", ".join(sorted({entry.dataset for entry in entries}))
         raise DatasetError(
-            f"{datasets}: nobody knows the actors, so that they can't be kept apart as protocol"
+            f"{datasets}: the actors are unknown, so that they can't be kept apart as protocol"
             f" {protocol} does; protocol paper doesn't need them"
         )
+    return rules
 
 
 def _stable_key(entry: Entry) -> tuple[str | int, ...]:
@@ -157,8 +206,8 @@ def _stable_key(entry: Entry) -> tuple[str | int, ...]:
     return entry.dataset, entry.take, entry.kind, entry.content, str(entry.path), entry.row
 
 
-def _units(entries: Sequence[Entry], protocol: str) -> np.ndarray:
-    """Number what is inseparable, directly or through others, alike: (n,) int64."""
+def _units(entries: Sequence[Entry], rules: Rules) -> np.ndarray:
+    """Number of each entry's inseparable group, direct or through others: (n,) int64."""
     parent = np.arange(len(entries))
 
     def root(index: int) -> int:
@@ -168,36 +217,14 @@ def _units(entries: Sequence[Entry], protocol: str) -> np.ndarray:
         return index
 
     first: dict[tuple[str, str], int] = {}
-    for what, key in _inseparable(protocol).items():
+    for what, key in rules.inseparable.items():
         for index, entry in enumerate(entries):
             parent[root(index)] = root(first.setdefault((what, key(entry)), index))
     return np.array([root(index) for index in range(len(entries))])
 
 
-def _tested_in(
-    groups: list[str],
-    strata: np.ndarray,
-    units: np.ndarray,
-    protocol: str,
-    seed: int,
-    count: int,
-) -> tuple[list[str], np.ndarray]:
-    """Name the folds, and give the (n,) number of the one that each entry is tested in."""
-    if protocol == "loso":
-        actors, numbers = np.unique(groups, return_inverse=True)
-        return [actor.replace("/", "-") for actor in actors], numbers
-
-    published = PUBLISHED_FOLD if protocol == "subject" else {}
-    numbers = np.array([published.get(group, -1) for group in groups])
-    if (numbers >= 0).any() and count != len(LUNA_JIMENEZ_FOLDS):
-        raise DatasetError(f"{count} folds: RAVDESS's published ones are {len(LUNA_JIMENEZ_FOLDS)}")
-    others = numbers < 0
-    numbers[others] = _cut(strata[others], units[others], count, seed)
-    return [str(number + 1) for number in range(count)], numbers
-
-
 def _valid_part(strata: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
-    """Mark those of a training part's entries on which it is validated: (n,) bool."""
+    """Select the validation part among a training part's entries: (n,) bool."""
     part = _cut(strata, units, VALID_PARTS, seed)
     _, stratum, total = np.unique(strata, return_inverse=True, return_counts=True)
 
@@ -209,9 +236,9 @@ def _valid_part(strata: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _cut(strata: np.ndarray, units: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Number up to `count` parts, much alike, of whole units: (n,) int64.
+    """Divide whole units into up to `count` similar parts: (n,) int64 numbers of parts.
 
-    There are fewer where there are too few units, or no stratum with so many entries.
+    There are fewer if there are too few units, or no stratum with so many entries.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -222,7 +249,7 @@ def _cut(strata: np.ndarray, units: np.ndarray, count: int, seed: int) -> np.nda
         return part
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # about strata with few entries, which can't be in every part and needn't be
+        # strata with few entries can't be in every part, and need not be
         warnings.simplefilter("ignore", UserWarning)
         for number, (_, inside) in enumerate(splitter.split(strata, strata, units)):
             part[inside] = number
@@ -234,10 +261,10 @@ def _check_parts(entries: Sequence[Entry], fold: Fold, protocol: str) -> None:
         if not len(getattr(fold, what)):
             raise DatasetError(
                 f"protocol {protocol}, fold {fold.name}: nothing is left for its {what} part;"
-                f" there are too few {'recordings' if protocol == 'paper' else 'actors'}"
+                f" there are too few {RULES[protocol].few}"
             )
-    learned = {entries[index].label for index in fold.train}
-    missing = sorted({entry.label for entry in entries} - learned)
+    trained = {entries[index].label for index in fold.train}
+    missing = sorted({entry.label for entry in entries} - trained)
     if missing:
         raise DatasetError(
             f"protocol {protocol}, fold {fold.name}: its training part has no recording that is"

@@ -1,4 +1,4 @@
-"""How good predictions are: recall, confusion, calibration, and the bars to clear."""
+"""Metrics of predictions: accuracy, recall, confusion, calibration, and their baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of the recordings that are recognised."""
+    """Share of correct predictions."""
     return float((predicted == labels).mean())
 
 
@@ -25,25 +25,25 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
 
 
 def class_recall(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The (classes,) shares of each class that are recognised; NaN for a class without any."""
+    """Recall of each class: (classes,) shares; NaN for a class without recordings."""
     counts = confusion_matrix(predicted, labels, classes)
     total = counts.sum(1)
     return np.divide(counts.diagonal(), total, out=np.full(classes, np.nan), where=total > 0)
 
 
 def unweighted_recall(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over the classes that occur of the share of each that is recognised."""
+    """Mean recall of the classes that occur."""
     classes = int(max(predicted.max(), labels.max())) + 1
     return float(np.nanmean(class_recall(predicted, labels, classes)))
 
 
 def chance(labels: Sequence[str]) -> float:
-    """What drawing among the classes at random scores, in accuracy and in any recall."""
+    """Accuracy, and any recall, of a uniformly random choice."""
     return 1 / len(labels)
 
 
 def majority(labels: np.ndarray, metric: Metric = accuracy) -> float:
-    """What always naming the commonest class scores."""
+    """Metric of always predicting the most frequent class."""
     return metric(np.full_like(labels, np.bincount(labels).argmax()), labels)
 
 
@@ -59,7 +59,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Sum up at least one fold's figure."""
+        """Summarise at least one fold's figure."""
         std = float(np.std(values)) if len(values) > 1 else None
         return cls(float(np.mean(values)), std, float(min(values)), float(max(values)), len(values))
 
@@ -78,7 +78,7 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature under which logits are likeliest (Guo et al. 2017), from 0.2 to 5."""
+    """Fit the temperature by maximum likelihood (Guo et al. 2017), from 0.2 to 5."""
     temperatures = np.exp(np.linspace(np.log(0.2), np.log(5), 400))
     exact = logits.astype(np.float64)
 
@@ -88,21 +88,21 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         )
         return above >= here
 
-    # The loss is convex in 1 / temperature: it falls to its one minimum and rises from there.
+    # The loss is convex in 1 / temperature, so that a binary search finds its minimum.
     return float(temperatures[bisect_left(range(len(temperatures) - 1), True, key=rises)])
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The predictions of about one confidence."""
+    """Predictions in one interval of confidence."""
 
     confidence: float  # their mean
-    accuracy: float  # the share of them that is right
+    accuracy: float
     count: int
 
 
 def reliability(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[ReliabilityBin]:
-    """Sort predictions by confidence into equal-width bins; those that stay empty are left out.
+    """Sort predictions by confidence into equal-width bins; empty ones are omitted.
 
     Args:
         scores: (n, classes) probabilities.
@@ -121,14 +121,14 @@ def reliability(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[
 
 
 def calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: how far confidence is from accuracy, over equal-width bins."""
+    """Expected calibration error: mean gap of confidence and accuracy, over equal-width bins."""
     gaps = [abs(b.confidence - b.accuracy) * b.count for b in reliability(scores, labels, bins)]
     return sum(gaps) / len(labels)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from accuracy over all folds: errors from 0 to 1."""
+    """Calibration over all folds: errors from 0 to 1."""
 
     error_as_trained: float
     error: float  # after dividing each fold's logits by its temperature
@@ -139,14 +139,14 @@ class Calibration:
 def calibration(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, recordings: np.ndarray
 ) -> Calibration | None:
-    """Measure calibration with temperatures that never saw what they are judged on.
+    """Measure calibration with temperatures fitted on other folds.
 
     Args:
         logits: (n, classes) of all folds' test parts.
         labels: (n,) true classes.
         folds: (n,) names.
-        recordings: (n,) names: where several folds judge one recording, it is fitted on for none
-            of them.
+        recordings: (n,) names: a recording in several folds is not used to fit the temperature
+            of any of them.
 
     Returns:
         None if a fold has all the recordings, so that there is nothing to fit its temperature on.

@@ -1,4 +1,4 @@
-"""Pictures of a cross-validation: confusion, calibration, and every fold beside the bars."""
+"""Plots of a cross-validation: confusion, calibration, and the figures of every fold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 DPI = 150
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colours, safe for colour blindness.
 COLOURS = {"visual": "#0072b2", "audio": "#d55e00", "combined": "#009e73", "svm": "#666666"}
 GREY = "#666666"
 
@@ -34,14 +34,14 @@ class Column:
 
 
 def plot_confusion(out: Path, confusion: np.ndarray, labels: Sequence[str], title: str) -> None:
-    """Draw how each true class was taken: rows in per cent.
+    """Draw the confusion matrix, in per cent of its rows.
 
     Args:
         out: a .png file.
-        confusion: (classes, classes) counts, true classes down; a class without any is left blank.
+        confusion: (classes, classes) counts, true classes down; a class without any stays blank.
 
     Raises:
-        OutputError: the picture can't be written.
+        OutputError: the plot can't be written.
     """
     total = confusion.sum(1, keepdims=True)
     share = np.divide(100 * confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
@@ -66,14 +66,14 @@ def plot_confusion(out: Path, confusion: np.ndarray, labels: Sequence[str], titl
 
 
 def plot_reliability(out: Path, bins: Sequence[ReliabilityBin], error: float, title: str) -> None:
-    """Draw how often predictions of each confidence are right, and how many there are.
+    """Draw the reliability diagram: accuracy and number of predictions by confidence.
 
     Args:
         out: a .png file.
         error: the expected calibration error, from 0 to 1.
 
     Raises:
-        OutputError: the picture can't be written.
+        OutputError: the plot can't be written.
     """
     figure, (axes, counts) = _figure(4.6, 5.4, rows=2, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
@@ -89,14 +89,14 @@ def plot_reliability(out: Path, bins: Sequence[ReliabilityBin], error: float, ti
 
 
 def plot_folds(out: Path, panels: Mapping[str, Sequence[Column]], title: str) -> None:
-    """Draw every fold's figure and their mean for each arm, with the bars to clear.
+    """Draw every fold's figure and their mean for each arm, with chance and majority.
 
     Args:
         out: a .png file.
         panels: the name of a metric -> its figures, one column for each arm.
 
     Raises:
-        OutputError: the picture can't be written.
+        OutputError: the plot can't be written.
     """
     arms = max(map(len, panels.values()))
     figure, every = _figure(
@@ -125,7 +125,7 @@ def _draw_column(axes: Axes, place: int, column: Column) -> None:
     beside = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
     ends = (place - 0.3, place + 0.3)
     colour = COLOURS[column.arm]
-    # The two bars are often one: the dots of the one are to be seen on the other.
+    # Chance and majority often coincide: the dotted line stays visible on the wide one.
     axes.hlines(100 * column.chance, *ends, color="#bbbbbb", linewidth=4, label="chance")
     axes.hlines(100 * column.majority, *ends, color="black", linestyle=":", label="majority class")
     axes.hlines(values.mean(), *ends, color=colour, linewidth=2, label="mean")
@@ -142,7 +142,7 @@ def _figure(
     sharey: bool = False,
     height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Start a picture of width x height inches, and its panels."""
+    """Create a figure of width x height inches, and its panels."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=DPI, layout="constrained")

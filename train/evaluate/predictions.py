@@ -1,4 +1,4 @@
-"""What arms said of recordings that they were not trained on, and the runs that it came from."""
+"""Predictions of recordings that the arms were not trained on, and descriptions of runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNREADABLE = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one arm said of n recordings that it was not trained on.
+    """One arm's predictions of n recordings that it was not trained on.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -45,7 +45,7 @@ class Predictions:
     labels: tuple[str, ...]  # the classes, in the order of the logits
     paths: tuple[str, ...]
     datasets: tuple[str, ...]
-    actors: tuple[str, ...]  # empty where nobody knows
+    actors: tuple[str, ...]  # empty if unknown
     truth: np.ndarray  # (n,) int64, index into labels
     logits: np.ndarray  # (n, classes) float32
 
@@ -84,7 +84,7 @@ class Predictions:
         arm: str,
         labels: tuple[str, ...],
     ) -> Predictions:
-        """Put an arm's logits of an index's entries beside what the entries are."""
+        """Combine an arm's logits with the entries that they are of."""
         return cls(
             protocol=protocol,
             fold=fold,
@@ -99,16 +99,16 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The (n,) likeliest classes."""
+        """(n,) classes with the highest logits."""
         return self.logits.argmax(1)
 
     def of_dataset(self, dataset: str) -> Predictions | None:
-        """Keep the recordings of one dataset; None if there are none."""
+        """Select the recordings of one dataset; None if there are none."""
         kept = np.flatnonzero(np.array(self.datasets) == dataset)
         return self.select(kept) if len(kept) else None
 
     def select(self, kept: np.ndarray) -> Predictions:
-        """Keep some recordings, by their (k,) integer positions; at least one."""
+        """Select recordings, by their (k,) integer positions; at least one."""
         return Predictions(
             self.protocol,
             self.fold,
@@ -122,7 +122,7 @@ class Predictions:
         )
 
     def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all; its folder is made if need be.
+        """Write an .npz file, completely or not at all; make its folder.
 
         Raises:
             OutputError: it can't be written.
@@ -157,7 +157,7 @@ class Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """Pool what one arm said in several folds.
+    """Pool one arm's predictions of several folds.
 
     Raises:
         DatasetError: there is nothing to join, or the parts differ in arm, labels or protocol.
@@ -180,7 +180,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
 
 @dataclass(frozen=True)
 class Run:
-    """How a cross-validation was made."""
+    """Description of a cross-validation."""
 
     protocol: str  # of PROTOCOLS
     preset: str
@@ -225,12 +225,12 @@ class Run:
 
 
 def predictions_path(run: Path, fold: str, arm: str) -> Path:
-    """Where a run keeps what an arm said in a fold."""
+    """Path of an arm's predictions in a fold of a run."""
     return run / f"fold-{fold}" / f"{arm}.npz"
 
 
 def read_run(folder: Path) -> tuple[Run, list[Predictions]]:
-    """Read a cross-validation: how it was made, and the predictions of each fold and arm.
+    """Read a cross-validation: its description, and the predictions of each fold and arm.
 
     Raises:
         DatasetError: the folder is no run, is empty, or a file in it belongs elsewhere.

@@ -1,4 +1,4 @@
-"""Accuracies that others have reported, for ours to stand beside."""
+"""Published accuracies, for comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNKNOWN = "speakers not known"
 
 @dataclass(frozen=True)
 class Published:
-    """An accuracy that somebody else has reported."""
+    """One published accuracy."""
 
     dataset: str
     system: str

@@ -1,4 +1,4 @@
-"""The report of cross-validations: every figure with its protocol and the bars to clear."""
+"""The report of cross-validations: every figure with its protocol and baselines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALL = "all"  # datasets together
 
 @dataclass(frozen=True)
 class Score:
-    """One figure over the folds, with the bars that it has to clear: shares from 0 to 1."""
+    """One figure over the folds, with its baselines: shares from 0 to 1."""
 
     dataset: str  # or ALL
     name: str  # of METRICS; or a class, for its recall
@@ -44,7 +44,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmReport:
-    """How good one arm was on recordings that it was not trained on."""
+    """Figures of one arm on recordings that it was not trained on."""
 
     arm: str
     labels: tuple[str, ...]
@@ -63,7 +63,7 @@ class RunReport:
 
 
 def run_report(run: Run, predictions: Sequence[Predictions]) -> RunReport:
-    """Measure what the arms said.
+    """Compute the figures of a run.
 
     Raises:
         DatasetError: the folds of an arm do not have the same labels.
@@ -238,7 +238,7 @@ def _confusion_table(arm: ArmReport) -> str:
 
 
 def _comparison(dataset: str, classes: int, runs: Sequence[RunReport]) -> Iterator[str]:
-    """Our accuracies beside published ones, in one column for each kind of protocol."""
+    """Accuracies beside published ones, in one column for each kind of protocol."""
     ours = [
         (
             f"mfer-edge {report.run.preset}",
@@ -297,7 +297,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_report(run_folders: Sequence[Path], out: Path) -> list[Path]:
-    """Measure runs, and write OUT/report.md, OUT/report.json and the pictures.
+    """Compute the figures of runs; write OUT/report.md, OUT/report.json and the plots.
 
     Returns:
         The files, in that order.
@@ -308,14 +308,12 @@ def write_report(run_folders: Sequence[Path], out: Path) -> list[Path]:
     """
     runs = [run_report(*read_run(folder)) for folder in run_folders]
     make_folder(out, "a report")
-    pictures = [
-        picture for number, run in enumerate(runs, 1) for picture in _draw(run, number, out)
-    ]
-    links = "\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
-    write_text(out / "report.md", f"{_text(runs)}\n## Pictures\n\n{links}\n")
+    plots = [plot for number, run in enumerate(runs, 1) for plot in _draw(run, number, out)]
+    links = "\n".join(f"![{plot.stem}]({plot.name})" for plot in plots)
+    write_text(out / "report.md", f"{_text(runs)}\n## Plots\n\n{links}\n")
     figures = {"runs": [asdict(run) for run in runs], "published": [asdict(p) for p in PUBLISHED]}
     write_text(out / "report.json", json.dumps({"schema": 1, **figures}, indent=1) + "\n")
-    return [out / "report.md", out / "report.json", *pictures]
+    return [out / "report.md", out / "report.json", *plots]
 
 
 def _draw(report: RunReport, number: int, out: Path) -> Iterator[Path]:

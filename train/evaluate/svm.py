@@ -16,16 +16,16 @@ COSTS = (0.1, 1.0, 10.0, 100.0)  # values of C to choose from; scikit-learn's de
 def svm_baseline(
     sequences: Sequence[np.ndarray], labels: np.ndarray, folds: Sequence[Fold], classes: int
 ) -> list[np.ndarray]:
-    """Train a support vector machine on each fold and let it judge the fold's test part.
+    """Train a support vector machine on each fold, and predict the fold's test part.
 
-    It sees the mean and the standard deviation over time of each clip's features, scaled as the
-    training part is, through an RBF kernel. C is the one with the best unweighted recall on the
+    Its input is the mean and the standard deviation over time of each clip's features, scaled as
+    the training part is; its kernel is RBF. C is the one with the best unweighted recall on the
     validation part.
 
     Args:
         sequences: n clips' features, each (steps, width) or (steps, depth, width), steps > 0.
         labels: (n,) int64 true classes.
-        classes: how many there are. One that a training part lacks is never named.
+        classes: how many there are. One that a training part lacks is never predicted.
 
     Returns:
         For each fold the (len(fold.test), classes) float32 decision values.

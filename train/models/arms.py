@@ -1,4 +1,4 @@
-"""The arms: what a sequence of a backbone's embeddings says, as in the paper, section III."""
+"""The arms: classifiers of sequences of embeddings, as in the paper's section III."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class SequenceArm(nn.Module):
     """From sequences of embeddings, of any lengths, to a state, and from that to logits.
 
     Args:
-        width: of the state, which is what fusion sees.
-        labels: classes.
-        dropout: of what goes into the classifier.
+        width: of the state, the input of fusion.
+        labels: number of classes.
+        dropout: of the classifier's input.
     """
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
@@ -57,7 +57,7 @@ class SequenceArm(nn.Module):
     def embed(self, sequences: Sequence[Tensor]) -> Tensor:
         """Give the (n, width) states after n sequences of (steps, width_in).
 
-        A sequence's result is free of the others'.
+        A sequence's state does not depend on the others.
         """
         raise NotImplementedError
 
@@ -66,18 +66,18 @@ class SequenceArm(nn.Module):
         return self.classifier(self.dropout(self.embed(sequences)))
 
     def with_labels(self, labels: int) -> Self:
-        """Give a copy with a new classifier: the paper's second audio stage begins with it."""
+        """Give a copy with a new classifier, for the paper's second audio stage."""
         arm = copy.deepcopy(self)
         arm.classifier = nn.Linear(self.width, labels)
         return arm
 
 
 class GruArm(SequenceArm):
-    """A two-layer GRU over a sequence of embeddings, whose last state counts: the paper's arm.
+    """The last state of a two-layer GRU over a sequence of embeddings: the paper's arm.
 
     Args:
         width_in: numbers per step.
-        dropout: also of what goes into the second layer.
+        dropout: also of the second layer's input.
         depth: layers of the backbone in each step; more than one are mixed.
         norm: whether steps are normalised before the GRU; the paper's backbones end in a layer
             norm of their own.
@@ -111,10 +111,10 @@ class GruArm(SequenceArm):
 
 
 class StatisticsArm(SequenceArm):
-    """Mean and deviation over time of all of a backbone's layers, and one hidden layer over them.
+    """Mean and deviation over time of all of a backbone's layers, and one hidden layer.
 
-    Over Whisper's layers it knows unseen speakers' emotions better than a GRU does (unweighted
-    recall 0.76 against 0.75), at a fraction of the work. It does not hear the order of things.
+    Over Whisper's layers it reaches an unweighted recall of 0.76 on unseen speakers, a GRU 0.75,
+    at a fraction of the multiplications. It ignores the order of the steps.
 
     Args:
         width_in: numbers per step and layer.
@@ -134,10 +134,10 @@ class StatisticsArm(SequenceArm):
 
     def embed(self, sequences: Sequence[Tensor]) -> Tensor:
         pooled = torch.stack([mean_and_deviation(sequence.flatten(1)) for sequence in sequences])
-        # One example alone has no deviation to learn from.
-        learning = self.training and len(sequences) > 1
+        # The statistics of a batch of one have no deviation.
+        from_batch = self.training and len(sequences) > 1
         mean, variance = self.norm.running_mean, self.norm.running_var
-        normal = F.batch_norm(pooled, mean, variance, training=learning)
+        normal = F.batch_norm(pooled, mean, variance, training=from_batch)
         return F.gelu(self.hidden(self.dropout(normal)))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfer_edge.errors import MferError
-from train.models.registry import last_blocks
+from train.models.base import last_blocks
 from train.models.weights import load_strict, published_file, read_state
 
 HUB = "emotion2vec/emotion2vec_plus_base"
@@ -31,7 +31,7 @@ LABELS = (
     "surprised",
     "unknown",
 )
-"""What the published classifier tells apart, in its order."""
+"""Classes of the published classifier, in its order."""
 
 DECODER = "d2v_model.modality_encoders.AUDIO.decoder."  # only pre-training needs it
 
@@ -50,14 +50,14 @@ class Emotion2vecConfig:
     feed_forward: int = 3072
     prenet_depth: int = 4  # blocks that belong to the audio encoder in data2vec's naming
     depth: int = 8  # blocks after those
-    position_depth: int = 5  # convolutions that tell positions apart
+    position_depth: int = 5  # convolutions of the relative positions
     position_kernel: int = 19  # steps, odd
     position_groups: int = 16
-    extra_tokens: int = 10  # learned, put in front of the sequence
+    extra_tokens: int = 10  # learned, prepended to the sequence
 
     @property
     def shortest(self) -> int:
-        """The samples that one feature needs: 400 in the published model."""
+        """Samples for one feature: 400 in the published model."""
         samples = 1
         for _, kernel, stride in reversed(self.convolutions):
             samples = (samples - 1) * stride + kernel
@@ -75,7 +75,7 @@ class Transpose(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every step looks at every other, the less the farther away it is."""
+    """Multi-head attention with a bias by distance."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Block(nn.Module):
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """How fast each head's attention falls with distance (Press et al. 2022).
+    """Slopes of ALiBi, the attention bias by distance, for each head (Press et al. 2022).
 
     They shrink from head to head down to 1/256. Where the number of heads is no power of two, those
     beyond the next lower one lie between the first ones.
@@ -124,18 +124,18 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 def local_layer(channels_in: int, convolution: tuple[int, int, int]) -> nn.Sequential:
-    """A convolution over the waveform, normalised over channels at each place by itself."""
+    """A convolution over the waveform, with layer norm over the channels."""
     channels, kernel, stride = convolution
     return nn.Sequential(
         nn.Conv1d(channels_in, channels, kernel, stride, bias=False),
-        nn.Identity(),  # where the published model has a dropout of nothing
+        nn.Identity(),  # place of the published model's dropout
         nn.Sequential(Transpose(), nn.LayerNorm(channels), Transpose()),
         nn.GELU(),
     )
 
 
 def position_layer(config: Emotion2vecConfig) -> nn.Sequential:
-    """A convolution over steps, which tells each what lies around it."""
+    """A convolution over steps, for relative positions."""
     width, kernel, groups = config.width, config.position_kernel, config.position_groups
     return nn.Sequential(
         nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups),
@@ -147,7 +147,7 @@ def position_layer(config: Emotion2vecConfig) -> nn.Sequential:
 
 
 class AudioEncoder(nn.Module):
-    """From a waveform to the first block's input, and how its attention is biased."""
+    """From a waveform to the first block's input and the attention bias."""
 
     slopes: Tensor
 
@@ -172,21 +172,21 @@ class AudioEncoder(nn.Module):
         self.register_buffer("slopes", slopes, persistent=False)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Give (batch, extra + steps, width) and the bias of the attention between any two."""
+        """Give (batch, extra + steps, width) and the bias of the attention."""
         x = self.project_features(self.local_encoder["conv_layers"](wave[:, None]))
         x = x + self.relative_positional_encoder(x)
         extra = self.extra_tokens.shape[1]
-        # Of the length at hand, every time: a kept one would be baked into an exported graph.
+        # Computed from the input's length: a stored one would be a constant in an exported graph.
         place = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
         distance = (place[:, None] - place).abs()
         bias = -distance * self.slopes * self.alibi_scale[0].clamp(min=0)
-        bias = F.pad(bias, (extra, 0, extra, 0))  # the extra tokens are near to everything
+        bias = F.pad(bias, (extra, 0, extra, 0))  # the extra tokens are at distance 0
         x = torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], 1)
         return self.context_encoder["norm"](x), bias
 
 
 class Data2vec(nn.Module):
-    """What of data2vec 2.0 is left after pre-training."""
+    """The encoder of data2vec 2.0, without the parts of pre-training."""
 
     def __init__(self, config: Emotion2vecConfig) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class Data2vec(nn.Module):
 class Emotion2vec(nn.Module):
     """emotion2vec on a recording of any length, with its normalisation inside.
 
-    The dropout of its pre-training is left out: it has no part in the features.
+    The dropout of its pre-training is left out.
 
     Args:
         config: sizes.
@@ -221,7 +221,7 @@ class Emotion2vec(nn.Module):
         self.width = config.width  # numbers per feature
         self.depth = 1  # layers in each step
         self.d2v_model = Data2vec(config)
-        # Published with the encoder and kept for that; the features don't pass it.
+        # Published with the encoder; unused by the features.
         self.proj = nn.Linear(config.width, len(LABELS))
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -233,13 +233,13 @@ class Emotion2vec(nn.Module):
         Returns:
             (1, steps, width): one step for every 20 ms in the published model.
         """
-        # F.layer_norm would need the length when the graph is built.
+        # F.layer_norm would need the length when the graph is exported.
         wave = wave - wave.mean(1, keepdim=True)
         wave = wave / ((wave * wave).mean(1, keepdim=True) + 1e-5).sqrt()
         return self.d2v_model(wave)[:, self.config.extra_tokens :]
 
     def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Give each recording's (steps, width) features, free of what else is in the batch.
+        """Give each recording's (steps, width) features, independent of the others.
 
         Args:
             waves: each (samples,) float32, 16 kHz.
@@ -249,13 +249,13 @@ class Emotion2vec(nn.Module):
         """
         if (length := min(map(len, waves), default=self.config.shortest)) < self.config.shortest:
             raise MferError(
-                f"emotion2vec needs {self.config.shortest} samples of sound or more, not {length}"
+                f"emotion2vec needs {self.config.shortest} samples of audio or more, not {length}"
             )
-        # One by one: padding would reach into the normalisation, the convolutions and attention.
+        # One by one: padding would affect normalisation, convolutions and attention.
         return [self(wave[None])[0] for wave in waves]
 
     def trainable(self, last: int) -> list[nn.Module]:
-        """Give the last so many of the transformer blocks, for fine-tuning.
+        """Select the last transformer blocks, for fine-tuning.
 
         Raises:
             ValueError: there are not so many.
@@ -268,7 +268,7 @@ def load_emotion2vec(folder: Path, config: Emotion2vecConfig = Emotion2vecConfig
 
     Args:
         folder: `emotion2vec_plus_base` below `--weights`.
-        config: of the model that lies there.
+        config: of the published model.
 
     Raises:
         CheckpointError: the file is missing, can't be read safely, or holds another model.

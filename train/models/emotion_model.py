@@ -1,4 +1,4 @@
-"""The whole model, both backbones with their arms and the fusion, and its checkpoint on disk."""
+"""The complete model, both backbones with their arms and the fusion, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from train.labels import EMOTIONS
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.weights import CheckpointError, load_strict
@@ -22,14 +21,14 @@ CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "compact" / MODEL_FI
 
 
 class EmotionModel(nn.Module):
-    """Face and voice to the eight RAVDESS emotions.
+    """Face and voice to the emotions of a preset.
 
     The arms and the fusion give logits; a probability is the softmax of logits over a temperature
-    (Guo et al. 2017) that makes it mean what it says for unseen speakers.
+    (Guo et al. 2017) that calibrates it on unseen speakers.
 
     Args:
-        preset: what it is made of.
-        face, speech: trained backbones; by default they are made anew with random weights.
+        preset: architecture and labels.
+        face, speech: trained backbones; by default new ones with random weights.
     """
 
     temperature: Tensor  # (3,): visual, audio, fusion
@@ -41,9 +40,9 @@ class EmotionModel(nn.Module):
         self.preset = preset
         self.face = face or FACE_BACKBONES[preset.face].make()
         self.speech = speech or SPEECH_BACKBONES[preset.speech].make()
-        self.visual = visual_arm(preset, self.face)
-        self.audio = audio_arm(preset, self.speech)
-        self.fusion = nn.Linear(self.visual.width + self.audio.width, len(EMOTIONS))
+        self.visual = visual_arm(preset, self.face, len(preset.labels))
+        self.audio = audio_arm(preset, self.speech, len(preset.labels))
+        self.fusion = nn.Linear(self.visual.width + self.audio.width, len(preset.labels))
         self.register_buffer("temperature", torch.ones(3))
 
     @torch.no_grad()
@@ -54,19 +53,19 @@ class EmotionModel(nn.Module):
         self.fusion.bias.copy_(visual * v.bias + audio * a.bias + bias)
 
     def visual_scores(self, visual: Tensor) -> Tensor:
-        """Score (1, visual width) states of the visual arm: (1, 8)."""
+        """Score (1, visual width) states of the visual arm: (1, labels)."""
         return (self.visual.classifier(visual) / self.temperature[0]).softmax(1)
 
     def audio_scores(self, audio: Tensor) -> Tensor:
-        """Score (1, audio width) states of the audio arm: (1, 8)."""
+        """Score (1, audio width) states of the audio arm: (1, labels)."""
         return (self.audio.classifier(audio) / self.temperature[1]).softmax(1)
 
     def fused_scores(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """Score the states of both arms together: (1, 8)."""
+        """Score the states of both arms together: (1, labels)."""
         return (self.fusion(torch.cat([visual, audio], 1)) / self.temperature[2]).softmax(1)
 
     def networks(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
-        """Give the model as a bundle's networks: functions of named arrays to tuples of arrays."""
+        """The model as a bundle's engines: functions of named arrays to tuples of arrays."""
 
         def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
             state = self.visual.state(embeddings)
@@ -84,32 +83,32 @@ class EmotionModel(nn.Module):
         }
 
 
-def visual_arm(preset: Preset, face: nn.Module, labels: int = len(EMOTIONS)) -> GruArm:
+def visual_arm(preset: Preset, face: nn.Module, classes: int) -> GruArm:
     """Make the untrained arm over a face backbone."""
     width = int(face.width)  # type: ignore[arg-type]
-    return GruArm(width, preset.visual_width, labels, preset.dropout, norm=preset.norm)
+    return GruArm(width, preset.visual_width, classes, preset.dropout, norm=preset.norm)
 
 
-def audio_arm(preset: Preset, speech: nn.Module, labels: int = len(EMOTIONS)) -> SequenceArm:
+def audio_arm(preset: Preset, speech: nn.Module, classes: int) -> SequenceArm:
     """Make the untrained arm over a speech backbone."""
     width, depth = int(speech.width), int(speech.depth)  # type: ignore[arg-type]
     if preset.audio_arm == "statistics":
-        return StatisticsArm(width, preset.audio_width, labels, depth=depth)
-    return GruArm(width, preset.audio_width, labels, preset.dropout, depth, preset.norm)
+        return StatisticsArm(width, preset.audio_width, classes, depth=depth)
+    return GruArm(width, preset.audio_width, classes, preset.dropout, depth, preset.norm)
 
 
 def save_model(model: EmotionModel, path: Path) -> None:
     """Write the checkpoint.
 
     Raises:
-        CheckpointError: a weight is not finite, or too large for half precision.
+        CheckpointError: a weight is not finite, or too large for fp16.
     """
     tensors = {
-        name: (value.half() if model.preset.half and value.is_floating_point() else value)
+        name: (value.half() if model.preset.fp16 and value.is_floating_point() else value)
         for name, value in model.state_dict().items()
     }
     if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
-        kind = "half precision can't hold" if model.preset.half else "not finite:"
+        kind = "fp16 can't hold" if model.preset.fp16 else "not finite:"
         raise CheckpointError(f"{path}: not written; {kind} {', '.join(wrong[:5])}")
     path.parent.mkdir(parents=True, exist_ok=True)
     # One entry: safetensors writes several in an order that changes from run to run.

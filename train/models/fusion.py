@@ -1,4 +1,4 @@
-"""Joining what the two arms say."""
+"""Fusion of the two arms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FusedClassifier(nn.Module):
         with torch.no_grad():
             self.classifier.weight.copy_(torch.cat([v.weight, a.weight], 1))
             self.classifier.bias.copy_((v.bias + a.bias) / 2)
-        self._arms = (visual.eval(), audio.eval())  # in a tuple: not this module's to train
+        self._arms = (visual.eval(), audio.eval())  # in a tuple: no submodules, not trained
 
     def forward(self, pairs: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Tensor:
         """Give (n, labels) logits of n clips' face and voice sequences."""
@@ -44,23 +44,23 @@ class FusedClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """How much each arm's logits count, and what is added to each label."""
+    """Weights of the arms' logits, and the bias of each label."""
 
     visual: float
     audio: float
     bias: np.ndarray  # (labels,)
 
     def logits(self, visual: np.ndarray, audio: np.ndarray) -> np.ndarray:
-        """Join (n, labels) logits of both arms."""
+        """Fuse (n, labels) logits of both arms."""
         return (self.visual * visual + self.audio * audio + self.bias).astype(np.float32)
 
 
 def fit_fusion(visual: np.ndarray, audio: np.ndarray, labels: np.ndarray) -> FusionWeights:
-    """Find the weights under which the joint logits are likeliest, the bias held near zero.
+    """Fit the weights by maximum likelihood of the fused logits, with a penalty on the bias.
 
     Args:
-        visual, audio: (n, labels) logits by arms that have seen neither the face nor the speaker:
-            on those it has seen, an arm is surer than it may be.
+        visual, audio: (n, labels) logits of people that neither arm was trained on: on others an
+            arm is overconfident.
         labels: (n,) int64.
     """
     weight = torch.full((2,), 0.5, requires_grad=True)

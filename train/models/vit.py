@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.models.registry import last_blocks
+from train.models.base import last_blocks
 from train.models.weights import CheckpointError, load_strict, published_file, read_state
 
 HUB = "dima806/facial_emotions_image_detection"
 FOLDER = "facial_emotions_image_detection"  # below `--weights`
 LABELS = ("sad", "disgust", "angry", "neutral", "fear", "surprise", "happy")
-"""What the published classifier tells apart, in its order."""
+"""Classes of the published classifier, in its order."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class VitConfig:
     eps: float = 1e-12  # of the layer norms
 
     def published(self) -> dict[str, object]:
-        """Give what `config.json` says of a model of these sizes, by its names."""
+        """The entries of `config.json` for these sizes."""
         return {
             "image_size": self.size,
             "patch_size": self.patch,
@@ -50,7 +50,7 @@ class VitConfig:
 
 
 def named(**modules: nn.Module) -> nn.Sequential:
-    """Modules one after the other, each by its name."""
+    """A sequence of named modules."""
     return nn.Sequential(OrderedDict(modules))
 
 
@@ -62,13 +62,13 @@ class GreyPatches(nn.Sequential):
 
 
 class Embeddings(nn.Module):
-    """From a grey picture to one token for each patch, after one for the whole: the class token."""
+    """From a grey image to the class token and one token for each patch."""
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         width, patch = config.width, config.patch
         tokens = 1 + (config.size // patch) ** 2
-        # Small at first, for the patches to be heard.
+        # Small, so that the patches dominate at first.
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.position_embeddings = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
         projection = nn.Conv2d(3, width, patch, patch)
@@ -76,13 +76,13 @@ class Embeddings(nn.Module):
 
     def forward(self, grey: Tensor) -> Tensor:
         patches = self.patch_embeddings(grey).flatten(2).transpose(1, 2)
-        # Not len(): it is a plain number, which an exported graph would keep.
-        whole = self.cls_token.expand(grey.shape[0], -1, -1)
-        return torch.cat([whole, patches], 1) + self.position_embeddings
+        # Not len(): an exported graph would hold it as a constant.
+        class_token = self.cls_token.expand(grey.shape[0], -1, -1)
+        return torch.cat([class_token, patches], 1) + self.position_embeddings
 
 
 class Attention(nn.Module):
-    """Every token looks at every other."""
+    """Multi-head attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class Attention(nn.Module):
         )
         self.output = named(dense=nn.Linear(width, width))
 
-    def forward(self, x: Tensor, looking: Tensor | None = None) -> Tensor:
-        """Let tokens look at those in x; by default x's own."""
-        asked = {"query": x if looking is None else looking, "key": x, "value": x}
+    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Attend to the tokens x; the queries are by default x itself."""
+        inputs = {"query": x if queries is None else queries, "key": x, "value": x}
         q, k, v = (
             self.attention[name](tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for name, tokens in asked.items()
+            for name, tokens in inputs.items()
         )
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1)
         return self.output((weights @ v).transpose(1, 2).flatten(2))
@@ -136,7 +136,7 @@ class Vit(nn.Module):
             encoder=named(layer=nn.Sequential(*(Block(config) for _ in range(config.depth)))),
             layernorm=nn.LayerNorm(config.width, config.eps),
         )
-        # Published with the encoder and kept for that; the embeddings don't pass it.
+        # Published with the encoder; unused by the embeddings.
         self.classifier = nn.Linear(config.width, len(LABELS))
 
     def forward(self, faces: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class Vit(nn.Module):
         return self.vit((faces.float() / 255 - 0.5) / 0.5)[:, 0]
 
     def trainable(self, last: int) -> list[nn.Module]:
-        """Give the last so many of the transformer blocks, for fine-tuning.
+        """Select the last transformer blocks, for fine-tuning.
 
         Raises:
             ValueError: there are not so many.
@@ -164,14 +164,14 @@ def load_vit(folder: Path, config: VitConfig = VitConfig()) -> Vit:
 
     Args:
         folder: `facial_emotions_image_detection` below `--weights`.
-        config: of the model that lies there.
+        config: of the published model.
 
     Raises:
         CheckpointError: a file is missing, can't be read safely, or belongs to another model.
     """
     config_file = published_file(folder, "config.json", HUB)
     weights = published_file(folder, "model.safetensors", HUB)
-    _require_config(config_file, config)  # the number of heads, say, can't be seen in the weights
+    _require_config(config_file, config)  # the weights do not show heads, say
     model = Vit(config)
     load_strict(model, read_state(weights), str(weights))
     return model.eval()

@@ -1,4 +1,4 @@
-"""Reading weights that others published: safely, and strictly."""
+"""Safe and strict reading of published weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mfer_edge.errors import MferError
 
 PICKLED = (".pt", ".pth", ".bin")
-GIT_LFS = b"version https://git-lfs"  # how the stand-in that git keeps for a large file begins
-NAMED = 5  # names that an error lists before it only counts
+GIT_LFS = b"version https://git-lfs"  # the start of a Git LFS pointer
+NAMED = 5  # names that an error lists; the rest is counted
 
 
 class CheckpointError(MferError):
@@ -39,11 +39,11 @@ def published_file(folder: Path, name: str, hub: str) -> Path:
 
 
 def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors, and run nothing that it may hold.
+    """Read a checkpoint's tensors, without running code in it.
 
     Args:
         path: a `.safetensors` file, or a pickled one: `.pt`, `.pth` or `.bin`.
-        key: where a pickled file keeps the tensors; at its top where it is None.
+        key: of the tensors in a pickled file; None: they are at its top.
 
     Raises:
         CheckpointError: the file can't be read, is damaged, or holds something else.
@@ -87,7 +87,7 @@ def _read_pickled(path: Path) -> object:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes make the unpickler fail in any way
+    except Exception as error:  # of any type, depending on the bytes
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             reason = "it holds Python code, which is not run: only tensors are read"
         else:
@@ -96,12 +96,12 @@ def _read_pickled(path: Path) -> object:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Give a module its weights, of which none may be missing, unknown or not finite.
+    """Load weights, of which none may be missing, unknown or not finite.
 
     Args:
-        module: what they are for.
+        module: to load them into.
         state: tensors named and shaped as the module's own.
-        what: the weights are, for the error: their path.
+        what: name of the weights in errors: their path.
 
     Raises:
         CheckpointError: they don't fit; the module is unchanged.
@@ -122,14 +122,14 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
 
 def reshaped(name: str, given: Collection[int], wanted: Collection[int]) -> str:
-    """Say that a tensor has another shape than it should."""
+    """Description of a wrong shape, for an error."""
     return f"{name} is {tuple(given)} instead of {tuple(wanted)}"
 
 
 def require_fit(
     what: str, missing: Collection[str], unexpected: Collection[str], reshaped: Collection[str]
 ) -> None:
-    """Refuse weights that are not those of a model, with everything that is wrong in one error.
+    """Raise one error with everything that is wrong with a model's weights.
 
     Raises:
         CheckpointError: any of the three is not empty.
@@ -141,7 +141,7 @@ def require_fit(
 
 
 def require_finite(what: str, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights with NaN or infinity among them.
+    """Raise an error if weights are NaN or infinite.
 
     Raises:
         CheckpointError: there are some; it names the tensors.

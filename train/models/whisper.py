@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.models.registry import last_blocks
+from train.models.base import last_blocks
 from train.models.weights import load_strict
 
 SAMPLE_RATE = 16_000  # Hz
@@ -20,11 +20,11 @@ MELS = 80
 WIDTH = 384  # numbers per step in tiny.en
 HEADS = 6
 FEED_FORWARD = 1536
-LEVEL = 0.07  # root mean square that every recording is brought to
+LEVEL = 0.07  # root mean square that recordings are normalised to
 POOL = 2  # encoder steps averaged into one: 40 ms
-MASKED_MELS = 8  # at most, of each of two bands hidden in fine-tuning
-MASKED_SHARE = 1 / 16  # of the time at most, of each of two stretches hidden in fine-tuning
-QUIETEST = 1e-4  # root mean square under which a recording is not raised any further
+MASKED_MELS = 8  # at most, of each of two bands masked in fine-tuning
+MASKED_SHARE = 1 / 16  # of the time at most, of each of two stretches masked in fine-tuning
+QUIETEST = 1e-4  # root mean square below which the gain is not raised further
 
 
 def mel_filters() -> np.ndarray:
@@ -46,9 +46,9 @@ def mel_filters() -> np.ndarray:
 
 
 class LogMel(nn.Module):
-    """Whisper's log mel spectrogram, of a recording brought to one level first.
+    """Whisper's log mel spectrogram, of a recording normalised in level.
 
-    The Fourier transform is a convolution with its own basis, which every runtime has.
+    The Fourier transform is a convolution with its basis: every runtime has convolutions.
     """
 
     basis: Tensor
@@ -93,7 +93,7 @@ class EncoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every step looks at every other, but not at padding."""
+    """Multi-head attention, with padding masked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,14 +118,15 @@ class Attention(nn.Module):
 class WhisperEncoder(nn.Module):
     """Whisper tiny.en's encoder, up to one of its layers, on a waveform of any length.
 
-    The published encoder insists on 30 s. Only its position table does: cut to length, the same
-    weights run on a short stretch at a fraction of the work.
+    The published encoder takes 30 s. Only its position table asks for that: cut to length, the
+    same weights run on a short recording at a fraction of the multiplications.
 
     Args:
         depth: transformer layers kept, 1 to 4.
         max_steps: longest input, in 20 ms steps.
     """
 
+    cache_name = "SpeechEncoder"  # in the keys of cached features
     width = WIDTH
 
     def __init__(self, depth: int, max_steps: int) -> None:
@@ -138,7 +139,7 @@ class WhisperEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer() for _ in range(depth))
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Give what every layer makes of a recording, for a GRU.
+        """Give every layer's states, averaged in pairs of steps.
 
         Args:
             wave: (1, n) samples, 16 kHz, at any level.
@@ -149,21 +150,20 @@ class WhisperEncoder(nn.Module):
         return pool_steps(self.layer_states(wave))
 
     def layer_states(self, wave: Tensor) -> Tensor:
-        """Give what every layer makes of (1, n) samples, step by step of 20 ms."""
+        """Give every layer's states of (1, n) samples, one step for 20 ms."""
         return self._layers(self.log_mel(wave))
 
     def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Give what every layer makes of (n,) recordings of any lengths: (steps, depth, 384) each.
+        """Give every layer's states of recordings of any lengths: (steps, depth, 384) each.
 
-        A recording's result is that of `forward`, whatever the others are: padding is kept out of
-        convolutions and attention.
+        A recording's result is that of `forward`: padding is masked in convolutions and attention.
         """
         mels = [self.log_mel(wave[None])[0] for wave in waves]
         if self.training:
             mels = [mask_spectrogram(mel) for mel in mels]
         frames = torch.tensor([mel.shape[1] for mel in mels])
         mel = torch.stack([F.pad(mel, (0, int(frames.max()) - mel.shape[1])) for mel in mels])
-        # In fine-tuning half precision is twice as fast, where the processor has it.
+        # bfloat16 makes fine-tuning twice as fast on processors that have it.
         with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
             states = self._layers(mel, frames).float()
         steps = ((frames + 1) // 2) // POOL
@@ -175,7 +175,7 @@ class WhisperEncoder(nn.Module):
         """Run (n, 80, time) spectrograms through all layers: (n, steps, depth, 384).
 
         Args:
-            frames: (n,) how many of each spectrogram's are real; by default all.
+            frames: (n,) lengths of the spectrograms before padding; by default all.
         """
         x = F.gelu(self.conv1(mel))
         real = None
@@ -192,7 +192,7 @@ class WhisperEncoder(nn.Module):
         return torch.stack(states, 2)
 
     def trainable(self, last: int) -> list[nn.Module]:
-        """Give the last so many of the convolutions, which count as one, and the layers.
+        """Select the last of the convolutions, which count as one, and the layers.
 
         Raises:
             ValueError: there are not so many.
@@ -202,10 +202,10 @@ class WhisperEncoder(nn.Module):
     def load_whisper(
         self, weights: Mapping[str, Tensor], what: str = "Whisper tiny.en's encoder"
     ) -> None:
-        """Take the published weights, named as in `transformers`' `WhisperEncoder`.
+        """Load the published weights, named as in `transformers`' `WhisperEncoder`.
 
         Args:
-            what: the weights are, for the error: their path.
+            what: name of the weights in errors: their path.
 
         Raises:
             CheckpointError: a name or a shape does not fit, or a weight is not finite.
@@ -219,15 +219,15 @@ class WhisperEncoder(nn.Module):
 
 
 def pool_steps(states: Tensor) -> Tensor:
-    """Average neighbouring steps of (n, steps, depth, width); a last odd one is left out."""
+    """Average neighbouring steps of (n, steps, depth, width); a last odd one is dropped."""
     batch, steps, depth, width = states.shape
-    whole = steps // POOL
-    return states[:, : whole * POOL].view(batch, whole, POOL, depth, width).mean(2)
+    pairs = steps // POOL
+    return states[:, : pairs * POOL].view(batch, pairs, POOL, depth, width).mean(2)
 
 
 def mask_spectrogram(mel: Tensor) -> Tensor:
-    """Hide two bands and two stretches of a (80, time) spectrogram (Park et al. 2019)."""
-    mel, hidden = mel.clone(), mel.mean()
+    """SpecAugment: mask two bands and two spans of an (80, time) spectrogram (Park et al. 2019)."""
+    mel, masked = mel.clone(), mel.mean()
 
     def start_and_end(size: int, longest: int) -> tuple[int, int]:
         length = int(torch.randint(0, longest + 1, ()))
@@ -236,7 +236,7 @@ def mask_spectrogram(mel: Tensor) -> Tensor:
 
     for _ in range(2):
         low, high = start_and_end(MELS, MASKED_MELS)
-        mel[low:high] = hidden
+        mel[low:high] = masked
         start, end = start_and_end(mel.shape[1], int(mel.shape[1] * MASKED_SHARE))
-        mel[:, start:end] = hidden
+        mel[:, start:end] = masked
     return mel

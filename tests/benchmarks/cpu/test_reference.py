@@ -23,10 +23,10 @@ from benchmarks.cpu.reference_weights import (
 )
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.sources.base import Frame
-from mfer_edge.sources.clip import Clip, read_sound
+from mfer_edge.sources.clip import Clip, read_audio
 from tests.support.clips import sine, write_clip
 from tests.support.paths import ROOT
-from tests.train.made import small_presets, voice
+from tests.train.synthetic import small_presets, voice
 from train.labels import EMOTIONS
 from train.models import emotion2vec
 from train.models.emotion_model import EmotionModel
@@ -113,7 +113,7 @@ def test_it_computes_what_the_runtime_computes(
         images = [item.image for item in clip if isinstance(item, Frame)]
     faces = np.stack([crop_face(image, detector(image)[0], crop) for image in images])
     visual_arm = VisualArm(networks["face"], networks["visual"])
-    wave = read_sound(ANGER)
+    wave = read_audio(ANGER)
     segments = speech_segments(SpeechProbability(networks["vad"])(wave), len(wave))
     audio = AudioArm(networks["audio"])(collect_speech(wave, segments))
     scores = Fusion(networks["fusion"])(visual_arm(visual_arm.embed(faces)), audio)
@@ -138,7 +138,7 @@ def test_short_clips_and_those_without_speech_are_used_whole(reference: Referenc
     assert reference._speech(short) is short
     assert reference._speech(silent) is silent
     with_pause = torch.cat(
-        [torch.zeros(40_000), torch.from_numpy(read_sound(ANGER)[22_400:48_000])]
+        [torch.zeros(40_000), torch.from_numpy(read_audio(ANGER)[22_400:48_000])]
     )
     assert 4_000 < len(reference._speech(with_pause)) < 30_000
 

@@ -9,7 +9,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from benchmarks.harness.decoding import decode_all, decode_opencv, decode_sampled, decoded
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import sine, write_clip
 from tests.support.paths import ROOT
@@ -24,7 +24,7 @@ def test_every_frame_and_all_audio_are_decoded() -> None:
     audio = [frame for frame in frames if not isinstance(frame, VideoFrame)]
     assert len(frames) - len(audio) == frame_count > 80
     audio_s = sum(frame.samples / frame.sample_rate for frame in audio)
-    assert audio_s == pytest.approx(len(read_sound(FEAR)) / SAMPLE_RATE, abs=0.05)
+    assert audio_s == pytest.approx(len(read_audio(FEAR)) / SAMPLE_RATE, abs=0.05)
 
 
 def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> None:

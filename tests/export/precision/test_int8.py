@@ -18,7 +18,7 @@ from export.precision.graph import PrecisionError
 from export.precision.int8 import quantize_dynamic, quantize_static
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
-from mfer_edge.sources.clip import read_sound
+from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
     RANDOM,
@@ -38,7 +38,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.made import face_picture
+from tests.train.synthetic import face_picture
 
 Quantizer = Callable[[Path], None]
 node = helper.make_node
@@ -265,7 +265,7 @@ def test_calibration_needs_finite_calls(calls: list[dict[str, np.ndarray]], tmp_
 def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
     """Calls to calibrate on, and others to test on."""
     random = np.random.default_rng(0)
-    audio = [read_sound(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
+    audio = [read_audio(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
     images = [
         np.stack([face_picture(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
     ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.made import face_picture, voice
+from tests.train.synthetic import face_image, voice
 from train.data.augment_faces import cover, vary_faces
 from train.data.augment_voices import PAPER, SHORTEST, STRONG, VoiceChanges, noise, vary_voice
 from train.labels import FACE_EMOTIONS
@@ -22,7 +22,7 @@ NONE = VoiceChanges(speed=0.0, keep=1.0, colour_db=0.0, noise_db=(20.0, 20.0), n
 
 def faces(n: int) -> Tensor:
     random = np.random.default_rng(n)
-    images = [face_picture(k % len(FACE_EMOTIONS), random) for k in range(n)]
+    images = [face_image(k % len(FACE_EMOTIONS), random) for k in range(n)]
     return torch.from_numpy(np.stack(images)).float()[:, None]
 
 

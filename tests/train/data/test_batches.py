@@ -13,10 +13,17 @@ from torch import Tensor
 
 from train.data.batches import class_weights, predict, training_batches
 from train.models.arms import GruArm
+from train.options import TrainOptions
+
+
+def options(batch: int, **more: Any) -> TrainOptions:
+    return TrainOptions(1, 0.1, "constant", batch, **more)
 
 
 class Sequences:
-    """Random sequences of random lengths, which note what is asked for."""
+    """Random sequences of random lengths."""
+
+    targets: np.ndarray | None = None
 
     def __init__(self, n: int, seed: int = 0, longest: int = 40) -> None:
         random = np.random.default_rng(seed)
@@ -44,11 +51,11 @@ class Labels(Sequences):
 def test_an_epoch_has_each_example_once(n: int, batch: int, sized: bool, seed: int) -> None:
     examples = Sequences(n) if sized else Labels([0] * n)
     part = np.arange(n)[::2]
-    batches = training_batches(examples, part, batch, np.random.default_rng(seed))
+    batches = training_batches(examples, part, options(batch), np.random.default_rng(seed))
     assert sorted(np.concatenate(batches)) == list(part)
     assert len(batches) == -(-len(part) // batch)
     assert max(map(len, batches)) <= batch
-    again = training_batches(examples, part, batch, np.random.default_rng(seed))
+    again = training_batches(examples, part, options(batch), np.random.default_rng(seed))
     assert all(np.array_equal(*pair) for pair in zip(batches, again, strict=True))
 
 
@@ -60,13 +67,13 @@ def test_batches_of_like_lengths_waste_little() -> None:
         padded = sum(examples.lengths[b].max() * len(b) for b in batches)
         return 1 - examples.lengths.sum() / padded
 
-    sorted_ones = padding(training_batches(examples, np.arange(1024), 16, random))
+    sorted_ones = padding(training_batches(examples, np.arange(1024), options(16), random))
     assert sorted_ones < 0.15 < 0.4 < padding(np.split(random.permutation(1024), 64))
 
 
 def test_short_ones_don_t_come_first() -> None:
     examples = Sequences(1024)
-    batches = training_batches(examples, np.arange(1024), 16, np.random.default_rng(0))
+    batches = training_batches(examples, np.arange(1024), options(16), np.random.default_rng(0))
     means = [examples.lengths[b].mean() for b in batches]
     assert abs(np.corrcoef(np.arange(8), np.reshape(means, (8, 8)).mean(0))[0, 1]) < 0.9
     assert abs(np.corrcoef(np.arange(64), means)[0, 1]) < 0.3
@@ -75,7 +82,9 @@ def test_short_ones_don_t_come_first() -> None:
 def test_weighted_drawing_makes_classes_alike() -> None:
     labels = [0] * 900 + [1] * 90 + [2] * 10
     examples, part = Labels([*labels, 3, 3]), np.arange(1000)
-    batches = training_batches(examples, part, 16, np.random.default_rng(0), weighted=True)
+    batches = training_batches(
+        examples, part, options(16, weighted_sampling=True), np.random.default_rng(0)
+    )
     drawn = np.concatenate(batches)
     assert len(drawn) == 1000 and drawn.max() < 1000
     np.testing.assert_allclose(np.bincount(examples.labels[drawn]) / 1000, 1 / 3, atol=0.05)
@@ -105,3 +114,12 @@ def test_predicting_is_without_dropout_or_gradients() -> None:
     one, again = (predict(arm, Sequences(9), np.arange(9)) for _ in range(2))
     np.testing.assert_array_equal(one, again)
     assert all(parameter.grad is None for parameter in arm.parameters())
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_the_last_batch_is_left_out_if_asked_for(sized: bool) -> None:
+    examples = Sequences(50) if sized else Labels([0] * 50)
+    drawn = options(16, drop_last=True)
+    batches = training_batches(examples, np.arange(50), drawn, np.random.default_rng(0))
+    assert [len(batch) for batch in batches] == [16, 16, 16]
+    assert len(np.unique(np.concatenate(batches))) == 48

@@ -12,8 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.train.made import entry, face_picture, voice, whisper_file, write_film, write_sound
-from train.data.context import DataContext, clips, eight_class, four_class, label_numbers, pictures
+from tests.train.synthetic import entry, face_image, voice, whisper_file, write_film, write_sound
+from train.data.context import (
+    DataContext,
+    class_indices,
+    clips,
+    first_stage_clips,
+    full_label_clips,
+    images,
+)
 from train.data.features import fingerprint
 from train.data.index import DatasetError, Entry
 from train.labels import EMOTIONS, FOUR_EMOTIONS
@@ -39,7 +46,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def listed(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """A voice, a film with both, a silent film, and a picture."""
     folder = tmp_path_factory.mktemp("own")
-    cv2.imwrite(str(folder / "face.png"), face_picture(3, np.random.default_rng(0)))
+    cv2.imwrite(str(folder / "face.png"), face_image(3, np.random.default_rng(0)))
     return [
         entry(write_sound(folder / "voice.wav", voice(0.6))),
         entry(write_film(folder / "film.mp4", voice(0.6), 1), "av"),
@@ -48,16 +55,16 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     ]
 
 
-class TestMaterials:
+class TestDataContext:
     def test_features_are_those_of_the_published_backbones(
         self, weights: Path, listed: list[Entry], tmp_path: Path
     ) -> None:
-        materials = DataContext(PRESET, weights, tmp_path)
-        faces, voices = materials.face_features(listed), materials.voice_features(listed)
+        context = DataContext(PRESET, weights, tmp_path)
+        faces, voices = context.face_features(listed), context.voice_features(listed)
         assert voices.present.tolist() == [True, True, False, False]
         assert faces.present.tolist() == [False, True, True, True]
         assert faces.views == voices.views == 2
-        heard, seen = materials.inputs(listed[0]).speech, materials.inputs(listed[2]).faces
+        heard, seen = context.inputs(listed[0]).speech, context.inputs(listed[2]).faces
         with torch.inference_mode():
             states = SPEECH_BACKBONES["whisper-tiny-en"].load(weights)(
                 torch.from_numpy(heard)[None]
@@ -73,8 +80,8 @@ class TestMaterials:
             folder = tmp_path / there
             folder.mkdir()
             (folder / name).symlink_to(weights / name)
-            materials = DataContext(PRESET, folder, tmp_path / "cache")
-            features = {"voice": materials.voice_features, "face": materials.face_features}
+            context = DataContext(PRESET, folder, tmp_path / "cache")
+            features = {"voice": context.voice_features, "face": context.face_features}
             assert features[there](listed).present.any()
             with pytest.raises(CheckpointError, match=f"{folder}/.*: not there"):
                 features[missing](listed)
@@ -82,9 +89,9 @@ class TestMaterials:
     def test_files_that_have_none_need_no_backbone(
         self, listed: list[Entry], tmp_path: Path
     ) -> None:
-        materials = DataContext(PRESET, tmp_path / "nowhere", tmp_path)
-        assert materials.voice_features(listed[2:]).present.tolist() == [False, False]
-        assert materials.face_features(listed[:1]).present.tolist() == [False]
+        context = DataContext(PRESET, tmp_path / "nowhere", tmp_path)
+        assert context.voice_features(listed[2:]).present.tolist() == [False, False]
+        assert context.face_features(listed[:1]).present.tolist() == [False]
 
     def test_how_much_is_to_be_done_is_told_once(
         self,
@@ -93,10 +100,10 @@ class TestMaterials:
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        materials = DataContext(PRESET, weights, tmp_path)
-        materials.voice_features(listed, "voices, first stage")
+        context = DataContext(PRESET, weights, tmp_path)
+        context.voice_features(listed, "voices, first stage")
         assert capsys.readouterr().out.startswith("voices, first stage: 2 files to go: about ")
-        materials.voice_features(listed, "voices, first stage")
+        context.voice_features(listed, "voices, first stage")
         assert capsys.readouterr() == ("", "")
 
     def test_random_backbones_are_the_same_every_time_and_not_in_training(
@@ -105,17 +112,17 @@ class TestMaterials:
         prints = []
         for seed in (1, 2):
             torch.manual_seed(seed)  # whatever came before
-            materials = DataContext(PRESET, tmp_path / "nowhere", tmp_path, random_init=True)
-            prints.append((fingerprint(materials.face), fingerprint(materials.speech)))
-            assert not materials.face.training and not materials.speech.training
+            context = DataContext(PRESET, tmp_path / "nowhere", tmp_path, random_init=True)
+            prints.append((fingerprint(context.face), fingerprint(context.speech)))
+            assert not context.face.training and not context.speech.training
         assert prints[0] == prints[1]
 
     @pytest.mark.parametrize(("preset", "size"), [(COMPACT, 48), (PAPER, 224)])
     def test_faces_come_in_the_backbone_s_size(
         self, preset: object, size: int, listed: list[Entry], tmp_path: Path
     ) -> None:
-        materials = DataContext(preset, tmp_path, tmp_path)  # type: ignore[arg-type]
-        assert materials.inputs(listed[3]).faces.shape == (1, size, size)
+        context = DataContext(preset, tmp_path, tmp_path)  # type: ignore[arg-type]
+        assert context.inputs(listed[3]).faces.shape == (1, size, size)
 
 
 def unread(label: str, dataset: str, kind: str = "audio", split: str = "") -> Entry:
@@ -142,10 +149,10 @@ MIXED = [
     ("choose", "numbers"),
     [
         (clips, [0, 1, 2, 3, 4, 5, 6, 10]),
-        (eight_class, [0, 3, 10]),
-        (four_class, [2, 4, 6]),
-        (lambda entries: pictures(entries, "train"), [7]),
-        (lambda entries: pictures(entries, "test"), [8]),
+        (full_label_clips, [0, 3, 10]),
+        (first_stage_clips, [2, 4, 6]),
+        (lambda entries: images(entries, "train"), [7]),
+        (lambda entries: images(entries, "test"), [8]),
     ],
 )
 def test_each_stage_has_its_entries(
@@ -156,10 +163,17 @@ def test_each_stage_has_its_entries(
 
 def test_without_recordings_of_eight_emotions_there_is_a_clear_error() -> None:
     with pytest.raises(DatasetError, match="no recordings of RAVDESS or of your own"):
-        eight_class([MIXED[2], *MIXED[7:10]])
+        full_label_clips([MIXED[2], *MIXED[7:10]])
 
 
-def test_labels_are_numbered_by_their_place() -> None:
-    assert label_numbers(MIXED).tolist() == [EMOTIONS.index(e.label) for e in MIXED]
-    assert label_numbers(four_class(MIXED), FOUR_EMOTIONS).tolist() == [2, 3, 0]
-    assert label_numbers([]).dtype == np.int64
+def test_classes_are_places_among_the_labels() -> None:
+    assert class_indices(MIXED, EMOTIONS).tolist() == [EMOTIONS.index(e.label) for e in MIXED]
+    assert class_indices(first_stage_clips(MIXED), FOUR_EMOTIONS).tolist() == [2, 3, 0]
+    assert class_indices([], EMOTIONS).dtype == np.int64
+
+
+def test_calm_is_neutral_where_it_is_no_class() -> None:
+    seven = tuple(label for label in EMOTIONS if label != "calm")
+    assert class_indices([MIXED[3], MIXED[6], MIXED[0]], seven).tolist() == [0, 0, 1]
+    with pytest.raises(ValueError):
+        class_indices([MIXED[1]], FOUR_EMOTIONS)  # fearful

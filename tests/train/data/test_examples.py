@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.made import RATE, voice
+from tests.train.synthetic import RATE, voice
 from train.data.augment_voices import PAPER, STRONG, VoiceChanges
 from train.data.examples import (
     FaceClips,
+    FaceImages,
     FaceSequences,
     FeatureExamples,
     PairedExamples,
@@ -135,7 +136,35 @@ class TestFaceClips:
         assert (one.mean(0) - other.mean(0)).std() > 20
 
 
-EACH = 4  # pictures of an emotion
+class TestFaceImages:
+    FACES = np.random.default_rng(0).integers(0, 256, (3, 48, 48)).astype(np.uint8)
+
+    def test_without_randomness_a_batch_is_grey_images_as_they_are(self) -> None:
+        batch = FaceImages(self.FACES, np.arange(3), 1.0).batch(np.array([2, 0]), None)
+        assert batch.shape == (2, 1, 48, 48)
+        np.testing.assert_array_equal(batch[:, 0].numpy(), self.FACES[[2, 0]])
+
+    def test_training_augments_with_the_strength_set(self) -> None:
+        examples = FaceImages(self.FACES, np.arange(3), 1.0)
+        far = []
+        for strength in (1.0, 0.2):
+            torch.manual_seed(0)
+            examples.strength = strength
+            batch = examples.batch(np.zeros(64, np.int64), random())
+            upright = torch.minimum(
+                (batch - batch.new_tensor(self.FACES[0])).abs().mean((1, 2, 3)),
+                (batch.flip(3) - batch.new_tensor(self.FACES[0])).abs().mean((1, 2, 3)),
+            )
+            far.append(float(upright.mean()))
+        assert far[0] > far[1] > 0
+
+    def test_targets_replace_no_labels(self) -> None:
+        targets = np.full((3, 7), 1 / 7, np.float32)
+        examples = FaceImages(self.FACES, np.arange(3), 1.0).with_targets(targets)
+        assert examples.targets is targets and examples.labels.tolist() == [0, 1, 2]
+
+
+EACH = 4  # images of an emotion
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +178,7 @@ def album() -> FaceSequences:
 
 
 def shown(album: FaceSequences, sequence: Any) -> np.ndarray:
-    """The pictures' labels, face by face."""
+    """The images' labels, face by face."""
     return album.labels[np.asarray(sequence)[:, 0].astype(int)]
 
 
@@ -163,7 +192,7 @@ class TestFaceSequences:
     def test_a_face_shows_its_emotion_between_neutral_ones(
         self, album: FaceSequences, emotion: int, seed: int
     ) -> None:
-        sequence = album.make(emotion, random(seed))
+        sequence = album.make(EMOTIONS[emotion], random(seed))
         assert sequence.dtype == np.float32
         assert album.shortest <= len(sequence) <= album.longest
         labels, label = shown(album, sequence), label_of(emotion)
@@ -171,8 +200,8 @@ class TestFaceSequences:
         assert len(own) >= len(labels) / 2
         assert (labels[own[0] : own[-1] + 1] == label).all()
         assert set(labels[: own[0]]) | set(labels[own[-1] + 1 :]) <= {NEUTRAL}
-        pictures = sequence[own, 0]
-        assert np.count_nonzero(np.diff(pictures)) < album.most_pictures  # stretches, less one
+        images = sequence[own, 0]
+        assert np.count_nonzero(np.diff(images)) < album.most_images  # stretches, less one
         assert len(set(sequence[labels != label, 0])) <= 1
         if emotion in (EMOTIONS.index("neutral"), EMOTIONS.index("calm")):
             assert set(labels) == {NEUTRAL}
@@ -181,53 +210,57 @@ class TestFaceSequences:
         self, album: FaceSequences
     ) -> None:
         drawn = random(0)
-        made = [shown(album, album.make(EMOTIONS.index("sad"), drawn)) for _ in range(400)]
+        made = [shown(album, album.make("sad", drawn)) for _ in range(400)]
         share = np.mean([NEUTRAL in labels for labels in made])
         assert 0.3 < share <= 0.5  # the shortest have no room for it
 
     def test_everything_there_is_comes_up(self, album: FaceSequences) -> None:
         drawn = random(0)
-        faces = np.concatenate([album.make(e, drawn) for e in range(8) for _ in range(40)])
-        assert len(np.unique(faces, axis=0)) == 7 * EACH * 3  # every view of every picture
-        lengths = {len(album.make(0, drawn)) for _ in range(400)}
+        faces = np.concatenate([album.make(e, drawn) for e in EMOTIONS for _ in range(40)])
+        assert len(np.unique(faces, axis=0)) == 7 * EACH * 3  # every view of every image
+        lengths = {len(album.make("neutral", drawn)) for _ in range(400)}
         assert lengths == set(range(album.shortest, album.longest + 1))
 
-    def test_an_emotion_without_pictures_is_a_clear_error(self, album: FaceSequences) -> None:
+    def test_an_emotion_without_images_is_a_clear_error(self, album: FaceSequences) -> None:
         labels = np.where(np.isin(album.labels, (1, 5)), 3, album.labels)
-        with pytest.raises(DatasetError, match="none of 28 pictures shows disgust, surprise"):
-            FaceSequences(album.pictures, labels)
+        with pytest.raises(DatasetError, match="none of 28 images shows disgust, surprise"):
+            FaceSequences(album.images, labels)
 
 
-class TestMadeUpFaces:
+class TestSyntheticFaceSequences:
     def test_every_emotion_is_there_equally_often(self, album: FaceSequences) -> None:
-        examples = SyntheticFaceSequences(album, 64)
+        examples = SyntheticFaceSequences(album, 64, EMOTIONS)
         assert np.bincount(examples.labels).tolist() == [8] * 8
         batch = examples.batch(np.arange(64), random())
         for emotion, sequence in zip(examples.labels, batch, strict=True):
             assert label_of(int(emotion)) in shown(album, sequence)
 
-    def test_as_they_are_they_are_always_the_same_of_one_picture_each(
+    def test_as_they_are_they_are_always_the_same_of_one_image_each(
         self, album: FaceSequences
     ) -> None:
-        examples, everything = SyntheticFaceSequences(album, 64, seed=3), np.arange(64)
+        examples, everything = SyntheticFaceSequences(album, 64, EMOTIONS, seed=3), np.arange(64)
         batch = examples.batch(everything, None)
         assert equal(batch, examples.batch(everything, None))
-        assert equal(batch, SyntheticFaceSequences(album, 64, seed=3).batch(everything, None))
+        assert equal(
+            batch, SyntheticFaceSequences(album, 64, EMOTIONS, seed=3).batch(everything, None)
+        )
         assert equal(batch[7:9], examples.batch(np.array([7, 8]), None))
-        assert not equal(batch, SyntheticFaceSequences(album, 64, seed=4).batch(everything, None))
+        assert not equal(
+            batch, SyntheticFaceSequences(album, 64, EMOTIONS, seed=4).batch(everything, None)
+        )
         for emotion, sequence in zip(examples.labels, batch, strict=True):
             own = shown(album, sequence) == label_of(int(emotion))
             assert len(set(sequence[own, 0].tolist())) == 1
 
     def test_in_training_they_are_new_every_time(self, album: FaceSequences) -> None:
-        examples, drawn = SyntheticFaceSequences(album, 16), random()
+        examples, drawn = SyntheticFaceSequences(album, 16, EMOTIONS), random()
         one, other = (examples.batch(np.arange(16), drawn) for _ in range(2))
         assert not any(map(torch.equal, one, other))
         assert equal(one, examples.batch(np.arange(16), random()))
 
 
 def test_paired_examples_go_together(album: FaceSequences) -> None:
-    faces = SyntheticFaceSequences(album, 2)
+    faces = SyntheticFaceSequences(album, 2, EMOTIONS)
     waves = [voice(0.5), voice(0.7)]
     voices = SpeechExamples(waves, faces.labels, STRONG, 1.0)
     pairs = PairedExamples(faces, voices)

@@ -19,7 +19,7 @@ from torch import nn
 from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
-from tests.train.made import RATE, entry, face_picture, voice, write_sound
+from tests.train.synthetic import RATE, entry, face_image, voice, write_sound
 from train.data import features
 from train.data.cache import Cache
 from train.data.features import FeatureExtractor, Features, fingerprint
@@ -83,7 +83,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """Ten pictures, of which the first two are the same."""
     folder, random = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
     for number in range(10):
-        cv2.imwrite(str(folder / f"{number}.png"), face_picture(number % 7, random))
+        cv2.imwrite(str(folder / f"{number}.png"), face_image(number % 7, random))
     shutil.copy(folder / "0.png", folder / "1.png")
     return [entry(folder / f"{number}.png", "image") for number in range(10)]
 
@@ -154,7 +154,7 @@ class TestVoices:
         found = extract([voices[0], short], say=told.append)
         assert found.present.tolist() == [True, False]
         assert [len(view) for view in found.sequences[1]] == [0, 0, 0]
-        assert told[-1] == f"1 files have under 0.4 s of sound, such as {short.path}"
+        assert told[-1] == f"1 files have under 0.4 s of audio, such as {short.path}"
         assert extract([short]).present.tolist() == [False]
 
     def test_the_shortest_that_the_runtime_takes_has_features(
@@ -231,7 +231,7 @@ class TestFaces:
         inputs: Preprocessor,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(features, "PICTURES", 4)
+        monkeypatch.setattr(features, "IMAGES", 4)
         done: list[tuple[int, int]] = []
         listed = [*faces[:6], films[1], *faces[6:]]
         found = extract(listed, lambda *counts: done.append(counts))

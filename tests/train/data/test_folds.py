@@ -247,12 +247,12 @@ def test_what_is_held_back_is_apart(protocol: str) -> None:
         (troupe(1, each=4), "paper", 5, "nothing is left for its train part; .* few recordings"),
         (RAVDESS[:64], "subject", 5, "nothing is left for its test part"),
         ([entry(f"{n}.wav", dataset="saudi") for n in range(99)], "loso", 5,
-         "saudi: nobody knows the actors"),
+         "saudi: the actors are unknown"),
         ([entry(f"{n}.wav", dataset="saudi") for n in range(99)], "subject", 5,
-         "saudi: nobody knows the actors"),
+         "saudi: the actors are unknown"),
         ([*troupe(20), entry("x.wav", "calm", "M03", "shemo")], "loso", 5,
          "fold shemo-M03: its training part has no recording that is calm"),
-        ([*troupe(20), entry("x.png", kind="image")], "paper", 5, r"x\.png: .* is a picture"),
+        ([*troupe(20), entry("x.png", kind="image")], "paper", 5, r"x\.png: .* is an image"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_said(

@@ -21,7 +21,7 @@ from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
 from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT, shared_data
-from tests.train.made import RATE, entry, voice, write_sound
+from tests.train.synthetic import RATE, entry, voice, write_sound
 from train.data.cache import Cache
 from train.data.index import DatasetError
 from train.data.preprocess import FRAME_RATE, Preprocessor, read_face

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.train.made import voice, whisper_weights
+from tests.train.synthetic import voice, whisper_weights
 from train.labels import EMOTIONS
 from train.models.arms import GruArm, LayerMix, SequenceArm, StatisticsArm, mean_and_deviation
 from train.models.emotion_model import EmotionModel

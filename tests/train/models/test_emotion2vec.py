@@ -19,7 +19,7 @@ from benchmarks.harness import third_party
 from mfer_edge.errors import MferError
 from mfer_edge.sources.clip import read_audio
 from tests.support.paths import shared_data
-from tests.train.made import voice
+from tests.train.synthetic import voice
 from train.models.emotion2vec import (
     LABELS,
     Emotion2vec,
@@ -167,7 +167,7 @@ def test_a_recordings_features_do_not_depend_on_the_others() -> None:
 
 
 def test_a_recording_too_short_for_a_feature_is_refused() -> None:
-    with pytest.raises(MferError, match="400 samples of sound or more, not 399"):
+    with pytest.raises(MferError, match="400 samples of audio or more, not 399"):
         small().embed([torch.zeros(16_000), torch.zeros(399)])
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.support.paths import ROOT
-from tests.train.made import small_presets, voice
+from tests.train.synthetic import small_presets, voice
 from train.labels import EMOTIONS
 from train.models.arms import StatisticsArm
 from train.models.emotion_model import (
@@ -41,7 +41,7 @@ def taught(model: EmotionModel) -> EmotionModel:
     model.set_fusion(0.4, 0.8, torch.linspace(-1, 1, len(EMOTIONS)))
     for name, buffer in model.named_buffers():
         if name.endswith("num_batches_tracked"):
-            buffer.fill_(70_001)  # more than half precision can count
+            buffer.fill_(70_001)  # more than fp16 can count
     return model.eval()
 
 
@@ -141,7 +141,7 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path, val
     with torch.no_grad():
         broken.fusion.weight[0, 0] = value
     path = tmp_path / "model.safetensors"
-    with pytest.raises(CheckpointError, match=r"half precision can't hold fusion\.weight"):
+    with pytest.raises(CheckpointError, match=r"fp16 can't hold fusion\.weight"):
         save_model(broken, path)
     assert not path.exists()
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.made import face_picture
+from tests.train.synthetic import face_picture
 from train.labels import FACE_EMOTIONS
 from train.models.fer_resnet import FACE_EMBEDDING, FACE_SIZE, FerResnet
 

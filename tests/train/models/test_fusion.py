@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from train.data.batches import Split
 from train.models.arms import GruArm
 from train.models.fusion import FusedClassifier, FusionWeights, fit_fusion
-from train.options import TrainOptions
-from train.stages import Split, Work, train_combined
+from train.options import NO_FOLDER, TrainOptions
+from train.stages import train_combined
 
 LABELS = np.random.default_rng(5).integers(0, 8, 6000)
 
@@ -69,7 +70,9 @@ def test_weighted_logits_by_hand() -> None:
 
 
 class Pairs:
-    """Random faces and voices whose first step tells the class."""
+    """Random faces and voices with the class in their first step."""
+
+    targets: np.ndarray | None = None
 
     def __init__(self, n: int = 60) -> None:
         random = np.random.default_rng(0)
@@ -115,8 +118,8 @@ def test_the_combined_stage_changes_nothing_in_the_arms(arms: tuple[GruArm, GruA
     before = [{n: v.clone() for n, v in arm.state_dict().items()} for arm in arms]
     start = FusedClassifier(*arms).classifier.weight.detach().clone()
     options = TrainOptions(epochs=8, learning_rate=1e-2, schedule="constant", keep="last")
-    pairs, parts = Pairs(), Split(np.arange(60), np.arange(0))
-    fused = train_combined(options, *arms, pairs, parts, Work(None))
+    split = Split(np.arange(60), np.arange(0))
+    fused = train_combined(options, *arms, examples=Pairs(), split=split, stage=NO_FOLDER)
     assert set(fused.state_dict()) == {"classifier.weight", "classifier.bias"}
     assert (fused.classifier.weight - start).abs().max() > 1e-3
     for arm, state in zip(arms, before, strict=True):

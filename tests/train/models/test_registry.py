@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.support.paths import ROOT
-from tests.train.made import voice, whisper_file, whisper_weights
+from tests.train.synthetic import voice, whisper_file, whisper_weights
 from train.models.registry import (
     FACE_BACKBONES,
     FER_FACE,
     MAX_STEPS,
     SPEECH_BACKBONES,
     WHISPER,
-    Backbone,
+    BackboneSpec,
 )
 from train.models.weights import CheckpointError
 from train.train_face import FaceClassifier
@@ -26,13 +26,13 @@ from train.train_face import FaceClassifier
 SHARED = ROOT.parent / "shared" / "weights"
 
 
-def made_without_numbers(backbone: Backbone) -> nn.Module:
+def made_without_numbers(backbone: BackboneSpec) -> nn.Module:
     """Only shapes: there are backbones with 90 million weights."""
     with torch.device("meta"):
         return backbone.make().to("meta").eval()
 
 
-def refused(backbone: Backbone, weights: Path, *said: str) -> None:
+def refused(backbone: BackboneSpec, weights: Path, *said: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         backbone.load(weights)
     for part in (str(weights), *said):

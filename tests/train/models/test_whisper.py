@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mfer_edge.sources.clip import read_audio
 from tests.support.paths import ROOT, shared_data
-from tests.train.made import voice, whisper_weights
+from tests.train.synthetic import voice, whisper_weights
 from train.models.weights import CheckpointError
 from train.models.whisper import (
     LEVEL,

@@ -1,4 +1,4 @@
-"""Small made-up data sets and weights in the forms in which the real ones are published."""
+"""Small synthetic datasets and weights in the forms in which the real ones are published."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def ravdess_tree(root: Path, actors: int = 24, takes: int = 2, seconds: float = 
     return root
 
 
-def face_picture(label: int, random: np.random.Generator) -> np.ndarray:
-    """A noisy picture with a bar at the angle that stands for its label: (48, 48) uint8."""
+def face_image(label: int, random: np.random.Generator) -> np.ndarray:
+    """A noisy image of a bar at its label's angle: (48, 48) uint8."""
     angle = np.pi * label / len(FACE_EMOTIONS)
     rows, columns = np.mgrid[-1:1:48j, -1:1:48j]
     bar = np.abs(rows * np.cos(angle) + columns * np.sin(angle)) < 0.3
@@ -102,13 +102,13 @@ def face_picture(label: int, random: np.random.Generator) -> np.ndarray:
 
 
 def fer_tree(root: Path, each: int, seed: int = 0) -> Path:
-    """Write pictures in FER-2013's layout, so many for each emotion."""
+    """Write images in FER-2013's layout, so many for each emotion."""
     random = np.random.default_rng(seed)
     for label, emotion in enumerate(FACE_EMOTIONS):
         folder = root / emotion
         folder.mkdir(parents=True)
         for index in range(each):
-            cv2.imwrite(str(folder / f"{index}.png"), face_picture(label, random))
+            cv2.imwrite(str(folder / f"{index}.png"), face_image(label, random))
     return root
 
 
