@@ -84,7 +84,7 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
         FRAME_RATE,
         (width, height),
         video=lambda index: images[first + index],
-        sound=audio[None, : round(LENGTH_S * SAMPLE_RATE)],
+        audio=audio[None, : round(LENGTH_S * SAMPLE_RATE)],
         rate=SAMPLE_RATE,
     )
 

@@ -150,7 +150,7 @@ def test_unreadable_clip(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_clip_without_face_and_speech_is_not_enough(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "tone.mp4", 1.0, sound=sine(1.0))
+    clip = write_clip(tmp_path / "tone.mp4", 1.0, audio=sine(1.0))
     result = export("--verify", clip, "--out", tmp_path / "out")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()

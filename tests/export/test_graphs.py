@@ -23,7 +23,7 @@ from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
-from tests.train.synthetic import face_picture, small_presets, voice
+from tests.train.synthetic import face_image, small_presets, voice
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING
@@ -67,7 +67,7 @@ def assert_same(one: Engine, other: Engine, **arrays: np.ndarray) -> Mapping[str
 def test_faces(n: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
     random = np.random.default_rng(n)
     noise = random.integers(0, 256, (n, 1, 48, 48)).astype(np.uint8)
-    drawn = np.stack([face_picture(k % 7, random)[None] for k in range(n)])
+    drawn = np.stack([face_image(k % 7, random)[None] for k in range(n)])
     for faces in (noise, drawn, np.zeros_like(noise), np.full_like(noise, 255)):
         result = assert_same(engines["face"], references["face"], faces=faces)
         assert result["embedding"].shape == (n, FACE_EMBEDDING)
@@ -91,7 +91,7 @@ def test_faces_are_uint8(engines: dict[str, OnnxEngine]) -> None:
 def embeddings(engines: dict[str, OnnxEngine]) -> np.ndarray:
     """(1024, 192), from the face engine."""
     random = np.random.default_rng(0)
-    faces = np.stack([face_picture(k % 7, random)[None] for k in range(64)])
+    faces = np.stack([face_image(k % 7, random)[None] for k in range(64)])
     few = engines["face"](faces=faces)["embedding"]
     return few[random.integers(0, 64, 1024)]
 

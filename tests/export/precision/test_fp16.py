@@ -39,7 +39,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.synthetic import face_picture
+from tests.train.synthetic import face_image
 
 FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
 node = helper.make_node
@@ -267,7 +267,7 @@ def fp16_files(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> 
 def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
     """Realistic inputs of each engine."""
     random = np.random.default_rng(0)
-    faces = np.stack([face_picture(k % 7, random)[None] for k in range(7)])
+    faces = np.stack([face_image(k % 7, random)[None] for k in range(7)])
     wave = read_audio(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
     found = {"face": {"faces": faces}, "audio": {"wave": wave}}
     embedding = {

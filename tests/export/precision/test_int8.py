@@ -38,7 +38,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.synthetic import face_picture
+from tests.train.synthetic import face_image
 
 Quantizer = Callable[[Path], None]
 node = helper.make_node
@@ -266,9 +266,7 @@ def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
     """Calls to calibrate on, and others to test on."""
     random = np.random.default_rng(0)
     audio = [read_audio(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
-    images = [
-        np.stack([face_picture(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
-    ]
+    images = [np.stack([face_image(k % 7, random)[None] for k in range(count)]) for count in (8, 5)]
     used, others = (
         {"face": [{"faces": faces}], "audio": [{"wave": wave[:, a:b]} for a, b in cuts]}
         for faces, wave, cuts in zip(
