@@ -144,7 +144,7 @@ def test_short_clips_and_those_without_speech_are_used_whole(reference: Referenc
 
 
 def test_unusable_clips_are_refused(reference: Reference, tmp_path: Path) -> None:
-    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, sound=sine(0.4))
+    faceless = write_clip(tmp_path / "faceless.mp4", 0.4, audio=sine(0.4))
     with pytest.raises(MediaError, match=r"faceless.mp4: the reference needs a face and audio"):
         reference.analyze(faceless)
     words = tmp_path / "words.mp4"

@@ -73,7 +73,7 @@ def test_without_a_gpu_the_cpu_baseline_still_runs(
 def test_clips_without_face_and_speech_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clip = write_clip(tmp_path / "tone.mp4", 1.0, sound=sine(1.0))
+    clip = write_clip(tmp_path / "tone.mp4", 1.0, audio=sine(1.0))
     assert run(["--bundle", COMPACT, "--clip", clip, "--device", "cpu"]) == 1
     assert "--clip" in capsys.readouterr().err.splitlines()[-1]
 

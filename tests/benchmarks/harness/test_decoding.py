@@ -29,7 +29,7 @@ def test_every_frame_and_all_audio_are_decoded() -> None:
 
 def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> None:
     silent = write_clip(tmp_path / "10:30.mp4", 0.4)
-    audible = write_clip(tmp_path / "audible.m4a", 0.4, sound=sine(0.4))
+    audible = write_clip(tmp_path / "audible.m4a", 0.4, audio=sine(0.4))
     assert {type(frame) for frame in decoded(str(silent))} == {VideoFrame}
     assert VideoFrame not in {type(frame) for frame in decoded(str(audible))}
     for opener in (decode_all, decode_sampled, decode_opencv):
