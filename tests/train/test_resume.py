@@ -107,7 +107,7 @@ def test_a_training_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "torn: {", "twice"])
-def test_a_log_that_a_kill_left_behind_is_put_right(left: str, tmp_path: Path) -> None:
+def test_a_log_that_a_kill_left_behind_is_repaired(left: str, tmp_path: Path) -> None:
     _, training = trained(CONSTANT, run=tmp_path)
     log = tmp_path / "log.jsonl"
     whole = log.read_text()
@@ -190,7 +190,7 @@ def damaged(state: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("how", damaged(b"--"))
-def test_a_damaged_state_is_said_to_be(how: str, tmp_path: Path) -> None:
+def test_a_damaged_state_is_a_clear_error(how: str, tmp_path: Path) -> None:
     trained(CONSTANT, run=tmp_path)
     path = tmp_path / "last.pt"
     path.write_bytes(damaged(path.read_bytes())[how])
@@ -208,7 +208,7 @@ def test_a_state_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "BOMB").exists()
 
 
-def test_a_full_disk_is_said_and_costs_no_state(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_costs_no_state(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         trained(CONSTANT, run=tmp_path, progress=killed_after(5))
     before = (tmp_path / "last.pt").read_bytes()
