@@ -22,7 +22,7 @@ from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.sources.clip import read_sound
 from tests.export.conftest import Exported
 from tests.support.paths import ROOT, shared_data
-from tests.train.synthetic import face_picture, small_presets, voice
+from tests.train.synthetic import face_image, small_presets, voice
 from train.labels import EMOTIONS
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING
@@ -64,7 +64,7 @@ def assert_same(one: Engine, other: Engine, **arrays: np.ndarray) -> Mapping[str
 def test_faces(n: int, engines: dict[str, OnnxEngine], torch_networks: dict[str, Engine]) -> None:
     random = np.random.default_rng(n)
     noise = random.integers(0, 256, (n, 1, 48, 48)).astype(np.uint8)
-    drawn = np.stack([face_picture(k % 7, random)[None] for k in range(n)])
+    drawn = np.stack([face_image(k % 7, random)[None] for k in range(n)])
     for faces in (noise, drawn, np.zeros_like(noise), np.full_like(noise, 255)):
         result = assert_same(engines["face"], torch_networks["face"], faces=faces)
         assert result["embedding"].shape == (n, FACE_EMBEDDING)
@@ -88,7 +88,7 @@ def test_faces_are_bytes(engines: dict[str, OnnxEngine]) -> None:
 def embeddings(engines: dict[str, OnnxEngine]) -> np.ndarray:
     """(1024, 192), as the face network gives them."""
     random = np.random.default_rng(0)
-    faces = np.stack([face_picture(k % 7, random)[None] for k in range(64)])
+    faces = np.stack([face_image(k % 7, random)[None] for k in range(64)])
     few = engines["face"](faces=faces)["embedding"]
     return few[random.integers(0, 64, 1024)]
 

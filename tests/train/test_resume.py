@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import resource
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,14 +180,24 @@ class Bomb:
         return (Path.touch, (Path("BOMB"),))
 
 
+def inside_a_tensor(state: bytes) -> int:
+    """Offset of a byte that the checksums cover; padding between entries is not covered."""
+    if not zipfile.is_zipfile(io.BytesIO(state)):
+        return 0
+    with zipfile.ZipFile(io.BytesIO(state)) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        return state.index(archive.read(largest)) + largest.file_size // 2
+
+
 def damaged(state: bytes) -> dict[str, bytes]:
     middle = len(state) // 2
+    bit = inside_a_tensor(state)
     return {
         "empty": b"",
         "text": b"version https://git-lfs.github.com/spec/v1\n",
         "half": state[:middle],
         "torn": state[:-1],
-        "one bit": state[:middle] + bytes([state[middle] ^ 1]) + state[middle + 1 :],
+        "one bit": state[:bit] + bytes([state[bit] ^ 1]) + state[bit + 1 :],
     }
 
 

@@ -38,7 +38,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.synthetic import face_picture
+from tests.train.synthetic import face_image
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 OWN = ("face", "visual", "audio", "fusion")
@@ -271,7 +271,7 @@ def halves(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict
 def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
     """Something real for each network."""
     random = np.random.default_rng(0)
-    faces = np.stack([face_picture(k % 7, random)[None] for k in range(7)])
+    faces = np.stack([face_image(k % 7, random)[None] for k in range(7)])
     wave = read_sound(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
     found = {"face": {"faces": faces}, "audio": {"wave": wave}}
     embedding = {

@@ -38,7 +38,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.support.paths import ROOT
-from tests.train.synthetic import face_picture
+from tests.train.synthetic import face_image
 
 Quantizer = Callable[[Path], None]
 node = helper.make_node
@@ -272,7 +272,7 @@ def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
     random = np.random.default_rng(0)
     sounds = [read_sound(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
     pictures = [
-        np.stack([face_picture(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
+        np.stack([face_image(k % 7, random)[None] for k in range(count)]) for count in (8, 5)
     ]
     used, others = (
         {"face": [{"faces": faces}], "audio": [{"wave": sound[:, a:b]} for a, b in cuts]}

@@ -74,7 +74,7 @@ def fill(folder: str) -> None:
 
 
 def test_after_a_kill_what_is_there_is_whole_and_only_the_rest_is_made(cache: Cache) -> None:
-    code = f"from tests.train.test_cache import fill; fill({str(cache.folder)!r})"
+    code = f"from tests.train.data.test_cache import fill; fill({str(cache.folder)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     started = time.monotonic()
     while key(20) not in cache and time.monotonic() < started + 60:

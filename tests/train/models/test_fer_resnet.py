@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.train.synthetic import face_picture
+from tests.train.synthetic import face_image
 from train.labels import FACE_EMOTIONS
 from train.models.fer_resnet import FACE_EMBEDDING, FACE_SIZE, FerResnet
 
@@ -27,7 +27,7 @@ def encoder() -> FerResnet:
 @functools.cache
 def pictures(n: int) -> Tensor:
     random = np.random.default_rng(n)
-    images = [face_picture(k % len(FACE_EMOTIONS), random) for k in range(n)]
+    images = [face_image(k % len(FACE_EMOTIONS), random) for k in range(n)]
     return torch.from_numpy(np.stack(images))[:, None]
 
 
