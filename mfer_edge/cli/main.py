@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "export": CommandEntry(
         "export.cli",
-        "Export a model to a bundle, and prove that nothing was lost.",
+        "Export a model to a bundle, and check it against PyTorch.",
         packages=("export", "train"),
         extra="export",
     ),
@@ -42,7 +42,7 @@ COMMANDS = {
     ),
     "train": CommandEntry(
         "train.cli",
-        "Train the arms and their fusion, and judge them on people that they have not met.",
+        "Train the arms and their fusion, and evaluate them on unseen people.",
         packages=("train",),
         extra="train",
     ),
