@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.readings import read_clips
+from export.measure import read_clips
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.manifest import ENGINES

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ N0 = 10.0
 nine corpora: with 10 recordings and more a weight of n / (n + 10) is as good as 1, with 5 it is
 better."""
 FEW_WINDOWS = 5  # with fewer an adaptation gains little
+ONE_MOOD = 0.7  # share of the windows with one label from which on they may not be mixed enough
 MAX_BYTES = 1 << 20  # of a file, and of what is in it
 
 
@@ -148,6 +150,7 @@ class AdaptationStatistics:
     count: int = 0  # observations; several in a window if the arm is a GRU
     mean: Any = 0.0  # (width,) float64
     squares: Any = 0.0  # (width,) float64: sum of squared differences from the mean
+    labels: Mapping[str, int] = field(default_factory=dict)  # windows by what they were heard as
 
     @classmethod
     def of(cls, observations: np.ndarray, model: str = "") -> AdaptationStatistics:
@@ -177,6 +180,7 @@ class AdaptationStatistics:
             count=count,
             mean=self.mean + between * (other.count / count),
             squares=self.squares + other.squares + between**2 * (self.count * other.count / count),
+            labels=Counter(self.labels) + Counter(other.labels),
         )
 
     @property

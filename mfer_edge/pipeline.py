@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -244,9 +245,8 @@ class Pipeline:
         with AudioOnly(source) as opened:
             if not opened.has_audio:
                 raise MediaError(f"{opened.name}: no sound track: nothing to adapt to")
-            for _ in listening._session_of(opened, options).run(opened, progress):
-                pass  # the readings are not needed
-        return heard[0]
+            readings = list(listening._session_of(opened, options).run(opened, progress))
+        return replace(heard[0], labels=Counter(r.label for r in readings if r.label is not None))
 
     def _open(self, source: Source | Path | str) -> Source:
         if not isinstance(source, (str, Path)):

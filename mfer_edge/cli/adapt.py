@@ -16,7 +16,7 @@ from mfer_edge.cli.output_paths import is_same_file
 from mfer_edge.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from mfer_edge.adapt import Adaptation, AdaptationStatistics
+    from mfer_edge.adapt import AdaptationStatistics
     from mfer_edge.pipeline import Pipeline
 
 SUFFIXES = (
@@ -49,6 +49,7 @@ def adapt(
     emotions from where the model will be used: 10 of a few seconds do, 5 help a little. `mfer-edge
     infer --adapt` takes the file.
     """
+    from mfer_edge.adapt import AdaptationStatistics
     from mfer_edge.outputs.files import check_output
     from mfer_edge.pipeline import Pipeline
 
@@ -58,10 +59,11 @@ def adapt(
     if any(is_same_file(clip, out) for clip in clips):
         raise click.UsageError(f"--out {out}: this is a source; write to another name")
     pipeline = Pipeline.open(bundle, device, threads or 0)
-    adaptation = collected(pipeline, clips, failures, quiet=quiet).adaptation()
-    adaptation.save(out)
+    heard = collected(pipeline, clips, failures, quiet=quiet)
+    total = sum(heard, AdaptationStatistics(pipeline.bundle.manifest.model))
+    total.adaptation().save(out)
     if not quiet:
-        click.echo(summary(adaptation, out, len(clips)))
+        click.echo(summary(total, out, len(heard)))
     sys.exit(failures.exit_code)
 
 
@@ -85,37 +87,41 @@ def expanded(sources: Sequence[Path], failures: FailureCount) -> Iterator[Path]:
 
 def collected(
     pipeline: Pipeline, clips: Sequence[Path], failures: FailureCount, *, quiet: bool
-) -> AdaptationStatistics:
-    """Statistics of all clips; one that fails costs a line.
+) -> list[AdaptationStatistics]:
+    """Statistics of each clip, without those that fail, which cost a line each.
 
     Raises:
         AdaptationError: the model can't be adapted.
     """
-    from mfer_edge.adapt import AdaptationStatistics
-
     pipeline.model.check_adaptable()
-    total = AdaptationStatistics(pipeline.bundle.manifest.model)
+    heard: list[AdaptationStatistics] = []
     with progress_bar("adapt", quiet=quiet) as progress:
         for index, clip in enumerate(clips):
             with failures.reported():
-                total += pipeline.collect(clip)
+                heard.append(pipeline.collect(clip))
             if progress is not None:
                 progress((index + 1) / len(clips))
-    return total
+    return heard
 
 
-def summary(adaptation: Adaptation, out: Path, clips: int) -> str:
-    """What was heard, and what weight that gives."""
-    from mfer_edge.adapt import FEW_WINDOWS
+def summary(total: AdaptationStatistics, out: Path, clips: int) -> str:
+    """What was heard, what weight that gives, and what speaks against using it."""
+    from mfer_edge.adapt import FEW_WINDOWS, ONE_MOOD
 
     lines = [
-        f"{out}: {_counted(adaptation.windows, 'window')} with speech in "
-        f"{_counted(clips, 'source')}, weight {adaptation.weight:.2f}"
+        f"{out}: {_counted(total.windows, 'window')} with speech in "
+        f"{_counted(clips, 'source')}, weight {total.adaptation().weight:.2f}"
     ]
-    if adaptation.windows < FEW_WINDOWS:
+    label, most = max(total.labels.items(), key=lambda item: item[1])
+    if total.windows < FEW_WINDOWS:
         lines.append(
             f"  warning: so few windows change little: {FEW_WINDOWS} are the least to gain from, "
             "10 to 20 are better"
+        )
+    elif most >= ONE_MOOD * total.windows:
+        lines.append(
+            f"  warning: {most} of them were heard as {label}: one mood alone is taken for the "
+            "place; add recordings with other emotions, or compare with --adapt off"
         )
     return "\n".join(lines)
 
