@@ -123,6 +123,11 @@ class OnnxEngine:
         # Several engines share the cores in turn: threads that spin while they wait for the next
         # call of their own engine would slow down the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        on_cpu = providers[0] == PROVIDER_OF_DEVICE["cpu"]
+        if on_cpu:
+            # Q/DQ pairs are computed as written, as a GPU does, not fused into integer kernels:
+            # without VNNI these add pairs of products in 16 bits, which int8 weights overflow.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             # ONNX Runtime's own fallback prints to standard output and runs without the device.
             self._session = ort.InferenceSession(
@@ -141,7 +146,7 @@ class OnnxEngine:
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
         self._output_names = [tensor.name for tensor in self.outputs]
         self._run_options = ort.RunOptions()
-        if large and providers[0] == PROVIDER_OF_DEVICE["cpu"]:
+        if large and on_cpu:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:

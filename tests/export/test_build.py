@@ -102,9 +102,9 @@ def test_the_paper_preset(
 
 def test_the_longest_window_fits_the_engines(fp32: Built) -> None:
     manifest = fp32.bundle.manifest
-    engine = Pipeline.open(fp32.bundle.folder, "cpu", threads=1)
+    pipeline = Pipeline.open(fp32.bundle.folder, "cpu", threads=1)
     wave = np.zeros((1, round(manifest.max_window_s * 16_000)), np.float32)
-    assert engine.model.audio(wave[0]).scores.shape == (len(EMOTIONS),)
+    assert pipeline.model.audio(wave[0]).scores.shape == (len(EMOTIONS),)
 
 
 def test_fp32_files_are_the_exported_ones(fp32: Built, exported: Exported) -> None:

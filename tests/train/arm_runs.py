@@ -43,7 +43,7 @@ def unchosen(paper: DataContext, datasets: Datasets) -> DataContext:
     return DataContext(preset, datasets.weights, datasets.cache)
 
 
-def learned_from(run: Path, arm: str) -> set[str]:
+def actors_of(run: Path, arm: str) -> set[str]:
     with safe_open(run / f"{arm}.safetensors", "pt") as file:
         return set(json.loads(file.metadata()["actors"]))
 

@@ -49,7 +49,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, words, catch_exceptions=False)
 
 
-JUDGED = ("--svm", "--finetune-voice", 0)
+CROSSVAL_OPTIONS = ("--svm", "--finetune-voice", 0)
 INDEX = {"compact": "spoken", "paper": "filmed"}
 
 
@@ -83,7 +83,7 @@ class Runs:
         for stage in ("visual", "audio", "fusion"):
             self.run(stage, "--out", self.one_by_one)
         self.run("all", "--out", self.at_once)
-        self.run("crossval", "--out", self.crossval, *JUDGED)
+        self.run("crossval", "--out", self.crossval, *CROSSVAL_OPTIONS)
         self.run("all", "--out", self.final, "--crossval", self.crossval, name="final")
 
     def options(self, *more: object) -> list[object]:

@@ -12,7 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.cli_runs import JUDGED, Datasets, Runs, call, done, model, shell, with_paper
+from tests.train.cli_runs import (
+    CROSSVAL_OPTIONS,
+    Datasets,
+    Runs,
+    call,
+    done,
+    model,
+    shell,
+    with_paper,
+)
 from tests.train.synthetic import CAST, voice
 from train.data.index import read_index
 from train.evaluate.predictions import read_run
@@ -30,7 +39,7 @@ def test_the_index_holds_every_made_file(datasets: Datasets) -> None:
     assert len(read_index(datasets.spoken)) == 4 * 16 + 7 * 24
 
 
-def test_a_model_comes_out_that_knows_faces_and_voices(runs: Runs) -> None:
+def test_the_model_scores_faces_and_voices(runs: Runs) -> None:
     made = model(runs.one_by_one)
     assert made.preset.name == runs.preset
     faces = torch.zeros(3, 1, made.face.size, made.face.size, dtype=torch.uint8)  # type: ignore[arg-type]
@@ -92,7 +101,7 @@ def test_the_figures_are_kept_and_printed(runs: Runs) -> None:
                 assert 0 <= value <= 1
 
 
-def test_everyone_is_judged_once(runs: Runs) -> None:
+def test_every_recording_is_predicted_once(runs: Runs) -> None:
     run, predictions = read_run(runs.crossval)
     entries = [e for e in read_index(runs.index) if e.dataset in ("ravdess", "own")]
     wanted = sorted(str(e.path) for e in entries)
@@ -108,7 +117,7 @@ def test_everyone_is_judged_once(runs: Runs) -> None:
 def test_work_that_is_done_is_not_done_again(runs: Runs) -> None:
     before = {p: p.stat().st_mtime_ns for p in runs.datasets.cache.rglob("*.npz")}
     assert "to go" not in done("features", *runs.options())
-    done("crossval", *runs.options("--out", runs.crossval, *JUDGED))
+    done("crossval", *runs.options("--out", runs.crossval, *CROSSVAL_OPTIONS))
     assert {p: p.stat().st_mtime_ns for p in runs.datasets.cache.rglob("*.npz")} == before
     for stage in ("visual", "audio"):
         kept = (runs.one_by_one / f"{stage}.safetensors").read_bytes()
@@ -126,7 +135,7 @@ def test_a_report_is_made_of_a_cross_validation(runs: Runs, tmp_path: Path) -> N
     assert figures
 
 
-def test_the_faces_of_compact_are_trained_and_taken(datasets: Datasets, tmp_path: Path) -> None:
+def test_the_face_network_is_trained_and_loaded(datasets: Datasets, tmp_path: Path) -> None:
     printed = done(
         "faces", datasets.spoken, "--out", tmp_path / "faces", "--epochs", 1, "--finish", 0
     )
@@ -149,7 +158,7 @@ def test_backbones_can_be_fine_tuned_within_the_folds(datasets: Datasets, tmp_pa
     assert {part.arm for part in read_run(tmp_path)[1]} == {"visual", "audio", "combined"}
 
 
-def test_the_four_emotions_are_judged_too(datasets: Datasets, tmp_path: Path) -> None:
+def test_the_four_emotions_are_cross_validated_too(datasets: Datasets, tmp_path: Path) -> None:
     done(
         "crossval", datasets.filmed, "--preset", "paper", "--weights", datasets.weights, "--cache",
         datasets.cache, "--out", tmp_path, "--classes", 4, "--protocol", "paper",
@@ -174,7 +183,7 @@ def test_random_backbones_are_warned_of_and_repeat(datasets: Datasets, tmp_path:
 
 @with_paper
 def test_a_real_kill_costs_nothing(runs: Runs, tmp_path: Path) -> None:
-    options = runs.options("--out", tmp_path / "out", *JUDGED)
+    options = runs.options("--out", tmp_path / "out", *CROSSVAL_OPTIONS)
     with shell("crossval", *options) as child:
         while not list(tmp_path.rglob("last.pt")):
             assert child.poll() is None, child.communicate()

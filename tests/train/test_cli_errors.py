@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.cli_runs import INDEX, JUDGED, Datasets, Runs, done, refused, shell, with_paper
+from tests.train.cli_runs import (
+    CROSSVAL_OPTIONS,
+    INDEX,
+    Datasets,
+    Runs,
+    done,
+    refused,
+    shell,
+    with_paper,
+)
 from tests.train.synthetic import voice, write_sound
 from train.labels import EMOTIONS
 
@@ -28,7 +37,7 @@ def test_a_dataset_is_given_by_name_and_folder(pair: str, says: str, tmp_path: P
     assert says in refused("index", pair, "--out", tmp_path / "i.csv", code=2)
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
     line = refused("index", f"ravdess={tmp_path / 'none'}", "--out", tmp_path / "i.csv")
     assert f"{tmp_path / 'none'}: " in line
     assert not (tmp_path / "i.csv").exists()
@@ -44,7 +53,7 @@ def words(command: str, index: Path, folder: Path, *more: object) -> list[object
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "faces"])
-def test_an_index_that_is_none_is_said(command: str, tmp_path: Path) -> None:
+def test_a_damaged_index_is_a_clear_error(command: str, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.csv"
     damaged.write_text("path,label\n/a.wav,sad\n")
     for index, says in ((tmp_path / "none.csv", "no readable index"), (damaged, "not an index")):
@@ -66,7 +75,7 @@ def test_an_index_that_is_none_is_said(command: str, tmp_path: Path) -> None:
         ("crossval", "paper", "facial_emotions_image_detection/model.safetensors", "of dima806/"),
     ],
 )
-def test_missing_weights_are_said_with_where_to_get_them(
+def test_missing_weights_are_an_error_that_tells_where_to_get_them(
     command: str, preset: str, name: str, says: str, datasets: Datasets, tmp_path: Path
 ) -> None:
     weights = shutil.copytree(datasets.weights, tmp_path / "weights")
@@ -87,13 +96,13 @@ def test_fusion_needs_both_arms(runs: Runs, tmp_path: Path) -> None:
 
 
 @with_paper
-def test_arms_that_have_met_everyone_need_a_cross_validation(runs: Runs) -> None:
+def test_arms_trained_on_every_actor_need_a_cross_validation(runs: Runs) -> None:
     line = refused("fusion", *runs.options("--out", runs.final))
     assert "were trained on every actor" in line and "--crossval" in line
 
 
 @with_paper
-def test_a_cross_validation_to_calibrate_by_is_looked_at_first(runs: Runs, tmp_path: Path) -> None:
+def test_a_cross_validation_to_calibrate_by_is_checked_first(runs: Runs, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "out", "--crossval"]
     assert "not a cross-validation run" in refused("all", *runs.options(*out, tmp_path))
     copies = {}
@@ -113,7 +122,7 @@ def test_a_cross_validation_to_calibrate_by_is_looked_at_first(runs: Runs, tmp_p
 
 @with_paper
 def test_another_protocol_or_seed_into_the_same_folder_is_refused(runs: Runs) -> None:
-    out = ("--out", runs.crossval, *JUDGED)
+    out = ("--out", runs.crossval, *CROSSVAL_OPTIONS)
     for more, says in (
         (("--protocol", "paper"), "another protocol (subject)"),
         (("--seed", 7), "seed was 0, is 7"),  # by the first audio stage, which comes first
@@ -125,7 +134,7 @@ def test_another_protocol_or_seed_into_the_same_folder_is_refused(runs: Runs) ->
 
 
 @with_paper
-def test_no_such_fold_is_said(runs: Runs, tmp_path: Path) -> None:
+def test_an_unknown_fold_is_a_clear_error(runs: Runs, tmp_path: Path) -> None:
     line = refused("crossval", *runs.options("--out", tmp_path, "--fold", "actor-9"))
     assert "no fold actor-9: there are 1, 2, 3, 4, 5" in line
 
@@ -137,7 +146,7 @@ def test_more_layers_than_there_are_can_not_be_fine_tuned(runs: Runs, tmp_path: 
 
 
 @pytest.mark.parametrize("trouble", ["gone", "cut off", "a text"])
-def test_media_that_fail_only_later_are_said(
+def test_media_that_fail_after_indexing_are_a_clear_error(
     trouble: str, tmp_path: Path, datasets: Datasets
 ) -> None:
     for actor in ("ann", "bob"):
@@ -169,7 +178,7 @@ def test_an_option_that_is_not_there_is_wrong_usage(datasets: Datasets) -> None:
     assert "Missing option '--out'" in refused("visual", datasets.spoken, code=2)
 
 
-def test_a_real_process_says_one_line_and_fails(tmp_path: Path) -> None:
+def test_a_real_process_prints_one_line_and_fails(tmp_path: Path) -> None:
     with shell("visual", tmp_path / "none.csv", "--out", tmp_path / "out") as child:
         printed, said = child.communicate()
     assert (child.returncode, printed) == (1, "")

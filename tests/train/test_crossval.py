@@ -142,7 +142,7 @@ def with_other_tests(clips: Clips, test: np.ndarray) -> Clips:
     return replace(clips, faces=Features(faces), voices=Features(voices), truth=truth)
 
 
-def test_what_is_tested_on_teaches_and_chooses_nothing(paper: DataContext, tmp_path: Path) -> None:
+def test_the_test_part_affects_no_weights(paper: DataContext, tmp_path: Path) -> None:
     clips = clips_of(ENTRIES)
     fold = folds(ENTRIES, "subject")[0]
     kept = []
@@ -166,7 +166,7 @@ def fusion_weights(said: dict[str, Predictions]) -> np.ndarray:
     return np.linalg.lstsq(known, said["combined"].logits.ravel(), rcond=None)[0]
 
 
-def test_weights_of_the_arms_come_from_people_whom_neither_has_met(paper: DataContext) -> None:
+def test_fusion_weights_are_fitted_on_unseen_people(paper: DataContext) -> None:
     run = no_state(without_choice(paper))
     clips, fold = clips_of(ENTRIES), folds(ENTRIES, "subject")[0]
     found = fusion_weights(predict_fold(run, clips, fold))
@@ -198,7 +198,7 @@ def test_the_first_stage_learns_from_other_datasets_alone(
     assert train_first_stage(replace(run, entries=rest)) is None
 
 
-def test_every_recording_is_judged_once_by_each_arm(paper: DataContext, tmp_path: Path) -> None:
+def test_every_recording_is_predicted_once_by_each_arm(paper: DataContext, tmp_path: Path) -> None:
     """Some can only be heard, some only be seen."""
     kinds = ["av", "av", "audio", "video"]
     entries = [replace(e, kind=kinds[(n // TAKES + n) % 4]) for n, e in enumerate(ENTRIES)]
@@ -217,7 +217,7 @@ def test_every_recording_is_judged_once_by_each_arm(paper: DataContext, tmp_path
         assert {f"{d}/" for d in part.datasets} == {"ravdess/"}
 
 
-def test_a_fold_with_nobody_to_judge_is_no_hindrance(paper: DataContext, tmp_path: Path) -> None:
+def test_a_fold_without_testable_recordings_is_skipped(paper: DataContext, tmp_path: Path) -> None:
     """An actor who is on silent films alone, in none of which a face is found."""
     entries = [replace(e, kind="video") if e.actor.endswith("22") else e for e in ENTRIES]
     clips = clips_of(entries)
@@ -263,7 +263,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("killed_after")
-def test_killed_anywhere_it_goes_on_and_says_the_same(
+def test_resuming_after_kills_gives_the_same_predictions(
     paper: DataContext, unbroken: list[Predictions], tmp_path: Path
 ) -> None:
     kills = 0
@@ -293,7 +293,7 @@ def test_folds_that_are_done_are_not_redone(
     assert_same(read_run(tmp_path)[1], unbroken)
 
 
-def test_killed_before_a_fold_is_said_to_be_done_it_says_the_same(
+def test_a_kill_before_a_fold_is_marked_done_changes_nothing(
     paper: DataContext, unbroken: list[Predictions], tmp_path: Path
 ) -> None:
     clips = clips_of(ENTRIES)
@@ -340,7 +340,7 @@ def test_another_preset_is_kept_out_of_the_folder(paper: DataContext, begun: Pat
         cross_validate(without_choice(paper), clips_of(ENTRIES), begun)
 
 
-def test_a_fold_that_is_not_there_is_said(paper: DataContext, tmp_path: Path) -> None:
+def test_an_unknown_fold_is_a_clear_error(paper: DataContext, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no fold 7: there are 1, 2, 3, 4, 5"):
         cross_validate(paper, clips_of(ENTRIES), tmp_path, replace(SUBJECT, only=("7",)))
 
@@ -356,7 +356,7 @@ def test_the_plan_on_disk_keeps_its_form(begun: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_run_says_how_it_was_made(paper: DataContext, begun: Path) -> None:
+def test_the_run_is_described(paper: DataContext, begun: Path) -> None:
     run = Run.read(begun)
     assert (run.protocol, run.preset, run.seed) == ("subject", "paper", 0)
     assert run.datasets == {"ravdess": len(ENTRIES)}

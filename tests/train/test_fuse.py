@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from tests.train.arm_runs import (
     Compact,
+    actors_of,
     context,
-    learned_from,
     trained,
 )
 from train.data.batches import predict
@@ -51,21 +51,21 @@ def logits(
     return said, there
 
 
-def test_everyone_is_learned_from_where_a_cross_validation_calibrates(
+def test_everything_trains_on_every_actor(
     paper: DataContext, filmed: list[Entry], tmp_path: Path
 ) -> None:
     trained(paper, filmed, tmp_path, everything=True)  # takes are held back to choose the epoch
-    assert learned_from(tmp_path, "audio") == {e.actor for e in filmed}
-    assert learned_from(tmp_path, "visual") == {e.actor for e in filmed if e.has_pictures}
+    assert actors_of(tmp_path, "audio") == {e.actor for e in filmed}
+    assert actors_of(tmp_path, "visual") == {e.actor for e in filmed if e.has_pictures}
     with pytest.raises(TrainError, match="were trained on every actor"):
         assemble(context(paper, filmed, tmp_path), [])
 
 
-def test_the_temperatures_are_of_people_whom_neither_arm_has_met(
+def test_temperatures_are_fitted_on_unseen_people(
     unchosen: DataContext, filmed: list[Entry], run: Path
 ) -> None:
     assemble(context(unchosen, filmed, run), [])
-    model, met = load_model(run / "model.safetensors"), learned_from(run, "audio")
+    model, met = load_model(run / "model.safetensors"), actors_of(run, "audio")
     clips = [e for e in filmed if e.actor not in met]
     said, there = logits(model, unchosen, clips)
     truth = class_indices(clips, EMOTIONS)
@@ -73,11 +73,11 @@ def test_the_temperatures_are_of_people_whom_neither_arm_has_met(
     np.testing.assert_allclose(model.temperature[:2], expected, rtol=2e-3)
 
 
-def test_the_arms_weights_are_of_people_whom_neither_arm_has_met(
+def test_fusion_weights_are_fitted_on_unseen_people(
     unchosen: DataContext, filmed: list[Entry], run: Path
 ) -> None:
     assemble(context(unchosen, filmed, run), [])
-    model, met = load_model(run / "model.safetensors"), learned_from(run, "audio")
+    model, met = load_model(run / "model.safetensors"), actors_of(run, "audio")
     clips = [e for e in filmed if e.actor not in met and e.has_pictures]
     said, there = logits(model, unchosen, clips)
     assert there["visual"].tolist() == there["audio"].tolist() == list(range(len(clips)))
@@ -92,12 +92,12 @@ def test_the_arms_weights_are_of_people_whom_neither_arm_has_met(
     torch.testing.assert_close(model.fusion.weight, expected, rtol=0.02, atol=2e-3)
 
 
-def test_arms_that_together_have_met_everyone_are_not_calibrated(
+def test_arms_trained_on_every_actor_together_are_not_calibrated(
     unchosen: DataContext, filmed: list[Entry], run: Path
 ) -> None:
     """As after training one arm with one seed and the other with another."""
     options = PRESETS["paper"].visual.options
-    unheard = {e.actor for e in filmed} - learned_from(run, "audio")
+    unheard = {e.actor for e in filmed} - actors_of(run, "audio")
 
     def held(seed: int) -> set[str]:
         run = context(unchosen, filmed, seed=seed)
@@ -127,7 +127,7 @@ def many(entries: Sequence[Entry], times: int) -> list[Entry]:
     return [replace(e, path=e.path / str(n)) for n in range(times) for e in entries]
 
 
-def test_a_cross_validation_calibrates_arms_that_have_met_everyone(
+def test_a_cross_validation_calibrates_arms_trained_on_every_actor(
     paper: DataContext, unchosen: DataContext, filmed: list[Entry], run: Path
 ) -> None:
     clips = many(filmed, 30)
@@ -160,7 +160,7 @@ def test_the_combined_stage_leaves_the_arms_as_they_are(
     assert 0 < moved < 0.05
 
 
-def test_an_arm_thrice_too_sure_counts_a_third(compact: Compact, tmp_path: Path) -> None:
+def test_an_overconfident_arm_weighs_less(compact: Compact, tmp_path: Path) -> None:
     data, entries, arms = compact
     run = shutil.copytree(arms, tmp_path / "run")
     spoken = many([e for e in entries if e.has_sound], 10)
@@ -175,7 +175,7 @@ def test_an_arm_thrice_too_sure_counts_a_third(compact: Compact, tmp_path: Path)
     assert both.accuracy > visual.accuracy + 0.2  # the faces of a random network say nothing
 
 
-def test_the_voices_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
+def test_voices_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
     data, entries, arms = compact
     run = shutil.copytree(arms, tmp_path / "run")
     spoken = [e for e in entries if e.has_sound]
@@ -189,7 +189,7 @@ def test_the_voices_of_each_emotion_are_needed(compact: Compact, tmp_path: Path)
         assemble(context(data, entries, run), [noisy(spoken, "svm", 1.0)])
 
 
-def test_arms_that_do_not_say_who_taught_them_are_refused(
+def test_arms_without_a_list_of_actors_are_refused(
     unchosen: DataContext, filmed: list[Entry], run: Path
 ) -> None:
     from safetensors.torch import save_file

@@ -72,7 +72,7 @@ def test_of_equal_epochs_the_earlier_is_kept() -> None:
     assert training.kept == 1
 
 
-def test_nothing_else_is_looked_at() -> None:
+def test_only_the_split_is_used() -> None:
     toy = Toy()
     for index in range(96, 120):
         toy.sequences[index][:] = np.nan
@@ -84,7 +84,7 @@ def test_nothing_else_is_looked_at() -> None:
     assert toy.learned == set(LEARN)
 
 
-def test_the_validation_part_teaches_nothing() -> None:
+def test_the_validation_part_affects_no_weights() -> None:
     options = replace(EVERYTHING, schedule="constant", keep="last")
     one, other, none = arm(), arm(), arm()
     train(one, Toy(), Split(LEARN, VALID), options)
@@ -180,7 +180,7 @@ def test_the_seed_decides() -> None:
     assert one[1].epochs[-1].loss != other[1].epochs[-1].loss
 
 
-def test_a_loss_that_is_not_finite_is_said() -> None:
+def test_a_loss_that_is_not_finite_is_a_clear_error() -> None:
     toy = Toy()
     toy.sequences[3][0, 0] = np.nan
     with pytest.raises(TrainError, match="epoch 1: the loss is not finite"):
@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
         trained(CONSTANT, toy=toy)
 
 
-def test_a_gradient_that_is_not_finite_is_said() -> None:
+def test_a_gradient_that_is_not_finite_is_a_clear_error() -> None:
     class Steep(nn.Linear):
         """Its loss is finite, the slope of a root at zero isn't."""
 

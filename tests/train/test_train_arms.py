@@ -9,8 +9,8 @@ import pytest
 
 from tests.train.arm_runs import (
     Compact,
+    actors_of,
     context,
-    learned_from,
 )
 from train.data.context import DataContext
 from train.data.index import DatasetError, Entry
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("small")
 
 def test_both_arms_hold_back_the_same_actors(arms: Path, filmed: list[Entry]) -> None:
     everyone = {e.actor for e in filmed}
-    faces, voices = learned_from(arms, "visual"), learned_from(arms, "audio")
+    faces, voices = actors_of(arms, "visual"), actors_of(arms, "audio")
     assert voices < everyone
     assert faces == voices & {e.actor for e in filmed if e.has_pictures}
 
 
-def test_who_is_held_back_does_not_depend_on_what_is_chosen(
+def test_held_out_actors_do_not_depend_on_the_chosen_recordings(
     paper: DataContext, filmed: list[Entry]
 ) -> None:
     options = PRESETS["paper"].visual.options
@@ -43,13 +43,13 @@ def test_who_is_held_back_does_not_depend_on_what_is_chosen(
         assert sorted([*split.train, *split.valid]) == list(range(len(some)))
 
 
-def test_pictures_teach_no_actor(compact: Compact) -> None:
+def test_images_add_no_actor(compact: Compact) -> None:
     _, entries, arms = compact
-    assert learned_from(arms, "visual") == set()
-    assert learned_from(arms, "audio") < {e.actor for e in entries if e.actor}
+    assert actors_of(arms, "visual") == set()
+    assert actors_of(arms, "audio") < {e.actor for e in entries if e.actor}
 
 
-def test_the_pictures_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
+def test_images_of_each_emotion_are_needed(compact: Compact, tmp_path: Path) -> None:
     data, entries, _ = compact
     fewer = [e for e in entries if e.kind != "image" or e.label not in ("neutral", "fearful")]
     with pytest.raises(DatasetError, match="images none is fear or neutral"):
@@ -60,7 +60,9 @@ def test_the_pictures_of_each_emotion_are_needed(compact: Compact, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_films_of_four_emotions_teach_no_visual_arm(compact: Compact, tmp_path: Path) -> None:
+def test_videos_of_four_emotions_do_not_train_the_visual_arm(
+    compact: Compact, tmp_path: Path
+) -> None:
     """CREMA-D comes with films too; beside them pictures serve as ever."""
     data, entries, arms = compact
     film = replace(entries[0], dataset="crema-d", kind="av", actor="crema-d/1001")

@@ -189,7 +189,7 @@ def test_the_file_has_the_moving_average_of_weights_and_statistics(
         assert (mean - states[-1][name]).abs().max() > 1e-4  # or the test would prove nothing
 
 
-def test_the_accuracy_told_is_that_of_the_weights_left(
+def test_the_accuracy_printed_is_that_of_the_saved_weights(
     entries: list[Entry], unbroken: Path
 ) -> None:
     classifier = FaceClassifier()

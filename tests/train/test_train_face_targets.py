@@ -86,7 +86,7 @@ def test_nothing_but_the_training_images_is_trained_on(
     assert len(trained_on) >= 16  # an epoch's
 
 
-def test_without_test_images_no_accuracy_is_told(entries: list[Entry], tmp_path: Path) -> None:
+def test_without_test_images_no_accuracy_is_logged(entries: list[Entry], tmp_path: Path) -> None:
     listed = [e for e in entries if e.split == "train"]
     (record,) = train(listed, tmp_path, OPTIONS.with_epochs(1, 0))
     assert record["valid_accuracy"] is None and record["valid_loss"] is None
@@ -125,7 +125,7 @@ class TestTeacher:
         np.testing.assert_allclose(own, 0.9 + 0.1 / 7, rtol=1e-6)
         np.testing.assert_allclose(np.sort(targets, 1)[:, :-1], 0.1 / 7, rtol=1e-6)
 
-    def test_half_of_a_target_is_the_teacher_s_opinion(
+    def test_half_of_a_target_is_the_teacher_s_prediction(
         self, entries: list[Entry], teacher: FaceClassifier
     ) -> None:
         shown = read_faces(entries)
@@ -146,6 +146,7 @@ class TestTeacher:
         def watched(
             model: nn.Module, examples: FaceImages, split: Split, *_: Any, **__: Any
         ) -> None:
+            (tmp_path / "run").mkdir()
             starts.append(copied(model))
             assert examples.targets is not None
             learned.append(examples.targets[split.train])
@@ -168,7 +169,7 @@ class TestTeacher:
         train(entries, tmp_path / "killed", options)
         assert_same_weights(tmp_path / "killed", tmp_path / "whole")
 
-    def test_what_is_no_such_network_is_a_clear_error(
+    def test_another_network_s_file_is_a_clear_error(
         self, entries: list[Entry], tmp_path: Path
     ) -> None:
         save_file(FaceClassifier().encoder.state_dict(), tmp_path / "encoder.safetensors")
@@ -187,9 +188,9 @@ def test_images_are_read_with_their_labels(entries: list[Entry]) -> None:
     assert [FACE_EMOTIONS[label] for label in eight.labels] == list(FACE_OF_EMOTION.values())
 
 
-def test_an_image_that_is_none_is_a_clear_error(entries: list[Entry], tmp_path: Path) -> None:
+def test_a_damaged_image_is_a_clear_error(entries: list[Entry], tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"x\.png: not a image"):
+    with pytest.raises(DatasetError, match=r"x\.png: not an? (image|picture)"):
         read_faces([replace(entries[0], path=tmp_path / "x.png")])
 
 

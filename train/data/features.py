@@ -21,6 +21,8 @@ from train.presets import Preset
 
 IMAGES = 256  # in a batch
 VERSION = 1  # of the features: a change invalidates the cache
+CACHE_NAMES = {"FerResnet": "FaceEncoder", "WhisperEncoder": "SpeechEncoder"}
+"""Earlier names of classes, in the keys of caches on disk."""
 
 Progress = Callable[[int, int], None]  # done, of how many
 Say = Callable[[str], None]
@@ -198,8 +200,8 @@ class FeatureExtractor:
 
 def fingerprint(module: nn.Module) -> str:
     """Hash of a backbone's name and weights."""
-    name = getattr(module, "cache_name", type(module).__name__)
-    digest = hashlib.sha256(name.encode())
+    name = type(module).__name__
+    digest = hashlib.sha256(CACHE_NAMES.get(name, name).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().contiguous().cpu().numpy().tobytes())

@@ -39,7 +39,6 @@ class ResidualBlock(nn.Module):
 class FerResnet(nn.Module):
     """A small residual network over 48x48 grey faces: 1.6 M parameters."""
 
-    cache_name = "FaceEncoder"  # in the keys of cached features
     size = FACE_SIZE
     width = FACE_EMBEDDING
 

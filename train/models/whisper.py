@@ -126,7 +126,6 @@ class WhisperEncoder(nn.Module):
         max_steps: longest input, in 20 ms steps.
     """
 
-    cache_name = "SpeechEncoder"  # in the keys of cached features
     width = WIDTH
 
     def __init__(self, depth: int, max_steps: int) -> None:

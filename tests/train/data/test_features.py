@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -353,3 +354,16 @@ def test_an_extractor_has_one_backbone(inputs: Preprocessor, cache: Cache) -> No
         FeatureExtractor(PRESET, inputs, cache)
     with pytest.raises(ValueError, match="one backbone"):
         FeatureExtractor(PRESET, inputs, cache, face=face_network(), speech=speech_network())
+
+
+def copy_of(module: nn.Module, kind: type) -> nn.Module:
+    """The same weights in a class of another name."""
+    copied = copy.copy(module)
+    copied.__class__ = kind
+    return copied
+
+
+def test_renamed_backbones_keep_their_caches() -> None:
+    for module, name in ((face_network(), "FaceEncoder"), (speech_network(), "SpeechEncoder")):
+        earlier = type(name, (type(module),), {})
+        assert fingerprint(module) == fingerprint(copy_of(module, earlier))

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.paths import shared_data
-from train.data.folds import LUNA_JIMENEZ_FOLDS, Fold, check_leakage, folds, split_off
+from train.data.folds import LUNA_JIMENEZ_FOLDS, RULES, Fold, check_leakage, folds, split_off
 from train.data.index import DatasetError, Entry
+from train.evaluate.predictions import PROTOCOLS
 from train.labels import EMOTIONS
 
 SHOWN = ("sad", "happy", "angry")
@@ -296,3 +297,7 @@ def test_an_index_on_two_sides_is_found() -> None:
     fold = Fold("1", np.array([0, 1]), np.array([1]), np.array([2]))
     with pytest.raises(DatasetError, match="valid part that is in the train part too"):
         check_leakage([entry(str(number)) for number in range(3)], fold, "paper")
+
+
+def test_every_protocol_has_rules_and_a_description() -> None:
+    assert RULES.keys() == PROTOCOLS.keys()
