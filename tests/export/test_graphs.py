@@ -32,6 +32,7 @@ from train.presets import COMPACT, PRESETS
 
 EXPORTED = (*MODEL_ENGINES, "pnet", "rnet", "onet")  # Silero VAD is published as ONNX
 TOLERANCE = 1e-4
+OBSERVED = 2 * 3 * 384  # mean and deviation of three layers of Whisper
 LENGTHS = [1_280, 6_400, 6_401, 6_559, 6_560, 6_721, 9_999, 33_333, 64_000, 159_999, 160_000]
 
 
@@ -110,17 +111,41 @@ def test_sequences_of_embeddings(
     assert result["embedding"].shape == (1, COMPACT.visual_width)
 
 
+def in_place(wave: np.ndarray, own: bool = False, width: int = OBSERVED) -> dict[str, np.ndarray]:
+    """Inputs of the audio engine: a recording, in the training set or in a place of its own."""
+    random = np.random.default_rng(3)
+    shift = random.normal(0, 0.5, width) if own else np.zeros(width)
+    scale = random.uniform(0.6, 1.6, width) if own else np.ones(width)
+    return {"wave": wave, "shift": shift.astype(np.float32), "scale": scale.astype(np.float32)}
+
+
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("origin", ["made", "real"])
 def test_audio(
-    origin: str, length: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]
+    origin: str,
+    length: int,
+    own: bool,
+    engines: dict[str, OnnxEngine],
+    references: dict[str, Engine],
 ) -> None:
     real = read_audio(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
-    result = assert_same(engines["audio"], references["audio"], wave=wave)
+    result = assert_same(engines["audio"], references["audio"], **in_place(wave, own))
+    assert result["observations"].shape == (1, 1, OBSERVED)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.audio_width)
+
+
+def test_a_place_is_subtracted_and_divided_by(engines: dict[str, OnnxEngine]) -> None:
+    """An observation that is the place's mean is as one of the training set's mean."""
+    wave = voice(2.0)[None]
+    found = engines["audio"](**in_place(wave))["observations"][0, 0]
+    mean = engines["audio"](wave=wave, shift=found, scale=np.full(OBSERVED, 3, np.float32))
+    other = engines["audio"](**{**in_place(wave, own=True), "shift": found})
+    np.testing.assert_allclose(mean["embedding"], other["embedding"], atol=1e-5)
+    np.testing.assert_array_equal(mean["observations"][0, 0], found)
 
 
 @settings(deadline=None, max_examples=25)
@@ -129,11 +154,13 @@ def test_audio_of_any_length_and_level(
     length: int, level: float, engines: dict[str, OnnxEngine], references: dict[str, Engine]
 ) -> None:
     wave = (10**level * np.random.default_rng(length).normal(0, 1, (1, length))).astype(np.float32)
-    assert_same(engines["audio"], references["audio"], wave=wave)
+    assert_same(engines["audio"], references["audio"], **in_place(wave))
 
 
 def test_silence(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
-    assert_same(engines["audio"], references["audio"], wave=np.zeros((1, 16_000), np.float32))
+    assert_same(
+        engines["audio"], references["audio"], **in_place(np.zeros((1, 16_000), np.float32))
+    )
 
 
 def test_fusion(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
@@ -189,8 +216,11 @@ def test_dynamic_dimensions_have_names(engines: dict[str, OnnxEngine]) -> None:
         "visual.scores": (1, 8),
         "visual.embedding": (1, COMPACT.visual_width),
         "audio.wave": (1, "samples"),
+        "audio.shift": (OBSERVED,),
+        "audio.scale": (OBSERVED,),
         "audio.scores": (1, 8),
         "audio.embedding": (1, COMPACT.audio_width),
+        "audio.observations": (1, 1, OBSERVED),
         "fusion.visual": (1, COMPACT.visual_width),
         "fusion.audio": (1, COMPACT.audio_width),
         "fusion.scores": (1, 8),
@@ -249,6 +279,8 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
         arrays = {key: random.normal(0, 1, shape).astype("f") for key, shape in sizes.items()}
         if name == "face":
             arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
+        if name == "audio":
+            arrays = in_place(arrays["wave"], own=True, width=model.audio.observed)
         assert_same(engine, reference_engines(model)[name], **arrays)
 
 
