@@ -22,6 +22,7 @@ from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
+from tests.export.small_graphs import OBSERVED, in_place
 from tests.support.paths import ROOT, shared_data
 from tests.train.synthetic import face_image, small_presets, voice
 from train.labels import EMOTIONS
@@ -32,7 +33,6 @@ from train.presets import COMPACT, PRESETS
 
 EXPORTED = (*MODEL_ENGINES, "pnet", "rnet", "onet")  # Silero VAD is published as ONNX
 TOLERANCE = 1e-4
-OBSERVED = 2 * 3 * 384  # mean and deviation of three layers of Whisper
 LENGTHS = [1_280, 6_400, 6_401, 6_559, 6_560, 6_721, 9_999, 33_333, 64_000, 159_999, 160_000]
 
 
@@ -109,14 +109,6 @@ def test_sequences_of_embeddings(
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.visual_width)
-
-
-def in_place(wave: np.ndarray, own: bool = False, width: int = OBSERVED) -> dict[str, np.ndarray]:
-    """Inputs of the audio engine: a recording, in the training set or in a place of its own."""
-    random = np.random.default_rng(3)
-    shift = random.normal(0, 0.5, width) if own else np.zeros(width)
-    scale = random.uniform(0.6, 1.6, width) if own else np.ones(width)
-    return {"wave": wave, "shift": shift.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -264,6 +256,7 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
     with small_presets():
         torch.manual_seed(0)
         model = EmotionModel(PRESETS["paper"]).eval()
+    model.audio.standardise.set(*torch.rand(2, model.audio.observed) + 0.3)
     size, width = int(model.face.size), int(model.face.width)
     random = np.random.default_rng(0)
     preset = model.preset
