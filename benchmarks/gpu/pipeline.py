@@ -95,7 +95,7 @@ class DevicePipeline:
         Raises:
             MferError: the clip can't be read, or an engine failed.
         """
-        calls = {
+        calls: dict[str, list[Call]] = {
             "face": [{"faces": inputs.faces[-inputs.fresh :]}],
             "audio": [inputs.audio],
         }
