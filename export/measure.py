@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from export.parity import Call, Difference, Distance, Failure, Parity
+from mfer_edge.arms import Place
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
@@ -17,6 +19,10 @@ from mfer_edge.manifest import ENGINES, EngineFile
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
+from mfer_edge.sources.base import AudioOnly
+from mfer_edge.sources.clip import Clip
+
+SHARE = 0.5  # of the clips' own statistics in a place: all of them would cancel a single clip
 
 
 class ComparedEngine:
@@ -91,7 +97,7 @@ def measure(
     """Measure the differences between a bundle and PyTorch on real clips.
 
     First every engine is compared on the inputs that it would get in PyTorch, then the readings of
-    the two pipelines.
+    the two pipelines; both also with the voice adapted to a place.
 
     Args:
         reference: every engine in PyTorch, from `reference_engines`.
@@ -103,23 +109,23 @@ def measure(
     """
     engines = load_engines(bundle, device)
     compared = {name: ComparedEngine(name, engines[name], reference[name]) for name in ENGINES}
-    expected = _readings(Pipeline(Model.of(bundle, compared)), clips)
+    expected = read_clips(Model.of(bundle, compared), clips)
 
     broken: list[Failure] = []
     for name, comparison in compared.items():
         broken += _check_tensors(name, bundle.manifest.engines[name], engines[name])
         broken += comparison.broken
 
-    actual: list[Reading] = []
+    actual: tuple[Reading, ...] = ()
     if unusable := [name for name, comparison in compared.items() if not comparison.usable]:
         what = f"not compared, because {', '.join(unusable)} can't be used"
         broken.append(Failure("", "readings", what))
     else:
         try:
-            actual = _readings(Pipeline(Model.of(bundle, engines)), clips)
+            actual = read_clips(Model.of(bundle, engines), clips, expected.place).readings
         except EngineError as error:
             broken.append(Failure("", "readings", f"not compared: {error}"))
-    pairs = list(zip(actual, expected, strict=True)) if actual else []
+    pairs = list(zip(actual, expected.readings, strict=True)) if actual else []
     return Parity(
         differences=tuple(d for comparison in compared.values() for d in comparison.differences),
         readings=len(pairs),
@@ -153,6 +159,37 @@ def _score_error(actual: Reading, expected: Reading) -> float:
     return float(np.max([abs(a - b) for a, b in pairs], initial=0.0))
 
 
-def _readings(pipeline: Pipeline, clips: Sequence[Path]) -> list[Reading]:
-    """All readings of the clips."""
-    return [reading for clip in clips for reading in pipeline.analyze(clip).windows]
+@dataclass(frozen=True, eq=False)
+class ClipReadings:
+    """Readings of clips, followed by those of their voices in a place."""
+
+    readings: tuple[Reading, ...]
+    place: Place | None  # None if the model can't be adapted, or heard no speech
+
+
+def read_clips(model: Model, clips: Sequence[Path], place: Place | None = None) -> ClipReadings:
+    """Analyze clips, and then their voices as if adapted to a place.
+
+    Args:
+        place: by default the one that the clips themselves come from, in part.
+
+    Raises:
+        MediaError: a clip can't be read.
+    """
+    heard: list[np.ndarray] = []
+    observing = replace(model, audio=replace(model.audio, observer=heard.append))
+    readings = [r for clip in clips for r in Pipeline(observing).analyze(clip).windows]
+    if heard and place is None:
+        place = place_of(np.concatenate(heard))
+    if place is not None:
+        there = Pipeline(replace(model, audio=replace(model.audio, place=place)))
+        for clip in clips:
+            readings += there.analyze(AudioOnly(Clip(clip, frame_rate=None))).windows
+    return ClipReadings(tuple(readings), place)
+
+
+def place_of(observations: np.ndarray) -> Place:
+    """The place of (n, width) observations, half way from the training set."""
+    shift = SHARE * observations.mean(0)
+    scale = np.sqrt(SHARE * observations.var(0) + 1 - SHARE)
+    return Place(shift.astype(np.float32), scale.astype(np.float32))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.processes import run_python
+from mfer_edge.arms import AudioArm, Place
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
@@ -113,9 +114,10 @@ def funasr_onnx(exported: str, clip: str) -> Callable[[], object]:
 
 def mfer_edge_audio(bundle: str, clip: str) -> Callable[[], object]:
     """Run a bundle's audio engine: emotion2vec and the audio arm."""
-    engine = _engine(bundle, "audio")
-    wave = samples(clip, WINDOW_S)[None]
-    return lambda: engine(wave=wave)
+    manifest = Bundle.open(bundle).manifest
+    place = Place.training_set(manifest.observed) if manifest.observed else None
+    arm, wave = AudioArm(_engine(bundle, "audio"), place), samples(clip, WINDOW_S)
+    return lambda: arm(wave)
 
 
 def samples(clip: str, seconds: int) -> np.ndarray:

@@ -27,7 +27,7 @@ class WindowInputs:
     """Engine inputs of one full window."""
 
     faces: np.ndarray  # (n, 1, size, size) uint8
-    wave: np.ndarray  # (1, samples) float32: speech without pauses
+    audio: Call  # `wave` is (1, samples) float32: speech without pauses
     embeddings: np.ndarray  # (1, n, width) float32, of those faces
     states: Call  # of both arms, the inputs of fusion
     fresh: int  # of the faces, those that are new to a window
@@ -54,7 +54,10 @@ class WindowInputs:
         wave = np.concatenate([call["wave"][0] for call in recorded["audio"]])
         return cls(
             np.resize(faces, (frames, *faces.shape[1:])),
-            np.resize(wave, (1, round(manifest.window_s * SAMPLE_RATE))),
+            {
+                **recorded["audio"][0],
+                "wave": np.resize(wave, (1, round(manifest.window_s * SAMPLE_RATE))),
+            },
             np.resize(embeddings, (1, frames, embeddings.shape[1])),
             recorded["fusion"][0],
             round(manifest.hop_s * manifest.frame_rate),
@@ -62,11 +65,11 @@ class WindowInputs:
 
     def cases(self) -> list[Case]:
         """List the cases."""
-        frames, seconds = len(self.faces), self.wave.shape[1] / SAMPLE_RATE
+        frames, seconds = len(self.faces), self.audio["wave"].shape[1] / SAMPLE_RATE
         small = {"visual": {"embeddings": self.embeddings}, "fusion": self.states}
         return [
             Case("face", "1 face", {"face": {"faces": self.faces[:1]}}),
             Case("face", f"{frames} faces", {"face": {"faces": self.faces}}),
-            Case("audio", f"{seconds:g} s", {"audio": {"wave": self.wave}}),
+            Case("audio", f"{seconds:g} s", {"audio": self.audio}),
             Case("visual + fusion", f"{frames} faces", small),
         ]

@@ -13,7 +13,7 @@ from benchmarks.gpu.compare import WARM_UP, time_calls
 from benchmarks.gpu.onnx_backends import onnx_runner
 from export.calibration import Recorder
 from export.parity import Call
-from mfer_edge.arms import AudioArm, Fusion, VisualArm
+from mfer_edge.arms import AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bench.latency import time_clip, time_updates
 from mfer_edge.bench.nvml import nvidia_gpus
 from mfer_edge.bench.stats import MIN_RUNS, LatencyStats, RunBudget
@@ -95,9 +95,9 @@ class DevicePipeline:
         Raises:
             MferError: the clip can't be read, or an engine failed.
         """
-        calls = {
+        calls: dict[str, list[Call]] = {
             "face": [{"faces": inputs.faces[-inputs.fresh :]}],
-            "audio": [{"wave": inputs.wave}],
+            "audio": [inputs.audio],
         }
         window_s = time_calls(lambda: _update(self.engines, inputs), runs, WARM_UP)
         footage = Replay.read(clip, self.bundle.manifest.frame_rate)
@@ -151,8 +151,13 @@ def _update(engines: Mapping[str, Engine], inputs: WindowInputs) -> np.ndarray |
     visual = VisualArm(engines["face"], engines["visual"])
     fresh = visual.embed(inputs.faces[-inputs.fresh :, 0])
     embeddings = np.concatenate([inputs.embeddings[0, inputs.fresh :], fresh])
-    audio = AudioArm(engines["audio"])(inputs.wave[0])
+    audio = AudioArm(engines["audio"], place_in(inputs.audio))(inputs.audio["wave"][0])
     return Fusion(engines["fusion"])(visual(embeddings), audio)
+
+
+def place_in(call: Call) -> Place | None:
+    """The place in a call of the audio engine; None if it has no input for one."""
+    return Place(call["shift"], call["scale"]) if "shift" in call else None
 
 
 def _budget(runs: int) -> RunBudget:

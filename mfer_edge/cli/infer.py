@@ -15,6 +15,8 @@ from mfer_edge.cli.options import (
     OUTPUT,
     STDOUT,
     TEXT_OUTPUT,
+    adapt_option,
+    adaptation_file,
     device_option,
     threads_option,
 )
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
               help="Approximate: don't embed a face again that changed by at most so many of 255 "
               "grey levels.")  # fmt: skip
+@adapt_option
 @threads_option
 @click.option("--json", "json_path", type=TEXT_OUTPUT, help="Write the results; - for stdout.")
 @click.option("--csv", "csv_path", type=TEXT_OUTPUT,
@@ -57,6 +60,7 @@ def infer(
     hop: float | None,
     faces: str,
     skip_still: float,
+    adapt: str,
     threads: int | None,
     json_path: Path | None,
     csv_path: Path | None,
@@ -70,7 +74,7 @@ def infer(
     outputs.check(sources)
     from mfer_edge.pipeline import Pipeline
 
-    pipeline = Pipeline.open(bundle, device, threads or 0)
+    pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation_file(adapt))
     try:
         options = pipeline.options(window, hop, faces, skip_still)
     except ValueError as error:

@@ -24,6 +24,10 @@ class CommandEntry:
 
 
 COMMANDS = {
+    "adapt": CommandEntry(
+        "mfer_edge.cli.adapt",
+        "Adapt a model to a place or a person, from recordings without labels.",
+    ),
     "bench": CommandEntry(
         "mfer_edge.cli.bench",
         "Measure how long everything takes on this machine; about a minute.",

@@ -19,6 +19,29 @@ device_option = click.option(
     default="auto",
     show_default=True,
 )
+adapt_option = click.option(
+    "--adapt",
+    default="off",
+    show_default=True,
+    metavar="off|FILE",
+    help="Adaptation to a place or a person that `mfer-edge adapt` made.",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="CPU threads [default: all cores]."
 )
+
+
+def adaptation_file(adapt: str) -> Path | None:
+    """The file that `--adapt` names; None for `off`.
+
+    Raises:
+        click.UsageError: it is `auto`. A recording's own statistics are no adaptation: of voices
+            that were never trained on, mixed recordings of 12 windows gained 7 points of recall,
+            those of one emotion lost 7, and ordinary talk called neutral fell from 86 to 59 %.
+    """
+    if adapt == "auto":
+        raise click.UsageError(
+            "--adapt auto: not offered, as a recording's own statistics take its mood for the "
+            "place; make a file from several recordings with `mfer-edge adapt`"
+        )
+    return None if adapt == "off" else Path(adapt)

@@ -62,7 +62,7 @@ def _check_path(option: str, path: Path, sources: Sequence[Path]) -> None:
     is_text = option in TEXT_OPTIONS
     if is_text and (path == STDOUT or is_stream(path)):
         return
-    if any(_is_same_file(source, path) for source in sources):
+    if any(is_same_file(source, path) for source in sources):
         raise click.UsageError(f"{option} {path}: this is a source; write to another name")
     media_type = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
     if is_text and media_type in ("video", "audio"):  # `--json a.mp4 b.mp4`: PATH was forgotten
@@ -71,7 +71,8 @@ def _check_path(option: str, path: Path, sources: Sequence[Path]) -> None:
     check_output(path, suffixes.get(option, ()))
 
 
-def _is_same_file(path: Path, other: Path) -> bool:
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file that exists."""
     try:
         return path.samefile(other)
     except OSError:  # one is missing, or in a folder without permission

@@ -20,6 +20,7 @@ from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
 
 ROWS, WIDTH_IN, WIDTH = 6, 64, 48
+OBSERVED = 2 * 3 * 384  # mean and deviation of three layers of Whisper, in the compact model
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(0, 1, (ROWS, WIDTH_IN)).astype(np.float32)
 W = RANDOM.normal(0, 0.1, (WIDTH_IN, WIDTH)).astype(np.float32)
@@ -106,3 +107,11 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     """Cosine similarity of two arrays."""
     a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def in_place(wave: np.ndarray, own: bool = False, width: int = OBSERVED) -> dict[str, np.ndarray]:
+    """Inputs of the audio engine: a recording, in the training set or in a place of its own."""
+    random = np.random.default_rng(3)
+    shift = random.normal(0, 0.5, width) if own else np.zeros(width)
+    scale = random.uniform(0.6, 1.6, width) if own else np.ones(width)
+    return {"wave": wave, "shift": shift.astype(np.float32), "scale": scale.astype(np.float32)}

@@ -57,7 +57,7 @@ def test_the_command_prints_the_parity_figures(tmp_path: Path, clip: Path) -> No
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert {line.split()[0] for line in lines[1:-2]} == set(ENGINES)
-    assert "labels: 1 of 1 readings agree" in result.stdout
+    assert "labels: 2 of 2 readings agree" in result.stdout
     assert lines[-1].startswith(f"{out}: compact int8+fp32, ")
     assert Bundle.open(out).manifest.precision == "int8+fp32"
 
@@ -69,7 +69,7 @@ def test_the_default_is_the_packages_checkpoint_at_fp32(
     monkeypatch.chdir(tmp_path)
     result = export()
     assert result.exit_code == 0, result.output
-    assert f"labels: {len(samples)} of {len(samples)} readings agree" in result.stdout
+    assert f"labels: {2 * len(samples)} of {2 * len(samples)} readings agree" in result.stdout
     bundle = Bundle.open(tmp_path / "compact-fp32")
     assert bundle.manifest.precision == "fp32"
     card = CHECKPOINT.with_name(CARD)

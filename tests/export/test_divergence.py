@@ -79,6 +79,8 @@ def random_call(file: Path) -> Call:
         varying = 6400 if tensor.name == "wave" else 3
         shape = [size if isinstance(size, int) else varying for size in tensor.shape]
         whole = random.integers(0, 256, shape) if tensor.dtype == "uint8" else None
+        if tensor.name == "scale":
+            whole = random.uniform(0.5, 2, shape)
         call[tensor.name] = (random.normal(size=shape) if whole is None else whole).astype(
             tensor.dtype
         )

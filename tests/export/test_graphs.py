@@ -22,6 +22,7 @@ from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
+from tests.export.small_graphs import OBSERVED, in_place
 from tests.support.paths import ROOT, shared_data
 from tests.train.synthetic import face_image, small_presets, voice
 from train.labels import EMOTIONS
@@ -110,17 +111,33 @@ def test_sequences_of_embeddings(
     assert result["embedding"].shape == (1, COMPACT.visual_width)
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("origin", ["made", "real"])
 def test_audio(
-    origin: str, length: int, engines: dict[str, OnnxEngine], references: dict[str, Engine]
+    origin: str,
+    length: int,
+    own: bool,
+    engines: dict[str, OnnxEngine],
+    references: dict[str, Engine],
 ) -> None:
     real = read_audio(ROOT / "samples" / "anger.mp4")
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
-    result = assert_same(engines["audio"], references["audio"], wave=wave)
+    result = assert_same(engines["audio"], references["audio"], **in_place(wave, own))
+    assert result["observations"].shape == (1, 1, OBSERVED)
     assert result["scores"].shape == (1, len(EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.audio_width)
+
+
+def test_a_place_is_subtracted_and_divided_by(engines: dict[str, OnnxEngine]) -> None:
+    """An observation that is the place's mean is as one of the training set's mean."""
+    wave = voice(2.0)[None]
+    found = engines["audio"](**in_place(wave))["observations"][0, 0]
+    mean = engines["audio"](wave=wave, shift=found, scale=np.full(OBSERVED, 3, np.float32))
+    other = engines["audio"](**{**in_place(wave, own=True), "shift": found})
+    np.testing.assert_allclose(mean["embedding"], other["embedding"], atol=1e-5)
+    np.testing.assert_array_equal(mean["observations"][0, 0], found)
 
 
 @settings(deadline=None, max_examples=25)
@@ -129,11 +146,13 @@ def test_audio_of_any_length_and_level(
     length: int, level: float, engines: dict[str, OnnxEngine], references: dict[str, Engine]
 ) -> None:
     wave = (10**level * np.random.default_rng(length).normal(0, 1, (1, length))).astype(np.float32)
-    assert_same(engines["audio"], references["audio"], wave=wave)
+    assert_same(engines["audio"], references["audio"], **in_place(wave))
 
 
 def test_silence(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
-    assert_same(engines["audio"], references["audio"], wave=np.zeros((1, 16_000), np.float32))
+    assert_same(
+        engines["audio"], references["audio"], **in_place(np.zeros((1, 16_000), np.float32))
+    )
 
 
 def test_fusion(engines: dict[str, OnnxEngine], references: dict[str, Engine]) -> None:
@@ -189,8 +208,11 @@ def test_dynamic_dimensions_have_names(engines: dict[str, OnnxEngine]) -> None:
         "visual.scores": (1, 8),
         "visual.embedding": (1, COMPACT.visual_width),
         "audio.wave": (1, "samples"),
+        "audio.shift": (OBSERVED,),
+        "audio.scale": (OBSERVED,),
         "audio.scores": (1, 8),
         "audio.embedding": (1, COMPACT.audio_width),
+        "audio.observations": (1, 1, OBSERVED),
         "fusion.visual": (1, COMPACT.visual_width),
         "fusion.audio": (1, COMPACT.audio_width),
         "fusion.scores": (1, 8),
@@ -234,6 +256,7 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
     with small_presets():
         torch.manual_seed(0)
         model = EmotionModel(PRESETS["paper"]).eval()
+    model.audio.standardise.set(*torch.rand(2, model.audio.observed) + 0.3)
     size, width = int(model.face.size), int(model.face.width)
     random = np.random.default_rng(0)
     preset = model.preset
@@ -249,6 +272,8 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
         arrays = {key: random.normal(0, 1, shape).astype("f") for key, shape in sizes.items()}
         if name == "face":
             arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
+        if name == "audio":
+            arrays = in_place(arrays["wave"], own=True, width=model.audio.observed)
         assert_same(engine, reference_engines(model)[name], **arrays)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfer_edge.arms import Place
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt_target import this_gpu
@@ -34,11 +35,15 @@ def cuda() -> None:
 def inputs(name: str) -> Iterator[dict[str, np.ndarray]]:
     """Inputs of an engine in several sizes."""
     random = np.random.default_rng(0)
+    place = Place.training_set(Bundle.open().manifest.observed)
     for size in (1, 5, 20) if name == "face" else (6400, 32_000, 64_000):
         if name == "face":
             yield {"faces": random.integers(0, 256, (size, 1, 48, 48), np.uint8)}
         else:
-            yield {"wave": random.normal(0, 0.1, (1, size)).astype(np.float32)}
+            yield {
+                "wave": random.normal(0, 0.1, (1, size)).astype(np.float32),
+                **({"shift": place.shift, "scale": place.scale} if len(place.shift) else {}),
+            }
 
 
 @pytest.mark.parametrize("name", ACCELERATED)

@@ -8,6 +8,7 @@ import click.testing
 import numpy as np
 import pytest
 
+from mfer_edge.arms import Place
 from mfer_edge.bundle import Bundle
 from mfer_edge.cli.main import main
 from mfer_edge.doctor import checkup
@@ -44,10 +45,12 @@ def bundle(precision: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def arrays(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Random input of an engine."""
+    """Random array for the input of this name."""
     random = np.random.default_rng(shape[-1])
-    if name == "face":
+    if name == "faces":
         return random.integers(0, 256, shape, np.uint8)
+    if name == "scale":
+        return random.uniform(0.5, 2, shape).astype(np.float32)
     return random.normal(0, 0.1, shape).astype(np.float32)
 
 
@@ -73,9 +76,10 @@ def test_every_profile(bundle: Bundle, precision: str, name: str) -> None:
     gpu = engine(bundle, name)
     cpu = OnnxEngine(bundle.engine_path(name), providers_for("cpu"), threads=1)
     for profile in bundle.manifest.plans[name].profiles:
-        [(tensor, shapes)] = profile.items()
-        for shape in (shapes.min, shapes.opt, shapes.max):
-            given = {tensor: arrays(name, shape)}
+        for size in ("min", "opt", "max"):
+            given = {
+                tensor: arrays(tensor, getattr(shapes, size)) for tensor, shapes in profile.items()
+            }
             expected = cpu(**given)
             for _ in range(CAPTURE_AFTER + 2):
                 actual = gpu(**given)
@@ -110,7 +114,8 @@ def test_memory_is_freed(bundle: Bundle) -> None:
     free: list[int] = []
     for _ in range(6):
         audio = engine(bundle, "audio")
-        audio(wave=arrays("audio", (1, 64_000)))
+        place = Place.training_set(bundle.manifest.observed)
+        audio(wave=arrays("wave", (1, 64_000)), shift=place.shift, scale=place.scale)
         audio.close()
         free.append(checked(cuda.cudaMemGetInfo()))
     assert free[-1] > free[1] - (16 << 20)

@@ -13,6 +13,7 @@ from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, images_of
+from tests.support.gpu_bundle import gpu_bundle
 from tests.support.paths import ROOT
 from tests.support.sessions import OnceDetector, Stream, read_stream
 
@@ -23,6 +24,21 @@ SAMPLES = ROOT / "samples"
 def pipeline() -> Pipeline:
     """The bundle in the package, on one thread."""
     return Pipeline.open(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def adaptable(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A bundle with a small audio engine of random weights, which can be adapted."""
+    bundle = gpu_bundle(tmp_path_factory.mktemp("adaptable") / "bundle")
+    return Pipeline.open(bundle.folder, "cpu", 1)
+
+
+@pytest.fixture(scope="session")
+def rigid(pipeline: Pipeline) -> Pipeline:
+    """The bundle in the package as if its model had no identity, as those of schema 2."""
+    bundle = pipeline.bundle
+    bundle = replace(bundle, manifest=replace(bundle.manifest, model=""))
+    return Pipeline(replace(pipeline.model, bundle=bundle))
 
 
 @pytest.fixture(scope="session")

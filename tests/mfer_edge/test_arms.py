@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mfer_edge.arms import ArmOutput, AudioArm, Fusion, VisualArm
+from mfer_edge.arms import ArmOutput, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.engines.base import Engine
 from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
@@ -32,8 +33,8 @@ def audio(anger: Path) -> np.ndarray:
 
 class TestAudioArm:
     @pytest.fixture
-    def arm(self, engines: dict[str, Engine]) -> AudioArm:
-        return AudioArm(engines["audio"])
+    def arm(self, pipeline: Pipeline) -> AudioArm:
+        return pipeline.model.audio
 
     @pytest.mark.parametrize("seconds", [0.4, 1.0, 4.0, 10.0])
     def test_scores_sum_to_1_up_to_the_longest_window(
@@ -53,6 +54,34 @@ class TestAudioArm:
 
     def test_the_same_speech_gives_the_same_scores(self, arm: AudioArm, audio: np.ndarray) -> None:
         assert (arm(audio).scores == arm(audio.copy()).scores).all()
+
+
+class TestPlaces:
+    """Of a small engine with random weights."""
+
+    def test_the_training_set_is_the_default_and_changes_nothing(self, adaptable: Pipeline) -> None:
+        arm, speech = adaptable.model.audio, RNG.normal(0, 0.1, 20_000).astype(np.float32)
+        width = adaptable.bundle.manifest.observed
+        same = replace(arm, place=Place(np.zeros(width, "f"), np.ones(width, "f")))
+        assert (arm(speech).embedding == same(speech).embedding).all()
+
+    def test_the_engine_standardises_by_the_place(self, adaptable: Pipeline) -> None:
+        speech = RNG.normal(0, 0.1, 20_000).astype(np.float32)
+        heard: list[np.ndarray] = []
+        width = adaptable.bundle.manifest.observed
+        place = Place(np.linspace(-1, 1, width).astype("f"), np.linspace(0.5, 2, width).astype("f"))
+        arm = replace(adaptable.model.audio, place=place, observer=heard.append)
+        made = arm(speech)
+        ((observation,),) = heard  # as without a place
+        expected = (observation - place.shift) / place.scale
+        np.testing.assert_allclose(made.embedding[0], expected, atol=1e-5)
+
+    def test_an_engine_without_places_is_called_without(self) -> None:
+        def engine(**arrays: np.ndarray) -> dict[str, np.ndarray]:
+            assert list(arrays) == ["wave"]
+            return {"scores": np.ones((1, 1), "f"), "embedding": np.ones((1, 2), "f")}
+
+        assert AudioArm(engine)(np.zeros(400, np.float32)).scores == 1
 
 
 @pytest.fixture(scope="module")

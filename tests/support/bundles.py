@@ -48,6 +48,7 @@ def make_manifest(contents: dict[str, bytes]) -> Manifest:
     """A manifest of engine files with these contents."""
     return Manifest(
         name="small",
+        model="cd" * 32,
         labels=LABELS,
         trained=True,
         window_s=4.0,

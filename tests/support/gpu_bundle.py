@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 
 from mfer_edge.bundle import Bundle, file_sha256, save_bundle
+from mfer_edge.engines.onnx import OnnxEngine
 
 
 def write_audio_engine(path: Path, width: int, labels: int, operator: str = "Tanh") -> None:
-    """Write a small audio engine: a convolution, a mean, a classifier.
+    """Write a small audio engine: a convolution, a mean, standardisation, a classifier.
 
     Args:
         operator: after the convolution.
@@ -23,21 +24,28 @@ def write_audio_engine(path: Path, width: int, labels: int, operator: str = "Tan
         values = random.normal(0, 0.3, shape).astype(np.float32)
         return onnx.numpy_helper.from_array(values, name)
 
+    def tensor(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
     node = onnx.helper.make_node
     graph = onnx.helper.make_graph(
         [
             node("Unsqueeze", ["wave", "one"], ["channels"]),
             node("Conv", ["channels", "first"], ["features"], strides=[160]),
             node(operator, ["features"], ["activated"], name="between"),
-            node("ReduceMean", ["activated", "last"], ["embedding"], keepdims=0),
+            node("ReduceMean", ["activated", "last"], ["pooled"], keepdims=0),
+            node("Unsqueeze", ["pooled", "one"], ["observations"]),
+            node("Sub", ["pooled", "shift"], ["shifted"]),
+            node("Div", ["shifted", "scale"], ["embedding"]),
             node("MatMul", ["embedding", "classes"], ["logits"]),
             node("Softmax", ["logits"], ["scores"]),
         ],
         "audio",
-        [onnx.helper.make_tensor_value_info("wave", onnx.TensorProto.FLOAT, [1, "samples"])],
+        [tensor("wave", 1, "samples"), tensor("shift", width), tensor("scale", width)],
         [
-            onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, labels]),
-            onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, width]),
+            tensor("scores", 1, labels),
+            tensor("embedding", 1, width),
+            tensor("observations", 1, 1, width),
         ],
         [
             weight("first", width, 1, 400),
@@ -57,13 +65,17 @@ def gpu_bundle(folder: Path, operator: str = "Tanh") -> Bundle:
     files = {file.file: compact.folder / file.file for file in manifest.files}
     audio = manifest.engines["audio"]
     files[audio.file] = folder.with_suffix(".onnx")
-    scores, embedding = (int(tensor.shape[-1]) for tensor in audio.outputs)
-    write_audio_engine(files[audio.file], embedding, scores, operator)
+    widths = {tensor.name: int(tensor.shape[-1]) for tensor in audio.outputs}
+    write_audio_engine(files[audio.file], widths["embedding"], widths["scores"], operator)
+    engine = OnnxEngine(files[audio.file], ["CPUExecutionProvider"], threads=1)
     audio = replace(
         audio,
         sha256=file_sha256(files[audio.file]),
         bytes=files[audio.file].stat().st_size,
         macs={"fp32": 1},
+        inputs=tuple(engine.inputs),
+        outputs=tuple(engine.outputs),
     )
     engines = {**manifest.engines, "audio": audio}
-    return save_bundle(folder, replace(manifest, engines=engines), files, "# The card\n")
+    manifest = replace(manifest, engines=engines, model="0" * 64)
+    return save_bundle(folder, manifest, files, "# The card\n")

@@ -29,6 +29,7 @@ from tests.export.small_graphs import (
     X,
     cosine,
     graph,
+    in_place,
     kinds,
     product,
     run,
@@ -269,7 +270,7 @@ def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
     random = np.random.default_rng(0)
     faces = np.stack([face_image(k % 7, random)[None] for k in range(7)])
     wave = read_audio(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
-    found = {"face": {"faces": faces}, "audio": {"wave": wave}}
+    found = {"face": {"faces": faces}, "audio": in_place(wave)}
     embedding = {
         name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1)(**call)["embedding"]
         for name, call in found.items()
@@ -353,6 +354,8 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
         else random.normal(0, 1, value.shape).astype(np.float32)
         for key, value in model_graphs(small_paper())[name].inputs.items()
     }
+    if name == "audio":
+        call["scale"] = np.abs(call["scale"]) + 0.5
     assert list(macs_by_type(onnx.load(fp16), call)) == ["fp16"]
     before, after = (
         OnnxEngine(file, ["CPUExecutionProvider"], 1)(**call) for file in (single, emulated(fp16))

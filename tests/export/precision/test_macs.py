@@ -17,6 +17,7 @@ from export.precision.int8 import quantize_dynamic
 from export.precision.macs import macs_by_type
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
+    OBSERVED,
     ROWS,
     WIDTH,
     WIDTH_IN,
@@ -172,7 +173,14 @@ def counted(model: EmotionModel, name: str, call: dict[str, torch.Tensor]) -> in
     ("name", "call"),
     [
         ("face", {"faces": torch.zeros(3, 1, 48, 48, dtype=torch.uint8)}),
-        ("audio", {"wave": torch.rand(1, 20_000)}),
+        (
+            "audio",
+            {
+                "wave": torch.rand(1, 20_000),
+                "shift": torch.zeros(OBSERVED),
+                "scale": torch.ones(OBSERVED),
+            },
+        ),
         ("fusion", {"visual": torch.zeros(1, 64), "audio": torch.zeros(1, 256)}),
     ],
 )

@@ -106,7 +106,7 @@ def test_labels_of_untrained_bundles_may_differ(clip: Path, tmp_path: Path) -> N
     result = export(bundle, clip, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert result.stderr == "warning: Untrained: random weights. The scores mean nothing.\n"
-    assert "labels: 0 of 1 readings agree" in result.stdout
+    assert "labels: 1 of 2 readings agree" in result.stdout
     assert "FAILED" not in result.stdout
     saved = Bundle.open(tmp_path / "out")
     assert set(saved.manifest.plans) == {"face", "audio"}
@@ -136,6 +136,6 @@ def test_labels_of_trained_bundles_may_not_differ(clip: Path, tmp_path: Path) ->
     bundle = ambiguous_bundle(tmp_path / "bundle", clip, trained=True)
     result = export(bundle, clip, tmp_path / "out")
     assert result.exit_code == 1, result.output
-    assert result.stderr == "error: the TensorRT engines failed: labels: 0 of 1 readings agree\n"
+    assert result.stderr == "error: the TensorRT engines failed: labels: 1 of 2 readings agree\n"
     assert "FAILED labels" in result.stdout
     assert not (tmp_path / "out").exists()

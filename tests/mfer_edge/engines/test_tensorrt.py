@@ -62,6 +62,12 @@ def wave(samples: int) -> np.ndarray:
     return np.random.default_rng(samples).normal(0, 0.1, (1, samples)).astype(np.float32)
 
 
+def audio_inputs(given: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs of the audio engine: (1, samples), and a place."""
+    shift, scale = np.linspace(-1, 1, 256), np.linspace(0.5, 2, 256)
+    return {"wave": given, "shift": shift.astype("f"), "scale": scale.astype("f")}
+
+
 def faces(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, 1, 48, 48), np.uint8)
 
@@ -86,7 +92,7 @@ class TestCalls:
         """At the limits of the profiles, switching between them."""
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
         for samples in (6400, 96000, 16000, 16001, 32000, 32001, 64000, 6401, 12345):
-            assert_same(ours(wave=wave(samples)), theirs(wave=wave(samples)))
+            assert_same(ours(**audio_inputs(wave(samples))), theirs(**audio_inputs(wave(samples))))
         ours, theirs = engine(bundle, "face"), on_cpu(bundle, "face")
         for count in (1, 31, 2, 1):
             assert_same(ours(faces=faces(count)), theirs(faces=faces(count)))
@@ -107,9 +113,9 @@ class TestCalls:
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
         lengths = [6400, 6401, 6402, 20000, 6403] * 6
         with ThreadPoolExecutor(4) as pool:
-            results = list(pool.map(lambda samples: ours(wave=wave(samples)), lengths))
+            results = list(pool.map(lambda samples: ours(**audio_inputs(wave(samples))), lengths))
         for samples, result in zip(lengths, results, strict=True):
-            assert_same(result, theirs(wave=wave(samples)))
+            assert_same(result, theirs(**audio_inputs(wave(samples))))
 
     @pytest.mark.parametrize(
         ("arrays", "why"),
@@ -142,7 +148,7 @@ class TestGraphs:
         ours, theirs = engine(bundle, "audio"), on_cpu(bundle, "audio")
         for call, samples in enumerate(lengths):
             given = np.roll(wave(samples), call)
-            assert_same(ours(wave=given), theirs(wave=given))
+            assert_same(ours(**audio_inputs(given)), theirs(**audio_inputs(given)))
 
     def test_shapes_that_repeat(self, bundle: Bundle, machine: GpuMachine) -> None:
         """Other shapes in between do not affect the graph."""
@@ -163,7 +169,7 @@ class TestGraphs:
         lengths = [6400 + shape for shape in range(MAX_GRAPHS + 2)]
         for samples in [*lengths, lengths[-1], lengths[0]]:
             for _ in range(CAPTURE_AFTER + 1):
-                audio(wave=wave(samples))
+                audio(**audio_inputs(wave(samples)))
             assert len(machine.graphs) <= MAX_GRAPHS
         assert machine.launches == len(lengths) + (CAPTURE_AFTER + 1) + 1
 
@@ -183,17 +189,17 @@ class TestMemory:
     def test_is_freed_by_close(self, bundle: Bundle, machine: GpuMachine) -> None:
         audio = engine(bundle, "audio")
         for _ in range(CAPTURE_AFTER + 1):
-            audio(wave=wave(6400))
+            audio(**audio_inputs(wave(6400)))
         assert machine.graphs and machine.memory and machine.streams
         audio.close()
         assert machine.in_use == 0
         audio.close()
         with pytest.raises(EngineError, match="closed"):
-            audio(wave=wave(6400))
+            audio(**audio_inputs(wave(6400)))
 
     def test_is_freed_with_the_engine(self, bundle: Bundle, machine: GpuMachine) -> None:
         audio = engine(bundle, "audio")
-        audio(wave=wave(6400))
+        audio(**audio_inputs(wave(6400)))
         del audio
         gc.collect()
         assert machine.in_use == 0
@@ -202,7 +208,7 @@ class TestMemory:
         audio = engine(bundle, "audio")
         taken = set(machine.memory)
         for samples in (6400, 96000, 20000):
-            audio(wave=wave(samples))
+            audio(**audio_inputs(wave(samples)))
         assert set(machine.memory) == taken
 
     def test_too_little_memory(self, bundle: Bundle, machine: GpuMachine) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mfer_edge.results import Reading, Timing
+from mfer_edge.results import AdaptationInfo, Reading, Timing
 from tests.support.analyses import LABELS, analysis, reading, scores
 
 
@@ -20,6 +20,7 @@ def test_json_is_schema_1() -> None:
         "source": "clip.mp4",
         "duration_s": 4.137,
         "bundle": {"name": "compact", "precision": "int8", "trained": True, "sha256": "ab" * 32},
+        "adaptation": None,
         "device": "cpu",
         "providers": ["CPUExecutionProvider"],
         "overall": {"label": "angry", "scores": angry, "modalities": ["visual", "audio"]},
@@ -50,6 +51,11 @@ def test_json_is_schema_1() -> None:
         },
         "warnings": [],
     }
+
+
+def test_json_says_what_the_model_was_adapted_to() -> None:
+    made = analysis([], 1.0, adaptation=AdaptationInfo("office.npz", 23, 23 / 33)).to_dict()
+    assert made["adaptation"] == {"name": "office.npz", "windows": 23, "weight": 0.697}
 
 
 def test_json_of_a_clip_with_nothing_to_read_holds_nulls() -> None:

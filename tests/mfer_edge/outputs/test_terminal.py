@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mfer_edge.outputs.terminal import summary
-from mfer_edge.results import Timing, Track
+from mfer_edge.results import AdaptationInfo, Timing, Track
 from tests.support.analyses import LABELS, analysis, reading
 
 
@@ -21,6 +21,18 @@ class TestSummary:
             "",
             "  compact int8 on cpu, 1 thread: 0.50 s, real-time factor 0.12",
         ]
+
+    def test_what_the_model_was_adapted_to(self) -> None:
+        for info, line in (
+            (
+                AdaptationInfo("a.npz", 23, 0.697),
+                "  adapted to a.npz: 23 windows with speech, 0.70",
+            ),
+            (AdaptationInfo("", 1, 0.0909), "  adapted to a place: 1 window with speech, 0.09"),
+        ):
+            text, weight = line.rsplit(" ", 1)
+            made = analysis([reading(0, 4)], 4.0, adaptation=info, warnings=("a warning",))
+            assert summary(made).splitlines()[-2] == f"{text} weight {weight}"
 
     def test_several_windows_are_shown_as_segments(self) -> None:
         windows = [reading(0, 4), reading(1, 5), reading(2, 6, "sad"), reading(3, 7, None)]

@@ -1,0 +1,58 @@
+"""Adaptation with exported bundles of one model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from export.checkpoint import Source, model_identity
+from export.torch_reference import reference_engines
+from mfer_edge.adapt import Adaptation
+from mfer_edge.errors import AdaptationError
+from mfer_edge.model import Model
+from mfer_edge.pipeline import Pipeline
+from tests.export.conftest import Built
+
+
+def opened(built: Built) -> Pipeline:
+    return Pipeline.open(built.bundle.folder, "cpu", 1)
+
+
+def test_every_precision_of_a_model_takes_its_adaptation(
+    fp32: Built, int8: Built, source: Source, samples: list[Path], tmp_path: Path
+) -> None:
+    assert fp32.bundle.manifest.model == int8.bundle.manifest.model == model_identity(source.model)
+    one, other = opened(fp32), opened(int8)
+    heard = [p.collect(samples[0]) + p.collect(samples[1]) for p in (one, other)]
+    assert heard[0].windows == heard[1].windows == 2
+    heard[1].adaptation().save(tmp_path / "office.npz")
+    made = Adaptation.load(tmp_path / "office.npz")
+    assert (tmp_path / "office.npz").stat().st_size < 12_000
+    readings = [p.adapted(made).analyze(samples[0]).windows[0] for p in (one, other)]
+    assert readings[0].audio == pytest.approx(readings[1].audio, abs=0.15)
+    assert readings[0].audio != one.analyze(samples[0]).windows[0].audio
+
+
+def test_an_adapted_bundle_scores_as_pytorch_does(
+    fp32: Built, source: Source, samples: list[Path]
+) -> None:
+    pipeline = opened(fp32)
+    made = pipeline.collect(samples[1]).adaptation()
+    made = replace(made, windows=40)  # a large weight
+    torch_model = Model.of(fp32.bundle, reference_engines(source.model))
+    expected = Pipeline(torch_model).adapted(made).analyze(samples[0]).windows[0]
+    actual = pipeline.adapted(made).analyze(samples[0]).windows[0]
+    assert actual.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
+def test_another_models_bundle_refuses_it(fp32: Built, source: Source, samples: list[Path]) -> None:
+    made = opened(fp32).collect(samples[0]).adaptation()
+    weights = {name: value.clone() for name, value in source.model.state_dict().items()}
+    weights["fusion.bias"] += 1e-3
+    changed = type(source.model)(source.model.preset)
+    changed.load_state_dict(weights)
+    assert model_identity(changed) != made.model
+    with pytest.raises(AdaptationError, match="another model"):
+        opened(fp32).adapted(replace(made, model=model_identity(changed)))

@@ -1,0 +1,350 @@
+"""Adaptation: statistics that add up, files, and pipelines that use them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mfer_edge.adapt import MAX_BYTES, N0, SCHEMA, Adaptation, AdaptationStatistics
+from mfer_edge.arms import Place
+from mfer_edge.errors import AdaptationError, MediaError, OutputError
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.sources.base import AudioChunk, AudioOnly
+from mfer_edge.sources.clip import read_audio
+from mfer_edge.sources.replay import Replay
+from tests.support.commands import scores_of
+
+MODEL = "ab" * 32
+WIDTH = 5
+values = st.floats(-1e3, 1e3, width=32)
+windows_heard = st.lists(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.just(WIDTH)), elements=values),
+    min_size=1,
+    max_size=8,
+)
+
+
+def total(windows: list[np.ndarray]) -> AdaptationStatistics:
+    parts = (AdaptationStatistics.of(window, MODEL) for window in windows)
+    return sum(parts, AdaptationStatistics())
+
+
+def adaptation(windows: int = 12, seed: int = 0, **fields: object) -> Adaptation:
+    random = np.random.default_rng(seed)
+    mean, deviation = random.normal(0, 1, WIDTH), random.uniform(0.5, 2, WIDTH)
+    made = Adaptation(MODEL, windows, mean.astype(np.float32), deviation.astype(np.float32))
+    return replace(made, **fields)
+
+
+class TestStatistics:
+    @given(windows_heard)
+    def test_are_those_of_all_observations_together(self, windows: list[np.ndarray]) -> None:
+        made, observations = total(windows), np.concatenate(windows).astype(np.float64)
+        assert (made.windows, made.count) == (len(windows), len(observations))
+        np.testing.assert_allclose(made.mean, observations.mean(0), rtol=1e-9, atol=1e-9)
+        expected = observations.std(0) if len(observations) > 1 else np.ones(WIDTH)
+        np.testing.assert_allclose(made.deviation, expected, rtol=1e-6, atol=1e-6)
+
+    @given(windows_heard, st.randoms(use_true_random=False), st.integers(0, 8))
+    def test_do_not_depend_on_order_or_grouping(
+        self, windows: list[np.ndarray], random: object, cut: int
+    ) -> None:
+        shuffled = list(windows)
+        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        one = total(windows)
+        for other in (total(shuffled), total(windows[:cut]) + total(windows[cut:])):
+            assert (one.windows, one.count, one.model) == (other.windows, other.count, MODEL)
+            np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(one.deviation, other.deviation, rtol=1e-6, atol=1e-6)
+
+    def test_small_differences_around_a_large_mean_are_kept(self) -> None:
+        values = 1e6 + np.arange(100, dtype=np.float64)
+        made = total([np.full((1, WIDTH), value) for value in values])
+        np.testing.assert_allclose(made.deviation, values.std(), rtol=1e-9)
+
+    def test_one_observation_has_the_training_sets_deviation(self) -> None:
+        made = AdaptationStatistics.of(np.full((1, WIDTH), 3.0), MODEL).adaptation()
+        np.testing.assert_array_equal(made.deviation, np.ones(WIDTH))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_a_window_that_is_not_finite_is_left_out(self, bad: float) -> None:
+        window = np.zeros((2, WIDTH), np.float32)
+        window[1, 3] = bad
+        assert AdaptationStatistics.of(window).windows == 0
+        assert total([np.ones((1, WIDTH)), window]).count == 1
+
+    def test_nothing_heard_is_no_adaptation(self) -> None:
+        with pytest.raises(AdaptationError, match="no speech"):
+            AdaptationStatistics(MODEL).adaptation()
+
+    def test_of_different_models_do_not_add_up(self) -> None:
+        with pytest.raises(ValueError, match="different models"):
+            AdaptationStatistics(MODEL) + AdaptationStatistics("cd" * 32)
+
+
+class TestBlending:
+    @given(st.integers(0, 10**6))
+    def test_the_weight_grows_with_what_was_heard(self, windows: int) -> None:
+        weight = adaptation(windows).weight
+        assert 0 <= weight < 1
+        assert weight < adaptation(windows + 1).weight
+        assert adaptation(int(N0)).weight == pytest.approx(0.5)
+
+    def test_nothing_heard_is_the_training_set(self) -> None:
+        place, same = adaptation(0).place, Place.training_set(WIDTH)
+        np.testing.assert_array_equal(place.shift, same.shift)
+        np.testing.assert_array_equal(place.scale, same.scale)
+
+    @given(st.integers(1, 10**6))
+    def test_lies_between_the_training_set_and_the_place(self, windows: int) -> None:
+        made = adaptation(windows)
+        for blended, own, training in (
+            (made.place.shift, made.mean, 0.0),
+            (made.place.scale, made.deviation, 1.0),
+        ):
+            assert blended.dtype == np.float32
+            low, high = np.minimum(own, training) - 1e-6, np.maximum(own, training) + 1e-6
+            assert ((low <= blended) & (blended <= high)).all()
+
+    def test_of_many_windows_is_the_place(self) -> None:
+        made = adaptation(10**7)
+        np.testing.assert_allclose(made.place.shift, made.mean, rtol=1e-4)
+        np.testing.assert_allclose(made.place.scale, made.deviation, rtol=1e-4)
+
+    def test_no_deviation_at_all_does_not_divide_by_zero(self) -> None:
+        made = adaptation(10**6, deviation=np.zeros(WIDTH, np.float32))
+        assert (made.place.scale > 0).all()
+
+
+class TestFiles:
+    def test_come_back_in_half_precision(self, tmp_path: Path) -> None:
+        adaptation().save(tmp_path / "office.npz")
+        again = Adaptation.load(str(tmp_path / "office.npz"))
+        assert (again.model, again.windows, again.name) == (MODEL, 12, "office.npz")
+        np.testing.assert_allclose(again.mean, adaptation().mean, rtol=1e-3)
+        np.testing.assert_allclose(again.deviation, adaptation().deviation, rtol=1e-3)
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(1, 4096), st.integers(0, 2**31))
+    def test_are_a_few_kilobytes(
+        self, tmp_path_factory: pytest.TempPathFactory, width: int, windows: int
+    ) -> None:
+        path = tmp_path_factory.getbasetemp() / "size"
+        numbers = np.ones(width, np.float32)
+        Adaptation(MODEL, windows, numbers, numbers).save(path)
+        assert path.stat().st_size < 4 * width + 2000
+        assert Adaptation.load(path).windows == windows
+
+    def test_numbers_out_of_range_leave_the_old_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "office.npz"
+        adaptation().save(path)
+        before = path.read_bytes()
+        with pytest.raises(AdaptationError, match="range"):
+            adaptation(mean=np.full(WIDTH, 1e6, np.float32)).save(path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_to_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="no folder"):
+            adaptation().save(tmp_path / "nope" / "office.npz")
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "office.npz", "No such file")
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        self.refused(tmp_path, "directory")
+
+    @pytest.mark.parametrize("content", [b"", b"no archive at all\n" * 50, b"PK\x03\x04"])
+    def test_something_else(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "office.npz"
+        path.write_bytes(content)
+        self.refused(path, "damaged, or not an adaptation")
+
+    def test_every_cut_is_found(self, tmp_path: Path) -> None:
+        adaptation().save(tmp_path / "whole")
+        whole = (tmp_path / "whole").read_bytes()
+        path = tmp_path / "office.npz"
+        for length in range(0, len(whole) - 1, 37):
+            path.write_bytes(whole[:length])
+            self.refused(path, "adaptation")
+
+    def test_every_changed_byte_is_found_or_harmless(self, tmp_path: Path) -> None:
+        adaptation().save(tmp_path / "whole")
+        whole = (tmp_path / "whole").read_bytes()
+        path = tmp_path / "office.npz"
+        for index in range(0, len(whole), 7):
+            path.write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
+            try:
+                made = Adaptation.load(path)
+            except AdaptationError:
+                continue
+            np.testing.assert_allclose(made.mean, adaptation().mean, rtol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            ({"schema": np.int64(SCHEMA + 1)}, f"schema {SCHEMA + 1}"),
+            ({"mean": None}, "mean"),
+            ({"mean": np.zeros((2, 2), np.float16)}, "do not fit"),
+            ({"deviation": np.ones(WIDTH + 1, np.float16)}, "do not fit"),
+            ({"windows": np.int64(-1)}, "do not fit"),
+            ({"windows": np.array("many")}, "not an adaptation"),
+            ({"mean": np.full(WIDTH, np.nan, np.float16)}, "not finite"),
+            ({"deviation": np.full(WIDTH, -1, np.float16)}, "below 0"),
+            ({"mean": np.array([{"code": 1}], object)}, "not an adaptation"),
+            ({"mean": np.zeros(MAX_BYTES, np.float16)}, "too large"),
+        ],
+    )
+    def test_wrong_fields(self, tmp_path: Path, change: dict[str, np.ndarray], why: str) -> None:
+        adaptation().save(tmp_path / "whole.npz")
+        with np.load(tmp_path / "whole.npz") as arrays:
+            fields = {**arrays, **change}
+        path = tmp_path / "office.npz"
+        fields = {name: value for name, value in fields.items() if value is not None}
+        np.savez_compressed(path, allow_pickle=True, **fields)
+        self.refused(path, why)
+
+    def test_a_small_archive_of_a_huge_array(self, tmp_path: Path) -> None:
+        path = tmp_path / "office.npz"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("mean.npy", b"\0" * 50_000_000)
+        assert path.stat().st_size < MAX_BYTES
+        self.refused(path, "too large")
+
+    def refused(self, path: Path, why: str) -> None:
+        with pytest.raises(AdaptationError) as caught:
+            Adaptation.load(path)
+        message = str(caught.value)
+        assert message.startswith(str(path)) and why in message and "\n" not in message
+
+
+class TestPipelines:
+    def test_statistics_are_those_of_the_windows(
+        self, adaptable: Pipeline, anger: Path, fear: Path
+    ) -> None:
+        made = adaptable.collect(anger)
+        assert made.windows == made.count == 1
+        assert made.model == adaptable.bundle.manifest.model
+        both = made + adaptable.collect(fear)
+        assert both.windows == 2
+        audio = read_audio(anger)
+        long = adaptable.collect(Sound(np.tile(audio, 4)))  # 16.5 s: windows do not overlap
+        assert 4 <= long.windows <= 5
+
+    def test_video_and_its_sound_alone_give_the_same(
+        self, adaptable: Pipeline, anger: Path
+    ) -> None:
+        expected = adaptable.collect(anger)
+        replayed = Replay.read(anger, adaptable.bundle.manifest.frame_rate)
+        for source in (Sound(read_audio(anger)), replayed):
+            np.testing.assert_allclose(adaptable.collect(source).mean, expected.mean, atol=1e-5)
+
+    def test_an_adapted_pipeline_hears_with_other_statistics(
+        self, adaptable: Pipeline, anger: Path, fear: Path, tmp_path: Path
+    ) -> None:
+        before = adaptable.analyze(anger)
+        heard = adaptable.collect(anger) + adaptable.collect(fear)
+        heard.adaptation().save(tmp_path / "office.npz")
+        there = adaptable.adapted(Adaptation.load(tmp_path / "office.npz"))
+        after = there.analyze(anger)
+        assert after.windows[0].audio != before.windows[0].audio
+        assert after.windows[0].visual == before.windows[0].visual
+        assert after.adaptation is not None and before.adaptation is None
+        info = after.adaptation
+        assert (info.name, info.windows) == ("office.npz", 2)
+        assert info.weight == pytest.approx(2 / (2 + N0))
+        # the engines are shared, and the pipeline is as before
+        assert there.model.audio.engine is adaptable.model.audio.engine
+        assert scores_of(adaptable.analyze(anger).to_dict()) == scores_of(before.to_dict())
+        assert scores_of(there.adapted(None).analyze(anger).to_dict()) == scores_of(
+            before.to_dict()
+        )
+        opened = Pipeline.open(
+            adaptable.bundle.folder, "cpu", 1, adaptation=tmp_path / "office.npz"
+        )
+        assert scores_of(opened.analyze(anger).to_dict()) == scores_of(after.to_dict())
+
+    def test_no_window_heard_changes_nothing(self, adaptable: Pipeline, anger: Path) -> None:
+        width = adaptable.bundle.manifest.observed
+        identity = Adaptation(
+            adaptable.bundle.manifest.model,
+            0,
+            np.full(width, 7, np.float32),
+            np.full(width, 9, np.float32),
+        )
+        expected = scores_of(adaptable.analyze(anger).to_dict())
+        assert scores_of(adaptable.adapted(identity).analyze(anger).to_dict()) == expected
+
+    def test_statistics_do_not_depend_on_the_adaptation_in_use(
+        self, adaptable: Pipeline, anger: Path
+    ) -> None:
+        expected = adaptable.collect(anger)
+        there = adaptable.adapted(expected.adaptation())
+        np.testing.assert_array_equal(there.collect(anger).mean, expected.mean)
+
+    def test_the_adaptation_is_in_the_json(self, adaptable: Pipeline, anger: Path) -> None:
+        assert json.loads(json.dumps(adaptable.analyze(anger).to_dict()))["adaptation"] is None
+        there = adaptable.adapted(replace(adaptable.collect(anger).adaptation(), name="here"))
+        made = there.analyze(anger).to_dict()["adaptation"]
+        assert made == {"name": "here", "windows": 1, "weight": 0.091}
+
+    def test_another_models_adaptation_is_refused(self, adaptable: Pipeline, anger: Path) -> None:
+        made = adaptable.collect(anger).adaptation()
+        with pytest.raises(AdaptationError, match=r"here: made with another model"):
+            adaptable.adapted(replace(made, model=MODEL, name="here"))
+
+    def test_another_width_is_refused(self, adaptable: Pipeline) -> None:
+        made = adaptation(model=adaptable.bundle.manifest.model, name="here")
+        with pytest.raises(AdaptationError, match="here: damaged: it has 5 numbers, the model 256"):
+            adaptable.adapted(made)
+
+    def test_a_model_without_inputs_for_it_is_refused(self, rigid: Pipeline, anger: Path) -> None:
+        for call in (lambda: rigid.collect(anger), lambda: rigid.adapted(adaptation())):
+            with pytest.raises(AdaptationError, match="can't be adapted"):
+                call()
+        assert rigid.adapted(None).analyze(anger).adaptation is None
+
+    def test_a_source_without_sound(self, adaptable: Pipeline) -> None:
+        silent = AudioOnly(Sound(np.zeros(0, np.float32)))
+        silent.has_audio = False
+        with pytest.raises(MediaError, match="no sound track"):
+            adaptable.collect(silent)
+
+    def test_silence_is_no_speech(self, adaptable: Pipeline) -> None:
+        assert adaptable.collect(Sound(np.zeros(80_000, np.float32))).windows == 0
+
+    def test_progress_reaches_the_end(self, adaptable: Pipeline, anger: Path) -> None:
+        shares: list[float] = []
+        adaptable.collect(anger, shares.append)
+        assert shares == sorted(shares) and shares[-1] == pytest.approx(1, abs=0.05)
+        assert len(shares) > 3
+
+
+class Sound:
+    """A recording in memory."""
+
+    name, has_video, has_audio, max_lag_s = "sound", False, True, 5.0
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self.samples, self.duration_s = samples, len(samples) / 16_000
+
+    def __iter__(self) -> itertools.chain[AudioChunk]:
+        return itertools.chain([AudioChunk(self.samples)])
+
+    def __enter__(self) -> Sound:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def warnings(self) -> tuple[str, ...]:
+        return ()
