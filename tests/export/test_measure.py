@@ -173,7 +173,7 @@ def test_a_manifest_that_does_not_match_its_engines(
     engines = {
         **manifest.engines,
         "face": replace(face, inputs=(replace(faces, shape=(20, *faces.shape[1:])),)),
-        "audio": replace(audio, outputs=audio.outputs[:1]),
+        "audio": replace(audio, outputs=tuple(t for t in audio.outputs if t.name != "embedding")),
     }
     bundle = replace(fp32.bundle, manifest=replace(manifest, engines=engines))
     failures = measure(bundle, reference_engines(model), [clip]).failures("fp32")
