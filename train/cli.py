@@ -190,24 +190,43 @@ def features(data: DataArguments, modality: str) -> None:
 @train.command()
 @click.argument("index", type=INPUT)
 @click.option("--out", type=FOLDER, required=True, help="Folder of this run.")
-@click.option("--epochs", type=click.IntRange(0), default=28, show_default=True,
-              help="With strong augmentation.")  # fmt: skip
+@click.option("--start", type=INPUT,
+              help="A fer_face.safetensors or compact checkpoint to fine-tune.")  # fmt: skip
+@click.option("--frozen", type=click.IntRange(0), default=3, show_default=True,
+              help="With --start: first epochs, which train the last layers alone.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(0),
+              help="With strong augmentation [default: 28, with --start 3].")  # fmt: skip
 @click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
-              help="Epochs after those, with mild augmentation.")  # fmt: skip
+              help="Without --start: epochs after those, with mild augmentation.")  # fmt: skip
 @click.option("--teacher", type=INPUT,
               help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def faces(
-    index: Path, out: Path, epochs: int, finish: int, teacher: Path | None, seed: int
+    index: Path,
+    out: Path,
+    start: Path | None,
+    frozen: int,
+    epochs: int | None,
+    finish: int,
+    teacher: Path | None,
+    seed: int,
 ) -> None:
     """Train the compact preset's face network on the images in INDEX.
 
-    Writes OUT/fer_face.safetensors, which belongs into the folder of --weights.
+    Where INDEX has the votes of FER+ they are the targets, and FER-2013's labels those of a second
+    classifier. Writes OUT/fer_face.safetensors, which belongs into the folder of --weights, and
+    OUT/figures.json: the accuracy on the published test images.
     """
     from train.data.index import read_index
     from train.train_face import FaceOptions, train_faces
 
-    options = FaceOptions(seed=seed, teacher=teacher).with_epochs(epochs, finish)
+    if start is not None and teacher is not None:
+        raise click.UsageError("--start and --teacher: a training starts from one network")
+    if start is not None:
+        options = FaceOptions.from_network(start, frozen, 3 if epochs is None else epochs, seed)
+    else:
+        options = FaceOptions(seed=seed, teacher=teacher)
+        options = options.with_epochs(28 if epochs is None else epochs, finish)
     train_faces(read_index(index), out, options, say=click.echo)
 
 

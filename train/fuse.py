@@ -14,12 +14,8 @@ from safetensors import safe_open
 from mfer_edge.outputs.files import write_text
 from train.data.batches import Split, predict
 from train.data.context import class_indices, full_label_clips, images
-from train.data.examples import (
-    FeatureExamples,
-    PairedExamples,
-    SpeechExamples,
-    SyntheticFaceSequences,
-)
+from train.data.examples import FeatureExamples, PairedExamples, SpeechExamples
+from train.data.faces.sequences import SyntheticFaceSequences
 from train.data.index import DatasetError, Entry
 from train.errors import TrainError
 from train.evaluate.metrics import (

@@ -7,13 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.data.batches import Examples, Split, class_weights, predict, training_batches
+from train.data.batches import (
+    Examples,
+    SoftBatch,
+    Split,
+    class_weights,
+    predict,
+    training_batches,
+)
 from train.errors import TrainError
 from train.evaluate.metrics import accuracy, negative_log_likelihood, unweighted_recall
 from train.options import NO_FOLDER, StageContext, TrainOptions
@@ -28,6 +36,11 @@ class Training:
     kept: int  # number of the epoch whose weights the model has
 
 
+LossFunction = Callable[[Any, np.ndarray], tuple[Tensor, Tensor]]
+"""From a model's output in training, and the indices of the examples that it is of, to the loss,
+and the (n, classes) logits whose accuracy is counted."""
+
+
 @dataclass(frozen=True)
 class Hooks:
     """Functions that a training calls."""
@@ -37,6 +50,8 @@ class Hooks:
     """With the number of the epoch, from 1: for augmentation that depends on it, and on it alone,
     as a resumed training skips the epochs that are done."""
     after_epoch: Callable[[Epoch], None] = lambda epoch: None  # once its state is saved
+    loss: LossFunction | None = None
+    """By default the cross-entropy of the model's output, which is logits."""
 
 
 def train(
@@ -113,7 +128,9 @@ def _epoch(
         hooks.progress((number - 1 + share) / options.epochs)
 
     try:
-        loss, train_accuracy = _train_batches(state, examples, split.train, random, progress)
+        loss, train_accuracy = _train_batches(
+            state, examples, split.train, random, progress, hooks.loss
+        )
         validated = _validate(state, examples, split.valid)
     except FloatingPointError as error:
         raise TrainError(
@@ -138,6 +155,7 @@ def _train_batches(
     part: np.ndarray,
     random: np.random.Generator,
     progress: Callable[[float], None],
+    loss_function: LossFunction | None,
 ) -> tuple[float, float]:
     """Train on one epoch's batches: the mean loss, and the accuracy."""
     options, model = state.options, state.model
@@ -148,10 +166,15 @@ def _train_batches(
         together = batches[first : first + options.accumulate]
         for indices in together:
             inputs = examples.batch(indices, random)
+            soft = inputs.targets if isinstance(inputs, SoftBatch) else None
+            inputs = inputs.inputs if isinstance(inputs, SoftBatch) else inputs
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                logits = model(inputs)
-            logits = logits.float() if options.bf16 else logits
-            loss = _loss(logits, examples, indices, part, options)
+                output = model(inputs)
+            if loss_function is not None:
+                loss, logits = loss_function(output, indices)
+            else:
+                logits = output.float() if options.bf16 else output
+                loss = _loss(logits, examples, indices, part, options, soft)
             if not loss.isfinite():
                 raise FloatingPointError("the loss is not finite")
             (loss / len(together)).backward()
@@ -168,17 +191,21 @@ def _loss(
     indices: np.ndarray,
     part: np.ndarray,
     options: TrainOptions,
+    soft: Tensor | None,
 ) -> Tensor:
     """Cross-entropy to a batch's soft targets, or to its labels.
 
     Args:
         part: (n,) of all training examples, whose labels the class weights count.
+        soft: (batch, classes) targets of this batch alone, in place of the examples'.
     """
     weights = class_weights(examples.labels[part], logits.shape[1], options.class_weight_power)
     targets = examples.labels if examples.targets is None else examples.targets
     return F.cross_entropy(
         logits,
-        torch.as_tensor(targets[indices], device=logits.device),
+        torch.as_tensor(targets[indices], device=logits.device)
+        if soft is None
+        else soft.to(logits),
         weights.to(logits),
         label_smoothing=options.label_smoothing,
     )

@@ -21,12 +21,8 @@ from train.data.context import (
     full_label_clips,
     images,
 )
-from train.data.examples import (
-    FaceSequences,
-    FeatureExamples,
-    SpeechExamples,
-    SyntheticFaceSequences,
-)
+from train.data.examples import FeatureExamples, SpeechExamples
+from train.data.faces.sequences import FaceSequences, SyntheticFaceSequences
 from train.data.folds import split_off
 from train.data.index import DatasetError, Entry
 from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION, FOUR_EMOTIONS

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.data.augment_faces import vary_faces
 from train.data.augment_voices import vary_voice
 from train.data.cache import Arrays, Cache
+from train.data.faces.augment import vary_faces
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
