@@ -6,7 +6,7 @@ import functools
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +196,11 @@ def features(data: DataArguments, modality: str) -> None:
               help="With --start: first epochs, which train the last layers alone.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(0),
               help="With strong augmentation [default: 28, with --start 3].")  # fmt: skip
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.05,
+              show_default=True, help="With --start: the highest.")  # fmt: skip
+@click.option("--mix", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+              help="With --start: share of the new weights in the mean of new and earlier ones "
+              "that is kept.")  # fmt: skip
 @click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
               help="Without --start: epochs after those, with mild augmentation.")  # fmt: skip
 @click.option("--teacher", type=INPUT,
@@ -207,6 +212,8 @@ def faces(
     start: Path | None,
     frozen: int,
     epochs: int | None,
+    learning_rate: float,
+    mix: float,
     finish: int,
     teacher: Path | None,
     seed: int,
@@ -223,7 +230,9 @@ def faces(
     if start is not None and teacher is not None:
         raise click.UsageError("--start and --teacher: a training starts from one network")
     if start is not None:
-        options = FaceOptions.from_network(start, frozen, 3 if epochs is None else epochs, seed)
+        options = FaceOptions.from_network(start, frozen, 3 if epochs is None else epochs)
+        training = replace(options.training, learning_rate=learning_rate)
+        options = replace(options, training=training, seed=seed, new_share=mix)
     else:
         options = FaceOptions(seed=seed, teacher=teacher)
         options = options.with_epochs(28 if epochs is None else epochs, finish)

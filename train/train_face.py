@@ -36,7 +36,13 @@ from train.data.index import DatasetError, Entry
 from train.data.preprocess import read_face
 from train.evaluate.metrics import accuracy, softmax, unweighted_recall
 from train.loop import Hooks, LossFunction, train
-from train.models.face_classifier import FaceClassifier, HeadLogits, load_classifier
+from train.models.face_classifier import (
+    FaceClassifier,
+    HeadLogits,
+    fit_heads,
+    load_classifier,
+    mix_encoders,
+)
 from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import FER_FACE
 from train.options import StageContext, TrainOptions
@@ -97,11 +103,11 @@ class FaceOptions:
     frozen_epochs: int = 0  # first epochs that train the last layers alone
     mild_epochs: int = 9  # last epochs, with milder augmentation
     label_weight: float = 0.4  # of the loss of the published labels; that of the votes weighs 1
+    new_share: float = 1.0
+    """Of the fine-tuned weights in the encoder that is kept; the rest are those of `start`."""
 
     @classmethod
-    def from_network(
-        cls, start: Path, frozen: int = 3, full: int = 3, seed: int = 0
-    ) -> FaceOptions:
+    def from_network(cls, start: Path, frozen: int = 3, full: int = 3) -> FaceOptions:
         """Options for fine-tuning an earlier network.
 
         Args:
@@ -113,8 +119,7 @@ class FaceOptions:
         """
         return cls(
             replace(FINE_TUNING, epochs=frozen + full),
-            seed,
-            start,
+            start=start,
             frozen_epochs=frozen,
             mild_epochs=min(2, full),
         )
@@ -223,6 +228,23 @@ class FaceData:
 
         return loss
 
+    def fit_heads(self, model: FaceClassifier) -> None:
+        """Fit both classifiers of a network anew on the training images as they are."""
+        targets, every = self.examples.targets, np.unique(self.split.train)
+        assert targets is not None
+        model.eval()
+        with torch.inference_mode():
+            embedded = [
+                model.encoder(self.examples.batch(every[first : first + 256], None))
+                for first in range(0, len(every), 256)
+            ]
+        fit_heads(
+            model,
+            torch.cat(embedded).clone(),
+            torch.from_numpy(targets[every]),
+            torch.from_numpy(self.label_targets[every]),
+        )
+
     def digest(self) -> str:
         """Hash of images and of the published labels' targets."""
         digest = hashlib.sha256(self.examples.faces.tobytes())
@@ -279,10 +301,13 @@ def train_faces(
         ),
         identity={
             "images": data.digest(),
-            "faces": repr(replace(options, start=None, teacher=None)),
+            "faces": repr(replace(options, start=None, teacher=None, new_share=1.0)),
         },
     )
     model.freeze(False)
+    if options.start is not None and options.new_share < 1:
+        mix_encoders(model, load_classifier(options.start), options.new_share)
+        data.fit_heads(model)
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     with replacing(out / FER_FACE) as beside:
         save_file(weights, beside)

@@ -145,3 +145,15 @@ class TestStart:
 
     def test_one_cosine_without_a_second(self) -> None:
         assert FINE_TUNING.finish_epochs == 0 and FINE_TUNING.average_warmup
+
+    def test_the_encoder_kept_lies_between_the_two(
+        self, voted: list[Entry], unbroken: Path, options: FaceOptions, tmp_path: Path
+    ) -> None:
+        train(voted, tmp_path / "new", options)
+        train(voted, tmp_path / "mixed", replace(options, new_share=0.5))
+        start, new, mixed = (
+            load_file(path / FER_FACE) for path in (unbroken, tmp_path / "new", tmp_path / "mixed")
+        )
+        name = "encoder.blocks.0.first.0.weight"
+        torch.testing.assert_close(mixed[name], (start[name] + new[name]) / 2)
+        assert not torch.equal(mixed["votes.weight"], new["votes.weight"])

@@ -151,9 +151,7 @@ def _may_be_fp16(name: str, value: Tensor) -> bool:
     return value.is_floating_point() and ".standardise." not in name
 
 
-def _with_statistics(
-    tensors: dict[str, Tensor], own: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _with_statistics(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give a checkpoint from before there was adaptation its arms' training statistics.
 
     They were those of a batch normalisation, or none.

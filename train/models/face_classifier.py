@@ -96,3 +96,54 @@ def load_classifier(path: Path) -> FaceClassifier:
             state |= {f"{head}.{name}": value.clone() for head in HEADS}
     load_strict(model, state, str(path))
     return model
+
+
+@torch.no_grad()
+def mix_encoders(model: FaceClassifier, start: FaceClassifier, share: float) -> None:
+    """Replace a fine-tuned encoder by a mean of it and of the one that it started from.
+
+    Better than either on both what it was tuned for and what it knew (Wortsman et al. 2022, "Robust
+    fine-tuning of zero-shot models"). The classifiers no longer fit: see `fit_heads`.
+
+    Args:
+        model: whose encoder is replaced.
+        share: of its own weights and statistics, 0 to 1.
+    """
+    other = start.encoder.state_dict()
+    for name, value in model.encoder.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(other[name], 1 - share)
+
+
+def fit_heads(
+    model: FaceClassifier, embedded: Tensor, votes: Tensor, labels: Tensor, decay: float = 1e-3
+) -> None:
+    """Fit both classifiers anew, by regularised logistic regression over a fixed encoder.
+
+    Args:
+        embedded: (n, width) embeddings.
+        votes, labels: (n, 7) target probabilities.
+        decay: L2 penalty of the weights over standardised embeddings.
+    """
+    mean, deviation = embedded.mean(0), embedded.std(0) + 1e-6
+    standardised = (embedded - mean) / deviation
+    for head, targets in ((model.votes, votes), (model.labels, labels)):
+        weight = torch.zeros_like(head.weight, requires_grad=True)
+        bias = torch.zeros_like(head.bias, requires_grad=True)
+        _minimise(weight, bias, standardised, targets, decay)
+        with torch.no_grad():
+            head.weight.copy_(weight / deviation)
+            head.bias.copy_(bias - head.weight @ mean)
+
+
+def _minimise(weight: Tensor, bias: Tensor, inputs: Tensor, targets: Tensor, decay: float) -> None:
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = inputs @ weight.T + bias
+        value = nn.functional.cross_entropy(logits, targets) + decay * weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from train.models.emotion_model import CHECKPOINT, load_model
-from train.models.face_classifier import FaceClassifier, load_classifier
+from train.models.face_classifier import (
+    FaceClassifier,
+    fit_heads,
+    load_classifier,
+    mix_encoders,
+)
 from train.models.weights import CheckpointError
 
 FACES = torch.randint(0, 256, (5, 1, 48, 48), generator=torch.Generator().manual_seed(0)).float()
@@ -83,3 +89,21 @@ def test_other_weights_are_a_clear_error(tmp_path: Path) -> None:
     save_file({"encoder.stem.0.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"other\.safetensors: not the weights"):
         load_classifier(tmp_path / "other.safetensors")
+
+
+def test_encoders_are_mixed_and_both_heads_fitted_anew(classifier: FaceClassifier) -> None:
+    torch.manual_seed(8)
+    start, model = FaceClassifier().eval(), copy.deepcopy(classifier)
+    mix_encoders(model, start, 0.25)
+    for name, value in model.encoder.state_dict().items():
+        new, old = classifier.encoder.state_dict()[name], start.encoder.state_dict()[name]
+        expected = 0.25 * new + 0.75 * old if value.is_floating_point() else new
+        torch.testing.assert_close(value, expected)
+    with torch.no_grad():
+        embedded = model.encoder(FACES)
+    votes, labels = torch.eye(7)[:5], torch.eye(7)[2:]
+    fit_heads(model, embedded, votes, labels, decay=1e-5)
+    with torch.no_grad():
+        heads = model.heads(FACES)
+    assert torch.equal(heads.votes.argmax(1), votes.argmax(1))
+    assert torch.equal(heads.labels.argmax(1), labels.argmax(1))
