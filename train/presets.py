@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -39,6 +40,7 @@ class Preset:
     speech: str  # key of train.models.registry.SPEECH_BACKBONES
     visual_width: int
     audio_width: int
+    visual_arm: Literal["gru", "mean"]
     audio_arm: Literal["gru", "statistics"]
     norm: bool  # layer norm of the embeddings, before the GRU
     dropout: float  # of GRU arms
@@ -46,6 +48,7 @@ class Preset:
     views: int  # of each recording's speech: itself, and augmented ones
     face_views: int  # of its faces, and of images
     face_changes: float  # strength of the augmentation of faces, 0 to 1
+    face_damage: float  # strength of what cameras and codecs do to every second augmented view
     voice_changes: VoiceChanges
     longest_s: float  # of speech in a recording; the rest is cut off
     visual: Stage
@@ -78,6 +81,7 @@ PAPER = Preset(
     speech="emotion2vec",
     visual_width=384,
     audio_width=384,
+    visual_arm="gru",
     audio_arm="gru",
     norm=False,
     dropout=0.4,
@@ -85,6 +89,7 @@ PAPER = Preset(
     views=4,
     face_views=4,
     face_changes=0.5,
+    face_damage=0.0,
     voice_changes=PAPER_VOICES,
     longest_s=10.0,
     visual=Stage(replace(_PAPER, weight_decay=5e-4)),
@@ -114,16 +119,29 @@ COMPACT = Preset(
     speech="whisper-tiny-en",
     visual_width=64,
     audio_width=256,
+    visual_arm="mean",
     audio_arm="statistics",
     norm=True,
     dropout=0.4,
     fp16=True,
     views=8,
     face_views=3,
-    face_changes=1.0,
+    face_changes=0.8,
+    face_damage=0.5,
     voice_changes=STRONG_VOICES,
     longest_s=4.0,
-    visual=Stage(replace(_COMPACT, epochs=8, learning_rate=2e-3, batch=64, weight_decay=1e-2)),
+    visual=Stage(
+        replace(
+            _COMPACT,
+            learning_rate=2e-3,
+            batch=256,
+            weight_decay=1e-2,
+            label_smoothing=0.0,
+            clip_norm=math.inf,
+            average_decay=0.995,
+            average_warmup=True,
+        )
+    ),
     audio_one=Stage(_COMPACT),
     audio_two=Stage(_COMPACT),
     fine_tuning=FineTuning(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from train.data.augment_voices import vary_voice
 from train.data.cache import Arrays, Cache
 from train.data.faces.augment import vary_faces
+from train.data.faces.damage import damage_faces
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
@@ -75,6 +76,8 @@ class FeatureExtractor:
         self._width = int(backbone.width)  # type: ignore[arg-type]
         self._views = preset.views if speech is not None else preset.face_views
         changes: object = preset.face_changes
+        if preset.face_damage:
+            changes = (preset.face_changes, preset.face_damage)
         if speech is not None:
             changes = (preset.voice_changes, preset.longest_s)
         self._settings = repr((VERSION, self._views, changes, fingerprint(backbone)))
@@ -188,9 +191,9 @@ class FeatureExtractor:
                 shown = pixels
                 if view and len(pixels):
                     shown = vary_faces(pixels, self._preset.face_changes, len(faces) == 1)
-                # Augmented views in bfloat16, at twice the speed.
-                with torch.autocast("cpu", torch.bfloat16, enabled=view > 0):
-                    embedded = [self._backbone(part) for part in shown.split(IMAGES) if len(part)]
+                    if self._preset.face_damage and view % 2 == 0:
+                        shown = damage_faces(shown, self._preset.face_damage)
+                embedded = [self._backbone(part) for part in shown.split(IMAGES) if len(part)]
                 embedded = embedded or [torch.zeros(0, self._width)]
                 views.append(torch.cat(embedded).half().split(lengths))
         return [[view[number].numpy() for view in views] for number in range(len(faces))]

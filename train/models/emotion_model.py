@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
+from train.models.mean_arm import MeanArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.standardise import Place
 from train.models.weights import CheckpointError, load_strict
@@ -88,9 +89,11 @@ class EmotionModel(nn.Module):
         }
 
 
-def visual_arm(preset: Preset, face: nn.Module, classes: int) -> GruArm:
+def visual_arm(preset: Preset, face: nn.Module, classes: int) -> SequenceArm:
     """Make the untrained arm over a face backbone."""
     width = int(face.width)  # type: ignore[arg-type]
+    if preset.visual_arm == "mean":
+        return MeanArm(width, preset.visual_width, classes)
     return GruArm(width, preset.visual_width, classes, preset.dropout, norm=preset.norm)
 
 
