@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mfer_edge.errors import MferError
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
+    from train.data.index import Entry
     from train.evaluate.predictions import Predictions
     from train.run import RunContext
 
@@ -90,13 +91,15 @@ class DataArguments:
     random_init: bool
     cache: Path
 
-    def context(self) -> DataContext:
+    def context(self, entries: Sequence[Entry]) -> DataContext:
+        """Backbones and features; ordinary talk of the index serves as babble."""
         from train.data.context import DataContext
         from train.presets import PRESETS
 
         if self.random_init:
             click.echo("warning: the backbones are random: the results mean nothing", err=True)
-        return DataContext(PRESETS[self.preset], self.weights, self.cache, self.random_init)
+        talk = [entry for entry in entries if entry.soft and entry.kind == "audio"]
+        return DataContext(PRESETS[self.preset], self.weights, self.cache, self.random_init, talk)
 
 
 def takes_data(command: Command) -> Command:
@@ -125,7 +128,7 @@ def takes_run(command: Command) -> Command:
         from train.run import RunContext
 
         entries = read_index(data.index)
-        command(run=RunContext(data.context(), entries, out, seed, tensorboard), **others)
+        command(run=RunContext(data.context(entries), entries, out, seed, tensorboard), **others)
 
     return with_run
 
@@ -176,7 +179,8 @@ def features(data: DataArguments, modality: str) -> None:
     """
     from train.data.index import read_index
 
-    entries, context = read_index(data.index), data.context()
+    entries = read_index(data.index)
+    context = data.context(entries)
     spoken = [entry for entry in entries if entry.has_sound]
     shown = [entry for entry in entries if entry.has_pictures or entry.kind == "image"]
     if modality != "face" and spoken:

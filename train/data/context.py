@@ -32,12 +32,19 @@ class DataContext:
         weights: the folder of published weights.
         cache: the folder of features.
         random_init: use backbones with random weights, whose features mean nothing.
+        background: recordings of talkers for babble behind augmented voices.
     """
 
     def __init__(
-        self, preset: Preset, weights: Path, cache: Path, random_init: bool = False
+        self,
+        preset: Preset,
+        weights: Path,
+        cache: Path,
+        random_init: bool = False,
+        background: Sequence[Entry] = (),
     ) -> None:
         self.preset = preset
+        self._background = background
         self.cache = Cache(cache)
         self._weights = weights
         self._random_init = random_init
@@ -89,7 +96,13 @@ class DataContext:
         sequences: list[Sequence[np.ndarray]] = [nothing] * len(entries)
         places = [place for place, has in enumerate(wanted) if has]
         if places:
-            extractor = FeatureExtractor(self.preset, self.inputs, self.cache, **backbone())
+            extractor = FeatureExtractor(
+                self.preset,
+                self.inputs,
+                self.cache,
+                background=self._background,
+                **backbone(),
+            )
             with progress_bar(label) as progress:
                 found = extractor(
                     [entries[place] for place in places],
