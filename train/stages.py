@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +56,7 @@ def train_audio_one(
     """Train the audio arm's first stage: a few emotions, over several datasets."""
     torch.manual_seed(stage.seed)
     arm = audio_arm(preset, speech, classes)
+    fit_statistics(arm, examples, split)
     return _train(arm, examples, split, preset.audio_one.options, stage)
 
 
@@ -78,13 +80,22 @@ def train_audio_two(
     options = preset.audio_two.options
     if start is None:
         arm = audio_arm(preset, speech, classes)
+        fit_statistics(arm, examples, split)
         return _train(arm, examples, split, options, stage)
     arm = start.with_labels(classes)
+    fit_statistics(arm, examples, split)
     classifier = list(arm.classifier.parameters())
     known = {id(parameter) for parameter in classifier}
     rest = [parameter for parameter in arm.parameters() if id(parameter) not in known]
     groups = [(classifier, 1.0), (rest, preset.audio_two.gru_rate)]
     return _train(arm, examples, split, options, stage, groups)
+
+
+def fit_statistics(arm: SequenceArm, examples: Examples, split: Split) -> None:
+    """Standardise an arm's observations by those of its training examples, without augmentation."""
+    arm.fit_statistics(
+        sequence for index in split.train for sequence in examples.batch(np.array([index]), None)
+    )
 
 
 class OverBackbone(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
+from train.models.standardise import Place
 from train.models.weights import CheckpointError, load_strict
 from train.presets import PRESETS, Preset
 
 MODEL_FILE = "model.safetensors"
 CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "compact" / MODEL_FILE
 """The compact model that ships."""
+BATCH_NORM_EPSILON = 1e-5  # of checkpoints from before there was adaptation
 
 
 class EmotionModel(nn.Module):
@@ -68,12 +70,15 @@ class EmotionModel(nn.Module):
         """The model as a bundle's engines: functions of named arrays to tuples of arrays."""
 
         def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
-            state = self.visual.state(embeddings)
+            state, _ = self.visual.state(embeddings)
             return self.visual_scores(state), state
 
-        def audio(wave: Tensor) -> tuple[Tensor, ...]:
-            state = self.audio.state(self.speech(wave))
-            return self.audio_scores(state), state
+        def audio(
+            wave: Tensor, shift: Tensor | None = None, scale: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            place = None if shift is None or scale is None else Place(shift, scale)
+            state, observations = self.audio.state(self.speech(wave), place)
+            return self.audio_scores(state), state, observations
 
         return {
             "face": lambda faces: (self.face(faces),),
@@ -104,7 +109,7 @@ def save_model(model: EmotionModel, path: Path) -> None:
         CheckpointError: a weight is not finite, or too large for fp16.
     """
     tensors = {
-        name: (value.half() if model.preset.fp16 and value.is_floating_point() else value)
+        name: (value.half() if model.preset.fp16 and _may_be_fp16(name, value) else value)
         for name, value in model.state_dict().items()
     }
     if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
@@ -133,7 +138,33 @@ def load_model(path: Path = CHECKPOINT) -> EmotionModel:
         raise CheckpointError(f"{path}: not a model of {' or '.join(PRESETS)}")
     model = EmotionModel(PRESETS[name])
     own = model.state_dict()
+    tensors = _with_statistics(tensors, own)
     load_strict(
         model, {n: v.to(own[n].dtype) if n in own else v for n, v in tensors.items()}, str(path)
     )
     return model.eval()
+
+
+def _may_be_fp16(name: str, value: Tensor) -> bool:
+    """Whether a checkpoint in fp16 holds a weight as such; statistics of the training set are few,
+    and what a place is compared with."""
+    return value.is_floating_point() and ".standardise." not in name
+
+
+def _with_statistics(
+    tensors: dict[str, Tensor], own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give a checkpoint from before there was adaptation its arms' training statistics.
+
+    They were those of a batch normalisation, or none.
+    """
+    old = {name for name in tensors if name.startswith("audio.norm.running_")}
+    if not old and any(".standardise." in name for name in tensors):
+        return tensors
+    upgraded = {name: value for name, value in own.items() if ".standardise." in name}
+    if old:
+        upgraded["audio.standardise.mean"] = tensors["audio.norm.running_mean"].float()
+        variance = tensors["audio.norm.running_var"].float()
+        upgraded["audio.standardise.deviation"] = (variance + BATCH_NORM_EPSILON).sqrt()
+        old.add("audio.norm.num_batches_tracked")
+    return {**upgraded, **{name: v for name, v in tensors.items() if name not in old}}

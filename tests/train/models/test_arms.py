@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.train.synthetic import voice, whisper_weights
 from train.labels import EMOTIONS
 from train.models.arms import GruArm, LayerMix, SequenceArm, StatisticsArm, mean_and_deviation
 from train.models.emotion_model import EmotionModel
+from train.models.standardise import Place
 from train.presets import COMPACT
 
 WIDTH_IN, STATE, LABELS, DEPTH = 12, 7, 5, 3
@@ -31,12 +33,17 @@ def arm(kind: str = "normalised") -> SequenceArm:
     torch.manual_seed(1)
     if kind == "statistics":
         pooled = StatisticsArm(WIDTH_IN, STATE, LABELS, depth=DEPTH).eval()
-        nn.init.normal_(pooled.norm.running_mean)
-        return pooled
+        return with_statistics(pooled)
     depth = DEPTH if kind == "mixed" else 1
     made = GruArm(WIDTH_IN, STATE, LABELS, depth=depth, norm=kind != "bare").eval()
     for parameter in (*made.mix.parameters(), *made.norm.parameters()):
         nn.init.normal_(parameter)
+    return with_statistics(made)
+
+
+def with_statistics(made: SequenceArm) -> SequenceArm:
+    """The arm, with training statistics at random."""
+    made.standardise.set(torch.randn(made.observed), torch.rand(made.observed) + 0.1)
     return made
 
 
@@ -45,7 +52,7 @@ def model() -> EmotionModel:
     torch.manual_seed(3)
     made = EmotionModel(COMPACT).eval()
     made.speech.load_whisper(whisper_weights())
-    nn.init.normal_(made.audio.norm.running_mean)
+    with_statistics(made.audio)
     made.temperature.copy_(torch.tensor([0.7, 1.3, 1.0]))
     return made
 
@@ -72,7 +79,7 @@ def test_a_sequence_does_not_see_the_others_of_its_batch(kind: str, lengths: lis
     together, states = arm(kind)(sequences), arm(kind).embed(sequences)
     assert together.shape == (len(lengths), LABELS)
     for row, state, alone in zip(together, states, sequences, strict=True):
-        last = arm(kind).state(alone[None])[0]
+        last = arm(kind).state(alone[None])[0][0]
         if isinstance(recurrent := arm(kind), GruArm):  # no packing, no padding
             assert_close(last, recurrent.gru(recurrent.norm(recurrent.mix(alone))[None])[0][0, -1])
         assert_close(state, last)
@@ -157,7 +164,8 @@ def test_the_deployed_image_arm_is_the_trained_one(frames: int) -> None:
 def test_the_deployed_audio_arm_is_the_trained_one(samples: int) -> None:
     wave, other = torch.from_numpy(voice(4.0)[:samples]), torch.from_numpy(voice(2.3, seed=1))
     with torch.inference_mode():
-        scores, state = model().networks()["audio"](wave[None])
+        scores, state, observations = model().networks()["audio"](wave[None])
+        assert observations.shape == (1, 1, model().audio.observed)
         assert state.shape == (1, COMPACT.audio_width)
         assert scores.shape == (1, len(EMOTIONS))
         views = model().speech.embed([other, wave])
@@ -176,9 +184,80 @@ def test_statistics_are_mean_and_deviation_over_time() -> None:
     assert arm("statistics").embed([still]).isfinite().all()
 
 
-def test_one_example_alone_can_be_learned_from() -> None:
-    made = StatisticsArm(WIDTH_IN, STATE, LABELS, depth=DEPTH).train()
-    assert made([steps("statistics", 5)]).isfinite().all()
-    assert not made.norm.running_mean.any()
-    made([steps("statistics", 5), steps("statistics", 8)])
-    assert made.norm.running_mean.any()
+def place(*shape: int) -> Place:
+    """A place of (width,), or (n, width) for n of them."""
+    return Place(sequence(*shape, seed=5), sequence(*shape, seed=6).abs() + 0.3)
+
+
+def nowhere(width: int) -> Place:
+    """The place that stands for the training set."""
+    return Place(torch.zeros(width), torch.ones(width))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=25)
+@given(lengths)
+def test_the_training_set_as_a_place_changes_nothing(kind: str, lengths: list[int]) -> None:
+    sequences = [steps(kind, n, seed=n + 100 * k) for k, n in enumerate(lengths)]
+    same = nowhere(arm(kind).observed)
+    assert torch.equal(arm(kind)(sequences, same), arm(kind)(sequences))
+    alone = sequences[0][None]
+    assert torch.equal(arm(kind).state(alone, same)[0], arm(kind).state(alone)[0])
+
+
+def test_the_deployed_audio_arm_is_the_same_in_the_training_set_as_a_place() -> None:
+    wave, same = torch.from_numpy(voice(2.0))[None], nowhere(model().audio.observed)
+    with torch.inference_mode():
+        there = model().networks()["audio"](wave, same.shift, same.scale)
+        for one, other in zip(there, model().networks()["audio"](wave), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_example_of_a_batch_has_its_own_place(kind: str) -> None:
+    sequences = [steps(kind, n, seed=n) for n in (4, 19, 1)]
+    places = place(3, arm(kind).observed)
+    together = arm(kind).embed(sequences, places)
+    for number, alone in enumerate(sequences):
+        one = Place(places.shift[number], places.scale[number])
+        assert_close(together[number], arm(kind).state(alone[None], one)[0][0])
+        assert (together[number] - arm(kind).embed([alone])[0]).abs().max() > 1e-3
+        assert_close(places[number : number + 1].shift, places.shift[number][None])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_place_undoes_what_it_does_to_every_observation(kind: str) -> None:
+    """Observations of a place that differ from others by shift and scale alone score alike."""
+    standardise, there = arm(kind).standardise, place(arm(kind).observed)
+    observations = sequence(9, arm(kind).observed)
+    moved = standardise.mean + standardise.deviation * (
+        there.scale * standardise(observations) + there.shift
+    )
+    assert_close(there.apply(standardise(moved)), standardise(observations), 1e-4)
+    assert_close(standardise.aligned(moved, there), observations, 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_observations_are_standardised_by_the_training_set(kind: str) -> None:
+    made = copy.deepcopy(arm(kind))
+    given = [steps(kind, n, seed=n) for n in (30, 5, 12, 17, 8)]
+    made.fit_statistics(given)
+    seen = torch.cat([made.state(one[None])[1][0] for one in given])
+    assert seen.shape == (len(given) if kind == "statistics" else 72, made.observed)
+    assert_close(seen.mean(0), torch.zeros(made.observed), 1e-4)
+    assert_close(seen.std(0, correction=0), torch.ones(made.observed), 1e-3)
+
+
+def test_statistics_of_the_training_set_are_not_those_of_a_batch() -> None:
+    made = StatisticsArm(WIDTH_IN, STATE, LABELS, depth=DEPTH, dropout=0.0).train()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    one, other = steps("statistics", 5), steps("statistics", 8, seed=2)
+    assert_close(made.embed([one, other])[0], made.embed([one])[0])
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_without_examples_the_statistics_stay() -> None:
+    made = copy.deepcopy(arm("statistics"))
+    made.fit_statistics([])
+    assert torch.equal(made.standardise.mean, arm("statistics").standardise.mean)
