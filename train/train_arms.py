@@ -18,8 +18,8 @@ from train.data.context import (
     DataContext,
     class_indices,
     first_stage_clips,
-    full_label_clips,
     images,
+    label_clips,
 )
 from train.data.examples import (
     FaceSequences,
@@ -33,7 +33,8 @@ from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION, FOUR_EMOTIONS
 from train.models.arms import SequenceArm
 from train.options import TrainOptions
 from train.run import RunContext
-from train.stages import fine_tune, train_audio_one, train_audio_two, train_visual
+from train.stages import fine_tune, train_audio_one, train_visual
+from train.voices.training import Voices, train_audio
 
 VISUAL_FILE, AUDIO_FILE = "visual.safetensors", "audio.safetensors"
 ACTORS = "actors"  # in the metadata of an arm's file: the actors it was trained on
@@ -53,24 +54,26 @@ def held_out_split(
     """
     if everything and options.keep == "last":
         return Split(np.arange(len(chosen)), np.zeros(0, np.int64))
-    clips, key = full_label_clips(run.entries), attrgetter("take" if everything else "group")
-    _, back = split_off(clips, "paper" if everything else "subject", run.seed)
-    held = {key(clips[index]) for index in back}
+    every, key = label_clips(run.entries, run.preset), attrgetter("take" if everything else "group")
+    _, back = split_off(every, "paper" if everything else "subject", run.seed)
+    held = {key(every[index]) for index in back}
     inside = np.array([key(entry) in held for entry in chosen], bool)
     return Split(np.flatnonzero(~inside), np.flatnonzero(inside))
 
 
 def train_first_stage(run: RunContext) -> SequenceArm | None:
-    """Train the first audio stage on all of its datasets; None if the index has none of them.
+    """Train the first audio stage on all of its datasets.
+
+    None if the preset has no such stage, or the index none of its datasets.
 
     No recording of these datasets is in a test part of a cross-validation over all labels.
     """
-    chosen = first_stage_clips(run.entries)
-    if not chosen:
+    one, chosen = run.preset.audio_one, first_stage_clips(run.entries)
+    if one is None or not chosen:
         return None
     stage = run.stage("audio-one")
     voices = run.data.voice_features(chosen, "voices, first stage")
-    if run.preset.audio_one.options.keep == "last":
+    if one.options.keep == "last":
         split = Split(np.arange(len(chosen)), np.zeros(0, np.int64))
     else:
         split = Split(*split_off(chosen, "paper", stage.seed))
@@ -96,12 +99,12 @@ def train_visual_arm(run: RunContext, *, everything: bool) -> None:
         DatasetError: the index has neither recordings with faces nor images.
     """
     preset = run.preset
-    clips = [e for e in run.entries if e.has_pictures and e.dataset not in FOUR_CLASS_DATASETS]
+    recorded = [e for e in run.entries if e.has_pictures and e.dataset not in FOUR_CLASS_DATASETS]
     examples: FeatureExamples | SyntheticFaceSequences
-    if clips:
-        features = run.data.face_features(clips)
-        examples = FeatureExamples(features, class_indices(clips, preset.labels))
-        split = held_out_split(run, clips, preset.visual.options, everything=everything)
+    if recorded:
+        features = run.data.face_features(recorded)
+        examples = FeatureExamples(features, class_indices(recorded, preset.labels))
+        split = held_out_split(run, recorded, preset.visual.options, everything=everything)
         split = split.where(features.present)
     elif shown := images(run.entries, "train"):
         examples = SyntheticFaceSequences(face_sequences(run.data, shown), SYNTHETIC, preset.labels)
@@ -118,11 +121,11 @@ def train_visual_arm(run: RunContext, *, everything: bool) -> None:
         classes=len(preset.labels),
         stage=run.stage("visual"),
     )
-    _save(arm, run.out / VISUAL_FILE, [clips[i] for i in split.train] if clips else [])
+    _save(arm, run.out / VISUAL_FILE, [recorded[i] for i in split.train] if recorded else [])
 
 
 def train_audio_arm(run: RunContext, *, everything: bool, fine_tuned: int) -> None:
-    """Train the audio arm: first stage, if the index has its datasets; second stage; fine-tuning.
+    """Train the audio arm: first stage, if there is one; second stage; fine-tuning.
 
     Writes audio.safetensors to the run's folder, with the backbone in it if it was fine-tuned.
 
@@ -132,17 +135,16 @@ def train_audio_arm(run: RunContext, *, everything: bool, fine_tuned: int) -> No
     """
     preset, speech = run.preset, run.data.speech
     first = train_first_stage(run)
-    spoken = [entry for entry in full_label_clips(run.entries) if entry.has_sound]
+    spoken = [entry for entry in label_clips(run.entries, preset) if entry.has_sound]
     features = run.data.voice_features(spoken)
     truth = class_indices(spoken, preset.labels)
     split = held_out_split(run, spoken, preset.audio_two.options, everything=everything)
     split = split.where(features.present)
-    arm = train_audio_two(
+    arm = train_audio(
         preset,
         speech,
-        examples=FeatureExamples(features, truth),
+        voices=Voices(spoken, features, truth, len(preset.labels)),
         split=split,
-        classes=len(preset.labels),
         stage=run.stage("audio-two"),
         start=first,
     )

@@ -92,8 +92,7 @@ class DataContext:
         backbone: Callable[[], dict[str, nn.Module]],
     ) -> Features:
         """Features of the wanted files; the backbone is not loaded if none is wanted."""
-        nothing = [np.zeros((0, 0), np.float16)]
-        sequences: list[Sequence[np.ndarray]] = [nothing] * len(entries)
+        sequences = list(Features.none(len(entries)).sequences)
         places = [place for place, has in enumerate(wanted) if has]
         if places:
             extractor = FeatureExtractor(
@@ -123,6 +122,21 @@ def full_label_clips(entries: Sequence[Entry]) -> list[Entry]:
     chosen = [e for e in clips(entries) if e.dataset not in FOUR_CLASS_DATASETS]
     if not chosen:
         raise DatasetError("the index holds no recordings of RAVDESS or of your own")
+    return chosen
+
+
+def label_clips(entries: Sequence[Entry], preset: Preset) -> list[Entry]:
+    """The recordings that a preset trains on over all of its labels.
+
+    They are those of every dataset unless the preset has a first stage for some of them.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if preset.audio_one is not None:
+        return full_label_clips(entries)
+    if not (chosen := clips(entries)):
+        raise DatasetError("the index holds no recordings: only images")
     return chosen
 
 

@@ -22,6 +22,7 @@ from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
 
 IMAGES = 256  # in a batch
+SAMPLES = 5  # of each view, to estimate time and space
 TALKERS = 48  # recordings that babble is mixed from
 LONGEST_TALK = 10 * SAMPLE_RATE  # samples of each of them
 VERSION = 2  # of the features: a change invalidates the cache
@@ -37,6 +38,12 @@ class Features:
     sequences: Sequence[Sequence[np.ndarray]]
     """By clip and view: (steps, width) or (steps, depth, width) float16, or of speech for an arm of
     kind "statistics" its `summary`. View 0 is the clip as it is, the others are augmented."""
+
+    @classmethod
+    def none(cls, count: int) -> Features:
+        """Those of clips of which none has the modality."""
+        nothing = [np.zeros((0, 0), np.float16)]
+        return cls([nothing] * count)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -141,16 +148,19 @@ class FeatureExtractor:
         return _Job(unit, view, hashlib.sha256(f"{names} {settings}".encode()).hexdigest())
 
     def _estimate(self, missing: Sequence[_Job], say: Say | None) -> None:
-        """Compute one job of each view, print an estimate, and refuse if the disk has no space."""
+        """Compute a few jobs of each view, and tell what all need; refuse on a full disk."""
         seconds = size = 0.0
         for view in sorted({job.view for job in missing}):
             jobs = [job for job in missing if job.view == view]
-            job = jobs[len(jobs) // 2]
-            started = time.perf_counter()
-            arrays = self._cache.get(job.key, functools.partial(self._make, job))
-            share = sum(len(job.unit) for job in jobs) / len(job.unit)
-            seconds += (time.perf_counter() - started) * share
-            size += sum(array.nbytes for array in arrays.values()) * share
+            times, sizes = [], []
+            for job in jobs[:: -(-len(jobs) // SAMPLES)]:
+                started = time.perf_counter()
+                arrays = self._cache.get(job.key, functools.partial(self._make, job))
+                times.append((time.perf_counter() - started) / len(job.unit))
+                sizes.append(sum(array.nbytes for array in arrays.values()) / len(job.unit))
+            count = sum(len(job.unit) for job in jobs)
+            seconds += float(np.median(times)) * count  # the first of them loads libraries
+            size += float(np.mean(sizes)) * count
         count = sum(len(job.unit) for job in missing)
         free = shutil.disk_usage(self._cache.folder).free
         if say:

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.data.corpus_folds import source_of
 from train.data.index import Entry
 from train.voices.recipe import VoiceRecipe
 
 SOURCE_POWER = 0.5  # ordinary talk: a source is drawn by the square root of its recordings
-
-
-def source_of(entry: Entry) -> str:
-    """The source of a recording of ordinary talk: its speaker's name up to a colon."""
-    return entry.group.partition(":")[0]
 
 
 @dataclass(frozen=True)

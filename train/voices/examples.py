@@ -82,11 +82,7 @@ def observations(arm: StatisticsArm, features: Features, view: int) -> Tensor:
 
 
 class OverObservations(nn.Module):
-    """An arm from standardised observations on: it is trained in place.
-
-    Args:
-        heads: parts of its hidden layer, each a classifier of its own; the arm averages them.
-    """
+    """An arm from standardised observations on: it is trained in place."""
 
     def __init__(self, arm: StatisticsArm) -> None:
         super().__init__()

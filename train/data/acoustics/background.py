@@ -46,7 +46,7 @@ class Babble:
         """Mix one to MOST_TALKERS talkers to unit variance: (count,)."""
         mixed = np.zeros(count)
         for _ in range(random.integers(1, MOST_TALKERS + 1)):
-            voice = self._voices[random.integers(len(self._voices))]
+            voice = self._voices[int(random.integers(len(self._voices)))]
             start = random.integers(len(voice))
             talker = np.resize(np.concatenate([voice[start:], voice[:start]]), count)
             mixed += talker / max(talker.std(), QUIETEST) * random.uniform(0.4, 1.0)
