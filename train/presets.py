@@ -9,8 +9,9 @@ from typing import Literal
 from train.data.augment_voices import PAPER as PAPER_VOICES
 from train.data.augment_voices import STRONG as STRONG_VOICES
 from train.data.augment_voices import VoiceChanges
-from train.labels import EMOTIONS
+from train.labels import EMOTIONS, SEVEN_EMOTIONS
 from train.options import TrainOptions
+from train.voices.recipe import PlaceShares, VoiceRecipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Preset:
     audio_arm: Literal["gru", "statistics"]
     norm: bool  # layer norm of the embeddings, before the GRU
     dropout: float  # of GRU arms
+    audio_dropout: float  # of the audio arm
     fp16: bool  # weights in the checkpoint
     views: int  # of each recording's speech: itself, and augmented ones
     face_views: int  # of its faces, and of images
@@ -52,8 +54,9 @@ class Preset:
     voice_changes: VoiceChanges
     longest_s: float  # of speech in a recording; the rest is cut off
     visual: Stage
-    audio_one: Stage
+    audio_one: Stage | None  # None: no stage on four emotions, but all corpora together
     audio_two: Stage
+    voices: VoiceRecipe | None  # of training on all corpora together; needs a "statistics" arm
     fine_tuning: FineTuning
     fine_tuned: int  # last layers of the speech backbone fine-tuned by default
     combined: TrainOptions | None  # None: two weights and a bias, fitted on unseen speakers
@@ -85,6 +88,7 @@ PAPER = Preset(
     audio_arm="gru",
     norm=False,
     dropout=0.4,
+    audio_dropout=0.4,
     fp16=False,
     views=4,
     face_views=4,
@@ -95,6 +99,7 @@ PAPER = Preset(
     visual=Stage(replace(_PAPER, weight_decay=5e-4)),
     audio_one=Stage(replace(_PAPER, schedule="plateau", optimizer="adam")),
     audio_two=Stage(replace(_PAPER, epochs=25, schedule="plateau", optimizer="adam"), gru_rate=0.1),
+    voices=None,
     fine_tuning=FineTuning(
         replace(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
     ),
@@ -114,7 +119,7 @@ _COMPACT = TrainOptions(
 
 COMPACT = Preset(
     name="compact",
-    labels=EMOTIONS,
+    labels=SEVEN_EMOTIONS,
     face="fer-resnet",
     speech="whisper-tiny-en",
     visual_width=64,
@@ -123,8 +128,9 @@ COMPACT = Preset(
     audio_arm="statistics",
     norm=True,
     dropout=0.4,
+    audio_dropout=0.75,
     fp16=True,
-    views=8,
+    views=3,
     face_views=3,
     face_changes=0.8,
     face_damage=0.5,
@@ -142,8 +148,16 @@ COMPACT = Preset(
             average_warmup=True,
         )
     ),
-    audio_one=Stage(_COMPACT),
-    audio_two=Stage(_COMPACT),
+    audio_one=None,
+    audio_two=Stage(replace(_COMPACT, epochs=6, batch=128)),
+    voices=VoiceRecipe(
+        clean=0.5,
+        places=PlaceShares(training=2, corpus=1, person=1, subset=2),
+        moved=0.5,
+        prior_adjustment=0.5,
+        closed=0.3,
+        contrast=0.2,
+    ),
     fine_tuning=FineTuning(
         replace(_COMPACT, epochs=6, learning_rate=3e-4, weight_decay=1e-2, average_decay=0.99),
         0.33,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfer_edge.outputs.files import replacing, write_text
@@ -35,7 +35,7 @@ from train.data.faces.targets import (
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import read_face
 from train.evaluate.metrics import accuracy, softmax, unweighted_recall
-from train.loop import Hooks, LossFunction, train
+from train.loop import CrossEntropy, Hooks, train
 from train.models.face_classifier import (
     FaceClassifier,
     HeadLogits,
@@ -216,18 +216,6 @@ class FaceData:
             examples.with_targets(targets), label_targets, Split(shown, np.flatnonzero(held))
         )
 
-    def loss(self, label_weight: float) -> LossFunction:
-        """The loss of both classifiers together."""
-        targets = self.examples.targets
-        assert targets is not None
-
-        def loss(heads: HeadLogits, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-            votes = F.cross_entropy(heads.votes, torch.from_numpy(targets[indices]))
-            labels = F.cross_entropy(heads.labels, torch.from_numpy(self.label_targets[indices]))
-            return votes + label_weight * labels, heads.votes
-
-        return loss
-
     def fit_heads(self, model: FaceClassifier) -> None:
         """Fit both classifiers of a network anew on the training images as they are."""
         targets, every = self.examples.targets, np.unique(self.split.train)
@@ -250,6 +238,23 @@ class FaceData:
         digest = hashlib.sha256(self.examples.faces.tobytes())
         digest.update(self.label_targets.tobytes())
         return digest.hexdigest()
+
+
+class TwoHeads(CrossEntropy):
+    """The cross-entropy of both classifiers, each to its own targets."""
+
+    def __init__(self, data: FaceData, options: TrainOptions, label_weight: float) -> None:
+        super().__init__(data.examples, data.split.train, options)
+        assert data.examples.targets is not None
+        self._votes, self._labels = data.examples.targets, data.label_targets
+        self._label_weight = label_weight
+
+    def loss(self, model: nn.Module, inputs: Tensor, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Give a batch's logits of the votes, and the loss of both classifiers."""
+        heads: HeadLogits = model(inputs)
+        votes = F.cross_entropy(heads.votes, torch.from_numpy(self._votes[indices]))
+        labels = F.cross_entropy(heads.labels, torch.from_numpy(self._labels[indices]))
+        return heads.votes, votes + self._label_weight * labels
 
 
 def train_faces(
@@ -297,8 +302,8 @@ def train_faces(
         hooks=Hooks(
             before_epoch=before_epoch,
             after_epoch=lambda epoch: say(json.dumps(asdict(epoch))),
-            loss=data.loss(options.label_weight),
         ),
+        objective=TwoHeads(data, training, options.label_weight),
         identity={
             "images": data.digest(),
             "faces": repr(replace(options, start=None, teacher=None, new_share=1.0)),

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from tests.train.face_training import (
     BATCH,
+    OPTIONS,
     Killed,
     assert_same_weights,
     is_held_out,
@@ -27,7 +28,7 @@ from train.errors import TrainError
 from train.labels import EMOTIONS, FACE_EMOTIONS
 from train.models.face_classifier import HeadLogits
 from train.models.registry import FER_FACE
-from train.train_face import FINE_TUNING, FROZEN, FULL, LAST, FaceData, FaceOptions
+from train.train_face import FINE_TUNING, FROZEN, FULL, LAST, FaceData, FaceOptions, TwoHeads
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -85,7 +86,8 @@ def test_the_loss_is_of_both_heads(voted: list[Entry]) -> None:
     data, indices = FaceData.read(shown(voted)), np.array([0, 3])
     random = torch.Generator().manual_seed(0)
     votes, labels = (torch.randn(2, 7, generator=random) for _ in range(2))
-    loss, logits = data.loss(0.4)(HeadLogits(votes, labels), indices)
+    heads = HeadLogits(votes, labels)
+    logits, loss = TwoHeads(data, OPTIONS.training, 0.4).loss(lambda _: heads, votes, indices)
     assert data.examples.targets is not None
     expected: Tensor = F.cross_entropy(votes, torch.from_numpy(data.examples.targets[indices]))
     expected += 0.4 * F.cross_entropy(labels, torch.from_numpy(data.label_targets[indices]))

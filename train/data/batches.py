@@ -30,19 +30,11 @@ class Examples(Protocol):
         """(n,) sizes, in any unit, for batches of similar ones; None if all are alike."""
 
     def batch(self, indices: np.ndarray, random: np.random.Generator | None) -> Any:
-        """Give the model's input for some examples; in training perhaps a `SoftBatch`.
+        """Give the model's input for some examples.
 
         Args:
             random: of the augmentation in training, beside PyTorch's; None: no augmentation.
         """
-
-
-@dataclass(frozen=True)
-class SoftBatch:
-    """A model's input whose targets depend on how it was augmented."""
-
-    inputs: Any
-    targets: Tensor  # (n, classes) float32 probabilities, in place of the examples' own
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,29 @@ def unweighted_recall(predicted: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nanmean(class_recall(predicted, labels, classes)))
 
 
+def closed_recall(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Unweighted recall among the classes that occur: the others are no answer.
+
+    Args:
+        logits: (n, classes).
+        labels: (n,) true classes.
+    """
+    occurring = np.unique(labels)
+    return unweighted_recall(occurring[logits[:, occurring].argmax(1)], labels)
+
+
+def covered_accuracy(scores: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+    """Accuracy on the share of the predictions with the highest confidence.
+
+    Args:
+        scores: (n, classes) probabilities.
+        labels: (n,) true classes.
+        coverage: the share, above 0; at least one prediction is kept.
+    """
+    kept = np.argsort(-scores.max(1), kind="stable")[: max(1, round(coverage * len(labels)))]
+    return accuracy(scores[kept].argmax(1), labels[kept])
+
+
 def chance(labels: Sequence[str]) -> float:
     """Accuracy, and any recall, of a uniformly random choice."""
     return 1 / len(labels)

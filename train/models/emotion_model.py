@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from train.labels import LABEL_SETS
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
 from train.models.mean_arm import MeanArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
@@ -101,8 +103,8 @@ def audio_arm(preset: Preset, speech: nn.Module, classes: int) -> SequenceArm:
     """Make the untrained arm over a speech backbone."""
     width, depth = int(speech.width), int(speech.depth)  # type: ignore[arg-type]
     if preset.audio_arm == "statistics":
-        return StatisticsArm(width, preset.audio_width, classes, depth=depth)
-    return GruArm(width, preset.audio_width, classes, preset.dropout, depth, preset.norm)
+        return StatisticsArm(width, preset.audio_width, classes, preset.audio_dropout, depth)
+    return GruArm(width, preset.audio_width, classes, preset.audio_dropout, depth, preset.norm)
 
 
 def save_model(model: EmotionModel, path: Path) -> None:
@@ -139,13 +141,22 @@ def load_model(path: Path = CHECKPOINT) -> EmotionModel:
         raise CheckpointError(f"{path}: no usable checkpoint ({error})") from error
     if name not in PRESETS:
         raise CheckpointError(f"{path}: not a model of {' or '.join(PRESETS)}")
-    model = EmotionModel(PRESETS[name])
+    model = EmotionModel(_with_labels(PRESETS[name], tensors))
     own = model.state_dict()
     tensors = _with_statistics(tensors, own)
     load_strict(
         model, {n: v.to(own[n].dtype) if n in own else v for n, v in tensors.items()}, str(path)
     )
     return model.eval()
+
+
+def _with_labels(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
+    """Give a preset the labels of a checkpoint: those of the preset, or another set of as many."""
+    bias = tensors.get("fusion.bias")
+    classes = len(preset.labels) if bias is None else len(bias)
+    if classes == len(preset.labels) or classes not in LABEL_SETS:
+        return preset
+    return replace(preset, labels=LABEL_SETS[classes])
 
 
 def _may_be_fp16(name: str, value: Tensor) -> bool:

@@ -7,14 +7,15 @@ of people who talk without acting, and added to images.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.batches import SoftBatch
 from train.data.features import Features
 
 Random = np.random.Generator
@@ -58,6 +59,13 @@ class TalkingFaces:
         return cls([view for view, _ in named], [person for _, person in named])
 
 
+class MeanBatch(NamedTuple):
+    """A batch of means with their targets, which depend on how they were drawn."""
+
+    means: Tensor  # (n, width)
+    targets: Tensor  # (n, classes) float32 probabilities
+
+
 class FaceMeans:
     """Means of images' embeddings, moved as speech moves them, and means of ordinary talk.
 
@@ -71,7 +79,7 @@ class FaceMeans:
         seed: of the examples without augmentation.
     """
 
-    targets: np.ndarray | None = None  # of a batch: see `SoftBatch`
+    targets: np.ndarray | None = None  # of each batch: see `MeanBatch`
     lengths: np.ndarray | None = None
 
     def __init__(
@@ -107,7 +115,7 @@ class FaceMeans:
         labels = np.minimum(np.searchsorted(edges, drawn), len(prior) - 1)
         return is_talk, np.where(is_talk, neutral, labels).astype(np.int64)
 
-    def batch(self, indices: np.ndarray, random: Random | None) -> SoftBatch | Tensor:
+    def batch(self, indices: np.ndarray, random: Random | None) -> MeanBatch | Tensor:
         """Give (n, width) means: new ones with their targets, or always the same ones."""
         drawn = np.random.default_rng(self._seed) if random is None else random
         means, targets = self._of_images(indices, drawn)
@@ -120,7 +128,16 @@ class FaceMeans:
         means = (means + self._options.noise * self._deviation * noise).astype(np.float32)
         if random is None:
             return torch.from_numpy(means)
-        return SoftBatch(torch.from_numpy(means), torch.from_numpy(targets.astype(np.float32)))
+        return MeanBatch(torch.from_numpy(means), torch.from_numpy(targets.astype(np.float32)))
+
+    def digest(self) -> str:
+        """Hash of everything that the examples are drawn from."""
+        digest = hashlib.sha256(repr((self._options, self._seed)).encode())
+        digest.update(self._views.tobytes())
+        digest.update(self._targets.tobytes())
+        if self._talk is not None:
+            digest.update(self._talk.means.tobytes())
+        return digest.hexdigest()[:16]
 
     def _of_images(self, indices: np.ndarray, random: Random) -> tuple[np.ndarray, np.ndarray]:
         """Means of one or several images of the examples' classes, and their targets."""
@@ -148,9 +165,9 @@ class _Talk:
         clips = [normalised(clip) for clip in talk.clips]
         zero = np.zeros((1, clips[0].shape[1]), np.float32)
         self._sums = [np.concatenate([zero, np.cumsum(clip, 0)]) for clip in clips]
-        self._means = np.stack([clip.mean(0) for clip in clips])
+        self.means = np.stack([clip.mean(0) for clip in clips])
         people, number, count = np.unique(talk.people, return_inverse=True, return_counts=True)
-        each = np.stack([self._means[number == person].mean(0) for person in range(len(people))])
+        each = np.stack([self.means[number == person].mean(0) for person in range(len(people))])
         self._people = each - each.mean(0)
         share = 1 / count[number]
         self._share = share / share.sum()  # every person as often
@@ -158,13 +175,13 @@ class _Talk:
     def pieces(self, n: int, random: Random) -> tuple[np.ndarray, np.ndarray]:
         """Means of n random pieces, (n, width), and those of the whole recordings."""
         chosen = random.choice(len(self._sums), n, p=self._share)
-        means = np.empty((n, self._means.shape[1]), np.float32)
+        means = np.empty((n, self.means.shape[1]), np.float32)
         for row, clip in enumerate(chosen):
             sums = self._sums[clip]
             length = min(len(sums) - 1, int(random.integers(1, LONGEST + 1)))
             start = random.integers(len(sums) - length)
             means[row] = (sums[start + length] - sums[start]) / length
-        return means, self._means[chosen]
+        return means, self.means[chosen]
 
     def offsets(self, n: int, random: Random, options: MeanOptions) -> np.ndarray:
         """Random differences of people and of pieces of speech: (n, width)."""
