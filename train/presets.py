@@ -59,7 +59,10 @@ class Preset:
     voices: VoiceRecipe | None  # of training on all corpora together; needs a "statistics" arm
     fine_tuning: FineTuning
     fine_tuned: int  # last layers of the speech backbone fine-tuned by default
-    combined: TrainOptions | None  # None: two weights and a bias, fitted on unseen speakers
+    fusion: Literal["classifier", "pool"]  # over both arms' states, or of their scores
+    combined: TrainOptions | None
+    """Training of a classifier over both states. None: the fusion's few numbers are fitted on
+    people that neither arm was trained on."""
 
 
 _PAPER = TrainOptions(
@@ -104,6 +107,7 @@ PAPER = Preset(
         replace(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
     ),
     fine_tuned=0,
+    fusion="classifier",
     combined=replace(_PAPER, epochs=8, learning_rate=5e-4, schedule="constant"),
 )
 
@@ -164,6 +168,7 @@ COMPACT = Preset(
         0.7,
     ),
     fine_tuned=0,  # on unseen speakers it gained nothing
+    fusion="pool",
     combined=None,
 )
 

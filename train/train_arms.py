@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,9 +27,12 @@ from train.data.faces.means import MeanOptions
 from train.data.faces.sequences import FaceSequences, SyntheticFaceSequences
 from train.data.folds import split_off
 from train.data.index import DatasetError, Entry
+from train.errors import TrainError
 from train.faces.training import FaceCorpora, talk_predictions, train_mean_arm
 from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION, FOUR_EMOTIONS
 from train.models.arms import SequenceArm
+from train.models.emotion_model import EmotionModel
+from train.models.weights import load_strict, read_state
 from train.options import TrainOptions
 from train.run import RunContext
 from train.stages import fine_tune, train_audio_one, train_visual
@@ -217,3 +221,31 @@ def _save(module: nn.Module, path: Path, trained_on: Sequence[Entry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
     save_file(state, path, {ACTORS: json.dumps(sorted({e.group for e in trained_on}))})
+
+
+def load_arms(model: EmotionModel, folder: Path) -> set[str]:
+    """Load the trained arms of a run's folder; give the actors that either was trained on.
+
+    Raises:
+        TrainError: an arm is missing, or lists no actors.
+        CheckpointError: it does not fit the model.
+    """
+    actors: set[str] = set()
+    for name in (VISUAL_FILE, AUDIO_FILE):
+        path = folder / name
+        if not path.is_file():
+            raise TrainError(f"{path}: not there: train that arm first")
+        state = read_state(path)
+        with safe_open(path, "pt") as file:
+            listed = (file.metadata() or {}).get(ACTORS)
+        if listed is None:
+            raise TrainError(f"{path}: lists no actors that it was trained on: train it again")
+        actors |= set(json.loads(listed))
+        if name == VISUAL_FILE:
+            load_strict(model.visual, state, str(path))
+            continue
+        for part, module in (("arm.", model.audio), ("backbone.", model.speech)):
+            own = {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
+            if own or part == "arm.":
+                load_strict(module, own, str(path))
+    return actors

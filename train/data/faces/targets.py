@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
 RATERS = 10  # of one image of FER+
 MAJORITY = 6  # votes for one emotion: more than half of the raters
 LABEL_SMOOTHING = 0.1
+EMOTION_OF_FACE = {face: label for label, face in FACE_OF_EMOTION.items() if label != "calm"}
 RARE = {"disgust": 0.25, "fear": 0.35}
 """Share of the votes above which an image counts as one of a rare emotion."""
 
@@ -42,6 +44,21 @@ def vote_targets(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total = agreed.sum(1, keepdims=True)
     usable = (total[:, 0] > 0) & (2 * votes.sum(1) >= RATERS)
     return (agreed / np.maximum(total, 1)).astype(np.float32), usable
+
+
+def agreed_images(entries: Sequence[Entry]) -> list[Entry]:
+    """Images with the label that most raters gave them.
+
+    Where some of the images have votes, those without a majority are left out.
+    """
+    votes = face_votes(entries)
+    if not votes.any():
+        return list(entries)
+    return [
+        replace(entry, label=EMOTION_OF_FACE[FACE_EMOTIONS[counts.argmax()]])
+        for entry, counts in zip(entries, votes, strict=True)
+        if counts.max() >= MAJORITY
+    ]
 
 
 def face_labels(entries: Sequence[Entry]) -> np.ndarray:
