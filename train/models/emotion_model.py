@@ -171,7 +171,8 @@ def load_model(path: Path = CHECKPOINT) -> EmotionModel:
         raise CheckpointError(f"{path}: no usable checkpoint ({error})") from error
     if name not in PRESETS:
         raise CheckpointError(f"{path}: not a model of {' or '.join(PRESETS)}")
-    model = EmotionModel(_with_architecture(_with_labels(PRESETS[name], tensors), tensors))
+    preset = _with_architecture(_with_labels(PRESETS[name], tensors), tensors)
+    model = EmotionModel(PRESETS[name] if preset == PRESETS[name] else preset)
     own = model.state_dict()
     tensors = _with_statistics(tensors, own)
     load_strict(
@@ -190,11 +191,14 @@ def _with_labels(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
 
 
 def _with_architecture(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
-    """Give a preset the visual arm and the fusion of a checkpoint from before they were changed."""
-    if any(name.startswith("visual.gru.") for name in tensors) and preset.visual_arm != "gru":
+    """Give a preset the arms and the fusion of a checkpoint from before they were changed."""
+    if any(name.startswith("visual.gru.") for name in tensors):
         preset = replace(preset, visual_arm="gru")
-    if "fusion.weight" in tensors and preset.fusion != "classifier":
+    if "fusion.weight" in tensors:
         preset = replace(preset, fusion="classifier")
+    audio = tensors.get("audio.classifier.weight")
+    if audio is not None and audio.dim() == 2:
+        preset = replace(preset, audio_width=audio.shape[1])
     return preset
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.data.batches import Split
 from train.data.features import Features
+from train.errors import TrainError
 from train.models.arms import StatisticsArm
 from train.models.standardise import Place
 from train.voices.corpora import Corpora
@@ -82,16 +85,35 @@ def observations(arm: StatisticsArm, features: Features, view: int) -> Tensor:
 
 
 class OverObservations(nn.Module):
-    """An arm from standardised observations on: it is trained in place."""
+    """An arm from standardised observations on: it is trained in place.
 
-    def __init__(self, arm: StatisticsArm) -> None:
+    Args:
+        heads: classifiers, each over its own part of the hidden layer. The arm's logits are their
+            mean, so that an ensemble is one arm.
+
+    Raises:
+        TrainError: the hidden layer can't be divided so.
+    """
+
+    def __init__(self, arm: StatisticsArm, heads: int = 1) -> None:
         super().__init__()
+        if arm.width % heads:
+            raise TrainError(f"{heads} heads can't share a hidden layer of {arm.width}")
         self.arm = arm
+        self._heads = heads
 
-    def states(self, batch: VoiceBatch) -> Tensor:
-        """Give the (n, width) states."""
-        return self.arm.state_of(batch.observations, batch.place)
+    def heads(self, batch: VoiceBatch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give each head's states, (n, width / heads), and logits, (n, classes)."""
+        arm, width = self.arm, self.arm.width // self._heads
+        moved = batch.observations if batch.place is None else batch.place.apply(batch.observations)
+        for start in range(0, arm.width, width):
+            own = slice(start, start + width)
+            # Each head has its own dropout of the input, as in separate trainings.
+            hidden = F.linear(arm.dropout(moved), arm.hidden.weight[own], arm.hidden.bias[own])
+            states = F.gelu(hidden)
+            weight = arm.classifier.weight[:, own] * self._heads
+            yield states, F.linear(states, weight, arm.classifier.bias)
 
     def forward(self, batch: VoiceBatch) -> Tensor:
         """Give (n, classes) logits."""
-        return self.arm.classifier(self.states(batch))
+        return self.arm.classifier(self.arm.state_of(batch.observations, batch.place))

@@ -49,11 +49,15 @@ class VoiceObjective:
         self, model: OverObservations, batch: VoiceBatch, indices: np.ndarray
     ) -> tuple[Tensor, Tensor]:
         """Give the logits of a batch, (n, classes), and its mean loss."""
+        found = list(model.heads(batch))
+        losses = [self._head_loss(states, logits, indices) for states, logits in found]
+        logits = torch.stack([logits for _, logits in found]).mean(0)
+        return logits, torch.stack(losses).mean()
+
+    def _head_loss(self, states: Tensor, logits: Tensor, indices: np.ndarray) -> Tensor:
         recipe = self._recipe
         truth = torch.from_numpy(self._corpora.truth[indices])
         corpus = torch.from_numpy(self._corpora.corpus[indices])
-        states = model.states(batch)
-        logits = model.arm.classifier(states)
         smoothing = self._smoothing[torch.from_numpy(indices)][:, None]
         classes = logits.shape[1]
         target = F.one_hot(truth, classes) * (1 - smoothing) + smoothing / classes
@@ -64,7 +68,7 @@ class VoiceObjective:
         if recipe.contrast:
             contrast = contrastive_loss(states, truth, corpus, recipe.contrast_temperature)
             loss = loss + recipe.contrast * contrast
-        return logits, loss
+        return loss
 
 
 def contrastive_loss(states: Tensor, truth: Tensor, corpus: Tensor, temperature: float) -> Tensor:

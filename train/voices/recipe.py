@@ -29,6 +29,7 @@ class VoiceRecipe:
         TrainError: a share is out of range.
     """
 
+    heads: int = 1  # classifiers over parts of the hidden layer, whose mean the arm gives
     draws: int = 6_400  # examples in an epoch, however many recordings there are
     clean: float = 0.5  # share of the draws that are recordings as they are; others are augmented
     corpus_power: float = 0.0  # 0: corpora equally often, 1: by their number of recordings

@@ -82,7 +82,7 @@ def train_on_corpora(
     objective = VoiceObjective(corpora, split, voices.classes, recipe, options.label_smoothing)
     with progress_bar(stage.name) as progress:
         train(
-            OverObservations(arm),
+            OverObservations(arm, recipe.heads),
             examples,
             split,
             options,
