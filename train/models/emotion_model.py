@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -191,11 +192,13 @@ def _with_labels(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
 
 
 def _with_architecture(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
-    """Give a preset the arms and the fusion of a checkpoint from before they were changed."""
-    if any(name.startswith("visual.gru.") for name in tensors):
+    """Give a preset the arms and the fusion of a checkpoint, which may be an earlier version's."""
+    if "visual.gru.weight_ih_l0" in tensors:
         preset = replace(preset, visual_arm="gru")
-    if "fusion.weight" in tensors:
-        preset = replace(preset, fusion="classifier")
+    if "fusion.weight" in tensors or "fusion.discount" in tensors:
+        fusion: Literal["classifier", "pool"]
+        fusion = "classifier" if "fusion.weight" in tensors else "pool"
+        preset = replace(preset, fusion=fusion)
     audio = tensors.get("audio.classifier.weight")
     if audio is not None and audio.dim() == 2:
         preset = replace(preset, audio_width=audio.shape[1])
