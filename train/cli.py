@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfer_edge.errors import MferError
+from train.cli_faces import clips, faces
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
+    from train.data.index import Entry
     from train.evaluate.predictions import Predictions
     from train.run import RunContext
 
@@ -41,6 +43,9 @@ class TrainGroup(click.Group):
 def train() -> None:
     """Train the arms and their fusion, and evaluate them on unseen people."""
 
+
+train.add_command(faces)
+train.add_command(clips)
 
 Command = Callable[..., None]
 
@@ -79,6 +84,11 @@ fine_tuning_option = click.option(
     help="Last blocks of the speech backbone to train too [default: preset's].",
 )  # fmt: skip
 
+clips_option = click.option(
+    "--clips", type=FOLDER,
+    help="Fit the fusion on these clips of people in no training data: see `train clips`.",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DataArguments:
@@ -90,13 +100,15 @@ class DataArguments:
     random_init: bool
     cache: Path
 
-    def context(self) -> DataContext:
+    def context(self, entries: Sequence[Entry]) -> DataContext:
+        """Backbones and features; ordinary talk of the index serves as babble."""
         from train.data.context import DataContext
         from train.presets import PRESETS
 
         if self.random_init:
             click.echo("warning: the backbones are random: the results mean nothing", err=True)
-        return DataContext(PRESETS[self.preset], self.weights, self.cache, self.random_init)
+        talk = [entry for entry in entries if entry.soft and entry.kind == "audio"]
+        return DataContext(PRESETS[self.preset], self.weights, self.cache, self.random_init, talk)
 
 
 def takes_data(command: Command) -> Command:
@@ -125,7 +137,7 @@ def takes_run(command: Command) -> Command:
         from train.run import RunContext
 
         entries = read_index(data.index)
-        command(run=RunContext(data.context(), entries, out, seed, tensorboard), **others)
+        command(run=RunContext(data.context(entries), entries, out, seed, tensorboard), **others)
 
     return with_run
 
@@ -176,7 +188,8 @@ def features(data: DataArguments, modality: str) -> None:
     """
     from train.data.index import read_index
 
-    entries, context = read_index(data.index), data.context()
+    entries = read_index(data.index)
+    context = data.context(entries)
     spoken = [entry for entry in entries if entry.has_sound]
     shown = [entry for entry in entries if entry.has_pictures or entry.kind == "image"]
     if modality != "face" and spoken:
@@ -185,30 +198,6 @@ def features(data: DataArguments, modality: str) -> None:
         context.face_features(shown)
     size = sum(file.stat().st_size for file in context.cache.folder.rglob("*.npz"))
     click.echo(f"{context.cache.folder}: {size / 1e6:.0f} MB")
-
-
-@train.command()
-@click.argument("index", type=INPUT)
-@click.option("--out", type=FOLDER, required=True, help="Folder of this run.")
-@click.option("--epochs", type=click.IntRange(0), default=28, show_default=True,
-              help="With strong augmentation.")  # fmt: skip
-@click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
-              help="Epochs after those, with mild augmentation.")  # fmt: skip
-@click.option("--teacher", type=INPUT,
-              help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def faces(
-    index: Path, out: Path, epochs: int, finish: int, teacher: Path | None, seed: int
-) -> None:
-    """Train the compact preset's face network on the images in INDEX.
-
-    Writes OUT/fer_face.safetensors, which belongs into the folder of --weights.
-    """
-    from train.data.index import read_index
-    from train.train_face import FaceOptions, train_faces
-
-    options = FaceOptions(seed=seed, teacher=teacher).with_epochs(epochs, finish)
-    train_faces(read_index(index), out, options, say=click.echo)
 
 
 @train.command()
@@ -235,11 +224,12 @@ def audio(run: RunContext, finetune_voice: int | None) -> None:
 @train.command()
 @takes_run
 @click.option("--crossval", type=FOLDER, help="Calibrate by this cross-validation's predictions.")
-def fusion(run: RunContext, crossval: Path | None) -> None:
+@clips_option
+def fusion(run: RunContext, crossval: Path | None, clips: Path | None) -> None:
     """Fuse the trained arms in OUT and calibrate them; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
 
-    fuse(run, read_unseen(crossval, run.preset) if crossval else [])
+    fuse(run, read_unseen(crossval, run.preset) if crossval else [], clips)
 
 
 @train.command("all")
@@ -247,7 +237,10 @@ def fusion(run: RunContext, crossval: Path | None) -> None:
 @fine_tuning_option
 @click.option("--crossval", type=FOLDER,
               help="Calibrate by this cross-validation, and train on every actor.")  # fmt: skip
-def all_stages(run: RunContext, finetune_voice: int | None, crossval: Path | None) -> None:
+@clips_option
+def all_stages(
+    run: RunContext, finetune_voice: int | None, crossval: Path | None, clips: Path | None
+) -> None:
     """Train visual arm, audio arm and fusion; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
     from train.train_arms import train_audio_arm, train_visual_arm
@@ -256,52 +249,73 @@ def all_stages(run: RunContext, finetune_voice: int | None, crossval: Path | Non
     everything = crossval is not None
     train_visual_arm(run, everything=everything)
     train_audio_arm(run, everything=everything, fine_tuned=blocks_of(run, finetune_voice))
-    fuse(run, unseen)
+    fuse(run, unseen, clips)
 
 
 @train.command()
 @takes_run
 @fine_tuning_option
-@click.option("--protocol", type=click.Choice(["paper", "subject", "loso"]), default="subject",
-              show_default=True, help="paper: random folds, speaker-dependent.")  # fmt: skip
-@click.option("--classes", type=click.Choice(["8", "4"]), default="8", show_default=True,
-              help="8: RAVDESS and your own; 4: the first audio stage's datasets.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["paper", "subject", "loso", "corpus"]),
+              default="subject", show_default=True,
+              help="paper: random, speaker-dependent; corpus: a dataset left out.")  # fmt: skip
+@click.option("--classes", type=click.Choice(["8", "7", "4"]),
+              help="4: datasets of the first audio stage [default: preset's].")  # fmt: skip
+@click.option("--modality", type=click.Choice(["both", "voice"]), default="both",
+              show_default=True, help="Protocol corpus is for voices alone.")  # fmt: skip
 @click.option("--finetune-face", type=click.IntRange(0), default=0, show_default=True,
               metavar="LAYERS", help="Last layers of the face backbone to train too.")  # fmt: skip
 @click.option("--svm", is_flag=True, help="Also evaluate a support vector machine.")
 @click.option("--no-first-stage", is_flag=True, help="Without the audio stage on four emotions.")
+@click.option("--train-only", multiple=True, metavar="DATASET",
+              help="Protocol corpus: never leave this dataset out; may be repeated.")  # fmt: skip
+@click.option("--adapt-recordings", default="5 10 20 50", show_default=True, metavar="'N...'",
+              help="Protocol corpus: adapt to so many unlabelled recordings.")  # fmt: skip
 @click.option("--fold", "only", multiple=True, metavar="NAME",
               help="Run this fold alone; may be repeated.")  # fmt: skip
 def crossval(
     run: RunContext,
     finetune_voice: int | None,
     protocol: str,
-    classes: str,
+    classes: str | None,
+    modality: str,
     finetune_face: int,
     svm: bool,
     no_first_stage: bool,
+    train_only: tuple[str, ...],
+    adapt_recordings: str,
     only: tuple[str, ...],
 ) -> None:
     """Train anew in every fold, and write predictions of the people left out."""
     from train.crossval import Clips, CrossValidation, CrossvalOptions
-    from train.data.context import first_stage_clips, full_label_clips
-    from train.evaluate.predictions import read_run
+    from train.data.context import first_stage_clips, label_clips
     from train.evaluate.report import report_text
-    from train.labels import EMOTIONS, FOUR_EMOTIONS
+    from train.evaluate.run_report import read_report
+    from train.labels import FOUR_EMOTIONS, LABEL_SETS
     from train.train_arms import train_first_stage
 
     options = CrossvalOptions(
-        protocol, blocks_of(run, finetune_voice), finetune_face, baseline=svm, only=only
+        protocol,
+        blocks_of(run, finetune_voice),
+        finetune_face,
+        baseline=svm,
+        only=only,
+        faces=modality == "both",
+        train_only=train_only,
+        adapted_to=counts_of(adapt_recordings) if protocol == "corpus" else (),
     )
-    if classes == "8":
-        clips = Clips.extract(run.data, full_label_clips(run.entries), EMOTIONS)
-        first_stage = None if no_first_stage else train_first_stage(run)
+    labels = LABEL_SETS[int(classes)] if classes else run.preset.labels
+    first_stage = None
+    if labels == FOUR_EMOTIONS:
+        chosen = first_stage_clips(run.entries)
     else:
-        clips = Clips.extract(run.data, first_stage_clips(run.entries), FOUR_EMOTIONS)
-        first_stage = None
+        chosen = label_clips(run.entries, run.preset)
+        if not options.visual:
+            chosen = [entry for entry in chosen if entry.has_sound]
+        first_stage = None if no_first_stage else train_first_stage(run)
+    clips = Clips.extract(run.data, chosen, labels, faces=options.visual)
     command = shlex.join(["mfer-edge", *sys.argv[1:]])
     CrossValidation(run, clips, options, first_stage=first_stage, command=command).run_folds()
-    click.echo(report_text([read_run(run.out)]))
+    click.echo(report_text([read_report(run.out)]))
 
 
 @train.command()
@@ -320,11 +334,22 @@ def blocks_of(run: RunContext, given: int | None) -> int:
     return run.preset.fine_tuned if given is None else given
 
 
-def fuse(run: RunContext, unseen: list[Predictions]) -> None:
+def counts_of(text: str) -> tuple[int, ...]:
+    """Numbers of recordings, as given to --adapt-recordings."""
+    try:
+        counts = tuple(map(int, text.replace(",", " ").split()))
+    except ValueError:
+        counts = (0,)
+    if any(count < 1 for count in counts):
+        raise click.UsageError(f"--adapt-recordings {text!r}: not whole numbers from 1")
+    return counts
+
+
+def fuse(run: RunContext, unseen: list[Predictions], clips: Path | None) -> None:
     """Assemble the model, and print its accuracy and calibration."""
     from train.fuse import assemble
 
-    for figures in assemble(run, unseen):
+    for figures in assemble(run, unseen, clips):
         click.echo(
             f"{figures.what}: unweighted recall {figures.unweighted_recall:.3f}, accuracy "
             f"{figures.accuracy:.3f}, calibration error {figures.calibration_error:.3f}"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +40,48 @@ class Hooks:
     after_epoch: Callable[[Epoch], None] = lambda epoch: None  # once its state is saved
 
 
+class Objective(Protocol):
+    """Which examples are drawn in an epoch, and the loss of a batch."""
+
+    @property
+    def draws(self) -> int:
+        """Examples in an epoch."""
+
+    def batches(self, options: TrainOptions, random: np.random.Generator) -> list[np.ndarray]:
+        """Draw an epoch's batches of indices."""
+
+    def loss(self, model: Any, inputs: Any, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Give a batch's logits, (n, classes), and its mean loss."""
+
+
+class CrossEntropy:
+    """Every training example once; cross-entropy to soft targets, or to labels."""
+
+    def __init__(self, examples: Examples, part: np.ndarray, options: TrainOptions) -> None:
+        self._examples, self._part, self._options = examples, part, options
+        self.draws = len(part)
+
+    def batches(self, options: TrainOptions, random: np.random.Generator) -> list[np.ndarray]:
+        """Draw an epoch's batches as the options say."""
+        return training_batches(self._examples, self._part, options, random)
+
+    def loss(self, model: Any, inputs: Any, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Give a batch's logits and mean loss; class weights count all training examples."""
+        examples, options = self._examples, self._options
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            logits = model(inputs)
+        logits = logits.float() if options.bf16 else logits
+        labels, power = examples.labels[self._part], options.class_weight_power
+        weights = class_weights(labels, logits.shape[1], power)
+        targets = examples.labels if examples.targets is None else examples.targets
+        return logits, F.cross_entropy(
+            logits,
+            torch.as_tensor(targets[indices], device=logits.device),
+            weights.to(logits),
+            label_smoothing=options.label_smoothing,
+        )
+
+
 def train(
     model: nn.Module,
     examples: Examples,
@@ -48,6 +91,7 @@ def train(
     stage: StageContext = NO_FOLDER,
     groups: Groups | None = None,
     hooks: Hooks = Hooks(),
+    objective: Objective | None = None,
     identity: Mapping[str, str] | None = None,
 ) -> Training:
     """Train a model in place, and leave it in evaluation mode with the weights to keep.
@@ -61,6 +105,7 @@ def train(
         stage: the seed of order, augmentation and dropout; and the folder of the state to resume
             from and of the log, which has one line of JSON for each `Epoch`.
         groups: by default all parameters, with factor 1. Parameters in no group are not trained.
+        objective: of the training examples; by default cross-entropy, each example once.
         identity: properties of this training beside options, seed, labels and initial weights: a
             state with others is not resumed.
 
@@ -71,7 +116,8 @@ def train(
     """
     _check_split(split, options)
     everything = [(model.parameters(), 1.0)]
-    state = TrainState(model, everything if groups is None else groups, options, len(split.train))
+    goal = CrossEntropy(examples, split.train, options) if objective is None else objective
+    state = TrainState(model, everything if groups is None else groups, options, goal.draws)
     described = {
         **asdict(options),
         "seed": stage.seed,
@@ -84,7 +130,7 @@ def train(
     with _board(stage, len(state.history)) as board:
         for number in range(len(state.history) + 1, options.epochs + 1):
             hooks.before_epoch(number)
-            epoch = _epoch(state, examples, split, (stage.seed, number), hooks)
+            epoch = _epoch(state, examples, split, goal, (stage.seed, number), hooks)
             state.finish(epoch)
             if stage.folder is not None:
                 state.save(stage.folder, described)
@@ -99,6 +145,7 @@ def _epoch(
     state: TrainState,
     examples: Examples,
     split: Split,
+    objective: Objective,
     seed_and_number: tuple[int, int],
     hooks: Hooks,
 ) -> Epoch:
@@ -113,7 +160,7 @@ def _epoch(
         hooks.progress((number - 1 + share) / options.epochs)
 
     try:
-        loss, train_accuracy = _train_batches(state, examples, split.train, random, progress)
+        loss, train_accuracy = _train_batches(state, examples, objective, random, progress)
         validated = _validate(state, examples, split.valid)
     except FloatingPointError as error:
         raise TrainError(
@@ -135,23 +182,20 @@ def _epoch(
 def _train_batches(
     state: TrainState,
     examples: Examples,
-    part: np.ndarray,
+    objective: Objective,
     random: np.random.Generator,
     progress: Callable[[float], None],
 ) -> tuple[float, float]:
     """Train on one epoch's batches: the mean loss, and the accuracy."""
     options, model = state.options, state.model
-    batches = training_batches(examples, part, options, random)
+    batches = objective.batches(options, random)
     total, right, count = 0.0, 0, sum(map(len, batches))
     model.train()
     for first in range(0, len(batches), options.accumulate):
         together = batches[first : first + options.accumulate]
         for indices in together:
             inputs = examples.batch(indices, random)
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                logits = model(inputs)
-            logits = logits.float() if options.bf16 else logits
-            loss = _loss(logits, examples, indices, part, options)
+            logits, loss = objective.loss(model, inputs, indices)
             if not loss.isfinite():
                 raise FloatingPointError("the loss is not finite")
             (loss / len(together)).backward()
@@ -160,28 +204,6 @@ def _train_batches(
         state.step()
         progress((first + len(together)) / len(batches))
     return total / count, right / count
-
-
-def _loss(
-    logits: Tensor,
-    examples: Examples,
-    indices: np.ndarray,
-    part: np.ndarray,
-    options: TrainOptions,
-) -> Tensor:
-    """Cross-entropy to a batch's soft targets, or to its labels.
-
-    Args:
-        part: (n,) of all training examples, whose labels the class weights count.
-    """
-    weights = class_weights(examples.labels[part], logits.shape[1], options.class_weight_power)
-    targets = examples.labels if examples.targets is None else examples.targets
-    return F.cross_entropy(
-        logits,
-        torch.as_tensor(targets[indices], device=logits.device),
-        weights.to(logits),
-        label_smoothing=options.label_smoothing,
-    )
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def train_audio_one(
     classes: int,
     stage: StageContext,
 ) -> SequenceArm:
-    """Train the audio arm's first stage: a few emotions, over several datasets."""
+    """Train the audio arm's first stage, if the preset has one: few emotions, several datasets."""
+    assert preset.audio_one is not None
     torch.manual_seed(stage.seed)
     arm = audio_arm(preset, speech, classes)
     fit_statistics(arm, examples, split)

@@ -1,4 +1,4 @@
-"""Augmentation of speech that keeps the emotion."""
+"""Augmentation of speech that keeps the emotion: other rooms, devices, lines and backgrounds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfer_edge.speech.vad import SAMPLE_RATE
+from train.data.acoustics.background import Babble, noise
+from train.data.acoustics.codecs import coded
+from train.data.acoustics.devices import microphone, telephone
+from train.data.acoustics.room import reverberate
+
 SHORTEST = 8_000  # samples, half a second: minimum after a cut
+PEAK = 0.99  # before clipping
+QUIETEST = 1e-6  # peak below which a recording counts as silent
 
 
 @dataclass(frozen=True)
 class VoiceChanges:
-    """Ranges of the augmentation.
+    """Ranges of the augmentation, and the share of recordings that each step applies to.
 
-    There is no gain: both speech encoders normalise the level.
+    The order of the steps is that of sound: talker, room, background, microphone, line.
     """
 
     speed: float  # highest change, as a share
@@ -23,56 +31,123 @@ class VoiceChanges:
     noisy: float  # share of the recordings that get noise
     masks: int = 0  # silenced spans
     longest_mask_s: float = 0.1
+    coloured: float = 1.0  # share that gets the equaliser
+    reverberant: float = 0.0  # share in a synthetic room
+    babbling: float = 0.0  # share with other talkers behind
+    babble_db: tuple[float, float] = (5.0, 30.0)  # signal to babble ratio
+    humming: float = 0.0  # share of the noises that hold mains hum
+    clipped: float = 0.0  # share that is overdriven
+    telephoned: float = 0.0  # share over a telephone line
+    coded: float = 0.0  # share through Opus, MP3 or AAC
+    quietest_db: float = 0.0  # lowest peak level of 16-bit samples; 0: the level is kept
 
 
-STRONG = VoiceChanges(speed=0.08, keep=0.75, colour_db=8.0, noise_db=(10.0, 35.0), noisy=0.7)
-"""For models that are used in other rooms and with other microphones."""
+STRONG = VoiceChanges(
+    speed=0.08,
+    keep=0.75,
+    colour_db=8.0,
+    noise_db=(8.0, 40.0),
+    noisy=0.6,
+    coloured=0.7,
+    reverberant=0.5,
+    babbling=0.3,
+    humming=0.3,
+    clipped=0.1,
+    telephoned=0.15,
+    coded=0.35,
+    quietest_db=-30.0,
+)
+"""For models that are used in other rooms, with other microphones and over other lines."""
 
 PAPER = VoiceChanges(speed=0.05, keep=1.0, colour_db=0.0, noise_db=(20.0, 30.0), noisy=0.5, masks=2)
 """As in the paper's research code: mild noise, short masks, speed."""
 
 
 def vary_voice(
-    speech: np.ndarray, random: np.random.Generator, changes: VoiceChanges = STRONG
+    speech: np.ndarray,
+    random: np.random.Generator,
+    changes: VoiceChanges = STRONG,
+    *,
+    babble: Babble | None = None,
+    longest_s: float | None = None,
 ) -> np.ndarray:
-    """Augment speech: speed, cut, equalisation, masks and noise.
+    """Augment speech.
 
     Args:
         speech: (n,) float32, 16 kHz.
+        babble: other talkers; without them none is mixed in.
+        longest_s: a random stretch of longer recordings is taken.
 
     Returns:
         (m,) float32.
     """
+    voice = _as_spoken(speech, random, changes, longest_s)
+    if np.abs(voice).max(initial=0) < QUIETEST:
+        return voice.astype(np.float32)
+    peak = np.abs(speech).max()
+    if random.random() < changes.reverberant:
+        voice = reverberate(voice, random)
+    voice = _over_background(voice, random, changes, babble)
+    if changes.colour_db and random.random() < changes.coloured:
+        voice = microphone(voice, random, changes.colour_db)
+    return _as_recorded(voice, random, changes, peak).astype(np.float32)
+
+
+def _as_spoken(
+    speech: np.ndarray,
+    random: np.random.Generator,
+    changes: VoiceChanges,
+    longest_s: float | None,
+) -> np.ndarray:
+    """Change the speed, take a stretch, and silence short spans."""
     speed = random.uniform(1 - changes.speed, 1 + changes.speed)
+    count = len(speech) / speed
+    keep = max(SHORTEST, int(count * random.uniform(changes.keep, 1.0)))
+    if longest_s is not None:
+        keep = min(keep, int(longest_s * SAMPLE_RATE))
+    taken = int(keep * speed) + 2
+    if keep < count and taken < len(speech):
+        start = random.integers(0, len(speech) - taken + 1)
+        speech = speech[start : start + taken]
     at = np.arange(0, len(speech) - 1, speed)
-    voice = np.interp(at, np.arange(len(speech)), speech)
-
-    keep = max(SHORTEST, int(len(voice) * random.uniform(changes.keep, 1.0)))
-    if keep < len(voice):
-        start = random.integers(0, len(voice) - keep + 1)
-        voice = voice[start : start + keep]
-
-    if changes.colour_db:
-        # A microphone: one smooth random curve over the spectrum.
-        spectrum = np.fft.rfft(voice)
-        curve_db = random.uniform(-changes.colour_db, changes.colour_db, 6)
-        gain_db = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 6), curve_db)
-        voice = np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(voice))
-
+    voice = np.interp(at, np.arange(len(speech)), speech)[:keep]
     for _ in range(changes.masks):
-        length = int(random.uniform(0, changes.longest_mask_s) * 16_000)
+        length = int(random.uniform(0, changes.longest_mask_s) * SAMPLE_RATE)
         start = random.integers(0, max(1, len(voice) - length))
         voice[start : start + length] = 0
+    return voice
 
+
+def _over_background(
+    voice: np.ndarray, random: np.random.Generator, changes: VoiceChanges, babble: Babble | None
+) -> np.ndarray:
+    """Mix babble and noise in, relative to the voice's level."""
+    level = voice.std()
+    if babble is not None and random.random() < changes.babbling:
+        ratio_db = random.uniform(*changes.babble_db)
+        voice = voice + babble(len(voice), random) * level * 10 ** (-ratio_db / 20)
     if random.random() < changes.noisy:
-        level = voice.std() * 10 ** (-random.uniform(*changes.noise_db) / 20)
-        voice = voice + noise(len(voice), random) * level
-    return voice.astype(np.float32)
+        ratio_db = random.uniform(*changes.noise_db)
+        sound = noise(len(voice), random, changes.humming)
+        voice = voice + sound * level * 10 ** (-ratio_db / 20)
+    return voice
 
 
-def noise(count: int, random: np.random.Generator) -> np.ndarray:
-    """Noise of unit variance between white and brown: (count,)."""
-    spectrum = np.fft.rfft(random.standard_normal(count))
-    frequency = np.maximum(1, np.arange(len(spectrum)))
-    colored = np.fft.irfft(spectrum * frequency ** -random.uniform(0, 1.0), count)
-    return colored / colored.std()
+def _as_recorded(
+    voice: np.ndarray, random: np.random.Generator, changes: VoiceChanges, peak: float
+) -> np.ndarray:
+    """Overdrive, set the level, and send over a line; keeps the peak if nothing else sets it."""
+    digital = changes.clipped or changes.telephoned or changes.coded or changes.quietest_db
+    if not digital:
+        return voice
+    voice = voice / max(np.abs(voice).max(), QUIETEST)
+    if random.random() < changes.clipped:
+        voice = (voice * random.uniform(1.2, 4.0)).clip(-1, 1)
+    if changes.quietest_db:
+        peak = 10 ** (random.uniform(changes.quietest_db, 0) / 20)
+    voice = voice * min(peak, PEAK)
+    if random.random() < changes.telephoned:
+        voice = telephone(voice, random)
+    if random.random() < changes.coded:
+        voice = coded(voice, random)
+    return np.round(voice.clip(-1, 1) * 32767) / 32767 if changes.quietest_db else voice

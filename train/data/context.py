@@ -32,12 +32,19 @@ class DataContext:
         weights: the folder of published weights.
         cache: the folder of features.
         random_init: use backbones with random weights, whose features mean nothing.
+        background: recordings of talkers for babble behind augmented voices.
     """
 
     def __init__(
-        self, preset: Preset, weights: Path, cache: Path, random_init: bool = False
+        self,
+        preset: Preset,
+        weights: Path,
+        cache: Path,
+        random_init: bool = False,
+        background: Sequence[Entry] = (),
     ) -> None:
         self.preset = preset
+        self._background = background
         self.cache = Cache(cache)
         self._weights = weights
         self._random_init = random_init
@@ -85,11 +92,16 @@ class DataContext:
         backbone: Callable[[], dict[str, nn.Module]],
     ) -> Features:
         """Features of the wanted files; the backbone is not loaded if none is wanted."""
-        nothing = [np.zeros((0, 0), np.float16)]
-        sequences: list[Sequence[np.ndarray]] = [nothing] * len(entries)
+        sequences = list(Features.none(len(entries)).sequences)
         places = [place for place, has in enumerate(wanted) if has]
         if places:
-            extractor = FeatureExtractor(self.preset, self.inputs, self.cache, **backbone())
+            extractor = FeatureExtractor(
+                self.preset,
+                self.inputs,
+                self.cache,
+                background=self._background,
+                **backbone(),
+            )
             with progress_bar(label) as progress:
                 found = extractor(
                     [entries[place] for place in places],
@@ -110,6 +122,21 @@ def full_label_clips(entries: Sequence[Entry]) -> list[Entry]:
     chosen = [e for e in clips(entries) if e.dataset not in FOUR_CLASS_DATASETS]
     if not chosen:
         raise DatasetError("the index holds no recordings of RAVDESS or of your own")
+    return chosen
+
+
+def label_clips(entries: Sequence[Entry], preset: Preset) -> list[Entry]:
+    """The recordings that a preset trains on over all of its labels.
+
+    They are those of every dataset unless the preset has a first stage for some of them.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if preset.audio_one is not None:
+        return full_label_clips(entries)
+    if not (chosen := clips(entries)):
+        raise DatasetError("the index holds no recordings: only images")
     return chosen
 
 

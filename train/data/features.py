@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 import time
@@ -12,17 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.data.augment_faces import vary_faces
+from train.data.acoustics.background import Babble
 from train.data.augment_voices import vary_voice
 from train.data.cache import Arrays, Cache
+from train.data.faces.augment import vary_faces
+from train.data.faces.damage import damage_faces
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
 
 IMAGES = 256  # in a batch
-VERSION = 1  # of the features: a change invalidates the cache
+VERSION = 2  # of the features: a change invalidates the cache
 CACHE_NAMES = {"FerResnet": "FaceEncoder", "WhisperEncoder": "SpeechEncoder"}
 """Earlier names of classes, in the keys of caches on disk."""
+SAMPLES = 5  # of each view, to estimate time and space
+TALKERS = 48  # recordings that babble is mixed from
+LONGEST_TALK = 10 * SAMPLE_RATE  # samples of each of them
 
 Progress = Callable[[int, int], None]  # done, of how many
 Say = Callable[[str], None]
@@ -33,8 +39,14 @@ class Features:
     """Sequences of embeddings by clip and view; empty for clips without the modality."""
 
     sequences: Sequence[Sequence[np.ndarray]]
-    """By clip and view: (steps, width) or (steps, depth, width) float16. View 0 is the clip as it
-    is, the others are augmented."""
+    """By clip and view: (steps, width) or (steps, depth, width) float16, or of speech for an arm of
+    kind "statistics" its `summary`. View 0 is the clip as it is, the others are augmented."""
+
+    @classmethod
+    def none(cls, count: int) -> Features:
+        """Those of clips of which none has the modality."""
+        nothing = [np.zeros((0, 0), np.float16)]
+        return cls([nothing] * count)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -55,8 +67,9 @@ class FeatureExtractor:
     Args:
         preset: number of views, and augmentation.
         inputs: the runtime's preprocessing.
-        cache: of features, by content and settings.
+        cache: of features, by content, settings and view.
         face, speech: the backbone; one of the two.
+        background: recordings of talkers for babble behind augmented voices.
     """
 
     def __init__(
@@ -67,19 +80,25 @@ class FeatureExtractor:
         *,
         face: nn.Module | None = None,
         speech: nn.Module | None = None,
+        background: Sequence[Entry] = (),
     ) -> None:
         self._preset, self._inputs, self._cache = preset, inputs, cache
-        self._face, self._speech = face, speech
+        self._speech = speech
         backbone = face if face is not None else speech
         if backbone is None or (face is not None and speech is not None):
             raise ValueError("one backbone, either of faces or of speech")
         self._backbone = backbone.eval()
         self._width = int(backbone.width)  # type: ignore[arg-type]
         self._views = preset.views if speech is not None else preset.face_views
-        changes: object = preset.face_changes
+        self._background = background
+        self._changes: object = preset.face_changes
+        if preset.face_damage:
+            self._changes = preset.face_changes, preset.face_damage
+        self._form: object = ""
         if speech is not None:
-            changes = (preset.voice_changes, preset.longest_s)
-        self._settings = repr((VERSION, self._views, changes, fingerprint(backbone)))
+            self._changes = preset.voice_changes
+            self._form = preset.longest_s, preset.audio_arm == "statistics"
+        self._fingerprint = fingerprint(backbone)
 
     def __call__(
         self,
@@ -87,10 +106,10 @@ class FeatureExtractor:
         progress: Progress | None = None,
         say: Say | None = None,
     ) -> Features:
-        """Give the features of files; compute those that are not cached.
+        """Give the features of files; compute those that are not cached, one view after another.
 
         Args:
-            progress: called after every file.
+            progress: called after every file and view.
             say: called with an estimate of disk space and time before the first file, and with the
                 number of files without features after the last.
 
@@ -99,23 +118,20 @@ class FeatureExtractor:
             MediaError: a file can't be read.
         """
         units = self._units(entries)
-        keys = [self._key(unit) for unit in units]
-        missing = [number for number, key in enumerate(keys) if key not in self._cache]
-        if missing:
-            self._estimate(units, keys, missing, say)
-        sequences: list[list[np.ndarray]] = []
-        for number, (unit, key) in enumerate(zip(units, keys, strict=True)):
-            arrays = self._cache.get(key, lambda unit=unit, key=key: self._make(unit, key))  # type: ignore[misc]
-            ends = arrays["ends"].ravel()
-            flat = np.split(arrays["states"], ends[:-1])
-            sequences += [flat[at : at + self._views] for at in range(0, len(flat), self._views)]
+        jobs = [self._job(unit, view) for view in range(self._views) for unit in units]
+        if missing := [job for job in jobs if job.key not in self._cache]:
+            self._estimate(missing, say)
+        by_view: list[list[np.ndarray]] = [[] for _ in range(self._views)]
+        for number, job in enumerate(jobs, 1):
+            arrays = self._cache.get(job.key, functools.partial(self._make, job))
+            by_view[job.view] += np.split(arrays["states"], arrays["ends"][:-1])
             if progress:
-                progress(number + 1, len(units))
-        empty = [e for e, views in zip(entries, sequences, strict=True) if not len(views[0])]
+                progress(number, len(jobs))
+        empty = [entry for entry, view in zip(entries, by_view[0], strict=True) if not len(view)]
         if say and empty:
             what = "no face" if self._speech is None else f"under {MIN_SPEECH_S} s of audio"
             say(f"{len(empty)} files have {what}, such as {empty[0].path}")
-        return Features(sequences)
+        return Features(list(zip(*by_view, strict=True)))
 
     def _units(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """Batches: a clip, or consecutive images."""
@@ -128,27 +144,32 @@ class FeatureExtractor:
                 units.append([entry])
         return units
 
-    def _key(self, unit: list[Entry]) -> str:
+    def _job(self, unit: list[Entry], view: int) -> _Job:
         names = " ".join(self._inputs.key(entry) for entry in unit)
-        return hashlib.sha256(f"{names} {self._settings}".encode()).hexdigest()
+        # The clean view does not depend on the augmentation. The recordings of the background are
+        # no part of the key: one more of them does not make all views anew.
+        changes = repr((view, self._changes)) if view else ""
+        settings = f"{VERSION} {self._form} {self._fingerprint} {changes}"
+        return _Job(unit, view, hashlib.sha256(f"{names} {settings}".encode()).hexdigest())
 
-    def _estimate(
-        self, units: list[list[Entry]], keys: list[str], missing: list[int], say: Say | None
-    ) -> None:
-        """Compute one unit, print an estimate for all, and refuse if the disk has no space."""
-        first = missing[len(missing) // 2]
-        started = time.perf_counter()
-        arrays = self._cache.get(keys[first], lambda: self._make(units[first], keys[first]))
-        seconds = (
-            (time.perf_counter() - started)
-            / len(units[first])
-            * sum(len(units[number]) for number in missing)
-        )
-        count = sum(len(units[number]) for number in missing)
-        size = sum(array.nbytes for array in arrays.values()) / len(units[first]) * count
+    def _estimate(self, missing: Sequence[_Job], say: Say | None) -> None:
+        """Compute a few jobs of each view, and tell what all need; refuse on a full disk."""
+        seconds = size = 0.0
+        for view in sorted({job.view for job in missing}):
+            jobs = [job for job in missing if job.view == view]
+            times, sizes = [], []
+            for job in jobs[:: -(-len(jobs) // SAMPLES)]:
+                started = time.perf_counter()
+                arrays = self._cache.get(job.key, functools.partial(self._make, job))
+                times.append((time.perf_counter() - started) / len(job.unit))
+                sizes.append(sum(array.nbytes for array in arrays.values()) / len(job.unit))
+            count = sum(len(job.unit) for job in jobs)
+            seconds += float(np.median(times)) * count  # the first of them loads libraries
+            size += float(np.mean(sizes)) * count
+        count = sum(len(job.unit) for job in missing)
         free = shutil.disk_usage(self._cache.folder).free
         if say:
-            say(f"{count} files to go: about {size / 1e6:.0f} MB and {seconds / 60:.0f} min")
+            say(f"{count} views to go: about {size / 1e6:.0f} MB and {seconds / 60:.0f} min")
         if size > free:
             raise DatasetError(
                 f"{self._cache.folder}: the features need about {size / 1e6:.0f} MB, and "
@@ -156,46 +177,71 @@ class FeatureExtractor:
             )
 
     @torch.inference_mode()
-    def _make(self, unit: list[Entry], key: str) -> Arrays:
+    def _make(self, job: _Job) -> Arrays:
         if self._speech is not None:
-            views = [self._voice_views(self._inputs(unit[0]).speech, key)]
+            views = [self._voice_view(self._inputs(job.unit[0]).speech, job)]
         else:
-            faces = [torch.from_numpy(self._inputs(entry).faces)[:, None] for entry in unit]
-            views = self._face_views(faces, key)
-        flat = [view for clip in views for view in clip]
-        ends = np.cumsum([len(view) for view in flat]).reshape(len(views), -1)
-        return {"states": np.concatenate(flat), "ends": ends}
+            faces = [torch.from_numpy(self._inputs(entry).faces)[:, None] for entry in job.unit]
+            views = self._face_view(faces, job)
+        return {"states": np.concatenate(views), "ends": np.cumsum([len(view) for view in views])}
 
-    def _voice_views(self, speech: np.ndarray, key: str) -> list[np.ndarray]:
-        assert self._speech is not None
-        preset, random = self._preset, np.random.default_rng(int(key[:16], 16))
-        views = []
-        for view in range(self._views):
-            if not len(speech):
-                views.append(np.zeros((0, self._width), np.float16))
-                continue
-            voice = vary_voice(speech, random, preset.voice_changes) if view else speech
-            wave = torch.from_numpy(voice[: int(preset.longest_s * SAMPLE_RATE)])
-            views.append(self._speech(wave[None])[0].half().numpy())
-        return views
+    def _voice_view(self, speech: np.ndarray, job: _Job) -> np.ndarray:
+        preset = self._preset
+        if not len(speech):
+            return np.zeros((0, self._width), np.float16)
+        if job.view:
+            speech = vary_voice(
+                speech,
+                np.random.default_rng(int(job.key[:16], 16)),
+                preset.voice_changes,
+                babble=self._babble,
+                longest_s=preset.longest_s,
+            )
+        wave = torch.from_numpy(speech[: int(preset.longest_s * SAMPLE_RATE)])
+        steps = self._backbone(wave[None])[0]
+        if preset.audio_arm == "statistics":
+            return summary(steps).numpy()
+        return steps.half().numpy()
 
-    def _face_views(self, faces: list[Tensor], key: str) -> list[list[np.ndarray]]:
+    @functools.cached_property
+    def _babble(self) -> Babble | None:
+        """Babble of some of the background's recordings, the same whatever their order."""
+        chosen = sorted(self._background, key=lambda entry: entry.content)[:TALKERS]
+        voices = [self._inputs(entry).speech[:LONGEST_TALK] for entry in chosen]
+        heard = [voice for voice in voices if len(voice)]
+        return Babble(heard) if heard else None
+
+    def _face_view(self, faces: list[Tensor], job: _Job) -> list[np.ndarray]:
         """Embed clips' faces; faces of one clip are augmented alike, images one by one."""
         lengths = [len(clip) for clip in faces]
         pixels = torch.cat(faces).float()
-        views = []
-        with torch.random.fork_rng():
-            torch.manual_seed(int(key[:15], 16))
-            for view in range(self._views):
-                shown = pixels
-                if view and len(pixels):
-                    shown = vary_faces(pixels, self._preset.face_changes, len(faces) == 1)
-                # Augmented views in bfloat16, at twice the speed.
-                with torch.autocast("cpu", torch.bfloat16, enabled=view > 0):
-                    embedded = [self._backbone(part) for part in shown.split(IMAGES) if len(part)]
-                embedded = embedded or [torch.zeros(0, self._width)]
-                views.append(torch.cat(embedded).half().split(lengths))
-        return [[view[number].numpy() for view in views] for number in range(len(faces))]
+        if job.view and len(pixels):
+            with torch.random.fork_rng():
+                torch.manual_seed(int(job.key[:15], 16))
+                pixels = vary_faces(pixels, self._preset.face_changes, len(faces) == 1)
+                if self._preset.face_damage and job.view % 2 == 0:
+                    pixels = damage_faces(pixels, self._preset.face_damage)
+        embedded = [self._backbone(part) for part in pixels.split(IMAGES) if len(part)]
+        embedded = embedded or [torch.zeros(0, self._width)]
+        return [view.numpy() for view in torch.cat(embedded).half().split(lengths)]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One view of one unit."""
+
+    unit: Sequence[Entry]
+    view: int  # 0: as it is
+    key: str  # in the cache; the seed of the augmentation too
+
+
+def summary(steps: Tensor) -> Tensor:
+    """Give two steps with the mean and the deviation over time of many: (2, ...) float32.
+
+    They are all that an arm of kind "statistics" takes of a recording, in a fiftieth of the space.
+    """
+    deviation = steps.var(0, correction=0).sqrt()
+    return torch.stack([steps.mean(0) - deviation, steps.mean(0) + deviation])
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -91,12 +91,22 @@ _TAKES: Mapping[str, Callable[[Entry], str]] = {
 }
 _ACTORS: Mapping[str, Callable[[Entry], str]] = {**_TAKES, "actor": lambda entry: entry.group}
 
-RULES = {
-    "paper": Rules(_TAKES, _at_random, "recordings"),
-    "subject": Rules(_ACTORS, _by_subject, "actors"),
-    "loso": Rules(_ACTORS, _leave_one_subject_out, "actors"),
+KEPT_TOGETHER: Mapping[str, Mapping[str, Callable[[Entry], str]]] = {
+    "paper": _TAKES,
+    "subject": _ACTORS,
+    "loso": _ACTORS,
+    # Ordinary talk has no emotions to tell apart: its people are left out, and not all of it.
+    "corpus": {**_ACTORS, "corpus": lambda entry: entry.group if entry.soft else entry.corpus},
 }
-"""Rules of each protocol of train.evaluate.predictions.PROTOCOLS.
+"""By protocol: keys by name; entries with an equal key are in the same part of a fold."""
+
+RULES = {
+    "paper": Rules(KEPT_TOGETHER["paper"], _at_random, "recordings"),
+    "subject": Rules(KEPT_TOGETHER["subject"], _by_subject, "actors"),
+    "loso": Rules(KEPT_TOGETHER["loso"], _leave_one_subject_out, "actors"),
+}
+"""Rules of the protocols whose test parts divide the entries; `train.data.corpus_folds` has the
+other one.
 
 "paper": at random, stratified on dataset and emotion; actors are in all parts. "subject": RAVDESS
 as published by Luna-Jimenez et al. 2022, other recordings by actor, stratified as far as possible.
@@ -164,10 +174,12 @@ def split_off(
 def check_leakage(entries: Sequence[Entry], fold: Fold, protocol: str) -> None:
     """Check that no take, copy or, unless the protocol is "paper", actor is in two parts of a fold.
 
+    Protocol "corpus" keeps corpora apart as well.
+
     Raises:
         DatasetError: one is.
     """
-    for what, key in RULES[protocol].inseparable.items():
+    for what, key in KEPT_TOGETHER[protocol].items():
         side_of: dict[str, str] = {}
         for side in ("train", "valid", "test"):
             for index in getattr(fold, side):

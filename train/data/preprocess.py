@@ -68,12 +68,14 @@ class Preprocessor:
         self._cache = cache
         self._model = Model.load(device="cpu", threads=1)
         engines = self._model.manifest.engines
-        found_by = [engines[name].sha256 for name in ("vad", "pnet", "rnet", "onet")]
-        self._settings = repr((VERSION, FRAME_RATE, self._crop, found_by))
+        finders = [engines[name].sha256 for name in ("pnet", "rnet", "onet")]
+        self._sound = repr((VERSION, engines["vad"].sha256))
+        self._pictures = repr((VERSION, FRAME_RATE, self._crop, finders))
 
     def key(self, entry: Entry) -> str:
-        """Name a file's inputs by its content and all settings."""
-        return hashlib.sha256(f"{entry.content} {entry.kind} {self._settings}".encode()).hexdigest()
+        """Name a file's inputs by its content and the settings that they depend on."""
+        settings = self._sound * entry.has_sound + self._pictures * (entry.kind != "audio")
+        return hashlib.sha256(f"{entry.content} {entry.kind} {settings}".encode()).hexdigest()
 
     def __call__(self, entry: Entry) -> Inputs:
         """Give a file's inputs, from the cache if they are there.

@@ -19,6 +19,7 @@ PROTOCOLS = {
     "paper": "speaker-dependent: the same actors are in training and test",
     "subject": "speaker-independent: no actor is in both training and test",
     "loso": "speaker-independent: each actor in turn is left out of training",
+    "corpus": "speaker-independent: each dataset in turn is left out of training, as a whole",
 }
 """How recordings are divided between training and test."""
 
