@@ -14,7 +14,7 @@ import pytest
 
 from export import build
 from export.build import build_bundle, build_from_engines
-from export.checkpoint import Source, open_source
+from export.checkpoint import Source, model_identity, open_source
 from export.options import PRECISIONS, ExportOptions
 from export.parity import ParityError
 from export.precision.convert import convert
@@ -48,7 +48,7 @@ NAMES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp32", "int8-gpu": "int8"
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_manifest_describes_the_bundle(
-    precision: str, request: pytest.FixtureRequest, samples: list[Path]
+    precision: str, request: pytest.FixtureRequest, source: Source, samples: list[Path]
 ) -> None:
     built: Built = request.getfixturevalue(precision.replace("-", "_"))
     manifest = Bundle.open(built.bundle.folder).manifest  # checks every file
@@ -60,7 +60,8 @@ def test_the_manifest_describes_the_bundle(
     assert manifest.crop.size == FACE_SIZE
     assert set(manifest.engines) == set(ENGINES)
     assert manifest.parity == built.parity.figures()
-    assert manifest.parity["readings"] == len(samples)
+    assert manifest.parity["readings"] == 2 * len(samples)  # and their voices in a place
+    assert manifest.model == model_identity(source.model)
     assert {name.split(".")[0] for name in manifest.parity} >= set(ENGINES)
     for name, engine in manifest.engines.items():
         assert set(engine.macs) == TYPES[precision].get(name, {"fp32"}), name

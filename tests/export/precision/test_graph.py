@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.precision.graph import is_exact, parameters_of, session_with_outputs
 from tests.export.conftest import Exported
-from tests.export.small_graphs import W, graph, product
+from tests.export.small_graphs import OBSERVED, W, graph, product
 
 
 def test_outputs_of_appended_nodes() -> None:
@@ -27,8 +27,8 @@ def test_parameters_are_the_elements_of_weights() -> None:
     assert parameters_of(product()) == W.size
 
 
-def test_the_spectrogram_weights_are_found_by_name(exported: Exported) -> None:
-    """They must stay in fp32: rounding them adds noise."""
+def test_exact_weights_are_found_by_name(exported: Exported) -> None:
+    """The spectrogram's and the training statistics must stay in fp32: rounding adds noise."""
     weights = onnx.load(exported.files["audio"]).graph.initializer
     exact = [numpy_helper.to_array(weight).shape for weight in weights if is_exact(weight.name)]
-    assert sorted(exact) == [(80, 201), (402, 1, 400)]
+    assert sorted(exact) == [(80, 201), (402, 1, 400), (OBSERVED,), (OBSERVED,)]
