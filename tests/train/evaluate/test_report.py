@@ -201,10 +201,8 @@ def test_figures_of_different_protocols_are_never_in_one_column() -> None:
         (a_run(protocol), [made(fold, protocol=protocol) for fold in "12"])
         for protocol in ("paper", "subject", "loso")
     ]
-    table = rows(
-        report_text([run_report(*run) for run in runs]),
-        "Beside published accuracies: ravdess, 8 classes",
-    )
+    text = report_text([run_report(*run) for run in runs])
+    table = rows(text, "Beside published accuracies: ravdess, 8 classes")
     assert len(table) == 3 + sum(p.dataset == "ravdess" for p in PUBLISHED)
     figures = [row[2:5] for row in table]
     assert all(sum(map(bool, cells)) == 1 for cells in figures)
