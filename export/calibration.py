@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from export.readings import read_clips
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.manifest import ENGINES
 from mfer_edge.model import Model, load_engines
-from mfer_edge.pipeline import Pipeline
 
 Call = dict[str, np.ndarray]  # an engine's inputs, by name
 
@@ -32,10 +32,11 @@ class Recorder:
 def record_calls(
     bundle: Bundle, clips: Sequence[Path], names: Iterable[str] = ENGINES
 ) -> dict[str, list[Call]]:
-    """Analyze clips with a bundle and return the calls of the named engines, in order."""
+    """Analyze clips with a bundle and return the calls of the named engines, in order.
+
+    The audio engine's include calls with the voice adapted to a place.
+    """
     engines = load_engines(bundle)
     recorders = {name: Recorder(engines[name]) for name in names}
-    pipeline = Pipeline(Model.of(bundle, {**engines, **recorders}))
-    for clip in clips:
-        pipeline.analyze(clip)
+    read_clips(Model.of(bundle, {**engines, **recorders}), clips)
     return {name: recorder.calls for name, recorder in recorders.items()}

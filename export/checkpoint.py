@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,15 @@ def open_source(
             raise CheckpointError(_no_checkpoint(PRESETS[preset]))
         return _packaged()
     return _trained(checkpoint_file(checkpoint), preset)
+
+
+def model_identity(model: nn.Module) -> str:
+    """SHA-256 of a model's weights by name, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def checkpoint_file(path: Path) -> Path:

@@ -77,8 +77,12 @@ def model_graphs(model: EmotionModel) -> dict[str, Graph]:
         ),
         "audio": Graph(
             _EngineModule(model, networks["audio"]),
-            {"wave": torch.zeros(1, 24_000)},
-            ("scores", "embedding"),
+            {
+                "wave": torch.zeros(1, 24_000),
+                "shift": torch.zeros(model.audio.observed),
+                "scale": torch.ones(model.audio.observed),
+            },
+            ("scores", "embedding", "observations"),
             {"wave": {1: ("samples", 4 * STEP, MAX_STEPS * STEP)}},
         ),
         "fusion": Graph(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.checkpoint import Source
+from export.checkpoint import Source, model_identity
 from export.graphs import STEP
 from export.parity import ParityError
 from export.precision.graph import parameters_of
@@ -53,6 +53,7 @@ def create_manifest(
     """
     return Manifest(
         name=source.model.preset.name,
+        model=model_identity(source.model),
         labels=EMOTIONS,
         trained=source.trained,
         window_s=WINDOW_S,

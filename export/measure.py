@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from export.parity import Call, Difference, Distance, Failure, Parity
+from export.readings import read_clips
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
 from mfer_edge.manifest import ENGINES, EngineFile
 from mfer_edge.model import Model, load_engines
-from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 
 
@@ -91,7 +91,7 @@ def measure(
     """Measure the differences between a bundle and PyTorch on real clips.
 
     First every engine is compared on the inputs that it would get in PyTorch, then the readings of
-    the two pipelines.
+    the two pipelines; both also with the voice adapted to a place.
 
     Args:
         reference: every engine in PyTorch, from `reference_engines`.
@@ -103,23 +103,23 @@ def measure(
     """
     engines = load_engines(bundle, device)
     compared = {name: ComparedEngine(name, engines[name], reference[name]) for name in ENGINES}
-    expected = _readings(Pipeline(Model.of(bundle, compared)), clips)
+    expected = read_clips(Model.of(bundle, compared), clips)
 
     broken: list[Failure] = []
     for name, comparison in compared.items():
         broken += _check_tensors(name, bundle.manifest.engines[name], engines[name])
         broken += comparison.broken
 
-    actual: list[Reading] = []
+    actual: tuple[Reading, ...] = ()
     if unusable := [name for name, comparison in compared.items() if not comparison.usable]:
         what = f"not compared, because {', '.join(unusable)} can't be used"
         broken.append(Failure("", "readings", what))
     else:
         try:
-            actual = _readings(Pipeline(Model.of(bundle, engines)), clips)
+            actual = read_clips(Model.of(bundle, engines), clips, expected.place).readings
         except EngineError as error:
             broken.append(Failure("", "readings", f"not compared: {error}"))
-    pairs = list(zip(actual, expected, strict=True)) if actual else []
+    pairs = list(zip(actual, expected.readings, strict=True)) if actual else []
     return Parity(
         differences=tuple(d for comparison in compared.values() for d in comparison.differences),
         readings=len(pairs),
@@ -151,8 +151,3 @@ def _score_error(actual: Reading, expected: Reading) -> float:
         return 0.0 if actual.scores is expected.scores else math.inf
     pairs = [(score, expected.scores[label]) for label, score in actual.scores.items()]
     return float(np.max([abs(a - b) for a, b in pairs], initial=0.0))
-
-
-def _readings(pipeline: Pipeline, clips: Sequence[Path]) -> list[Reading]:
-    """All readings of the clips."""
-    return [reading for clip in clips for reading in pipeline.analyze(clip).windows]

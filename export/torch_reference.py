@@ -42,6 +42,6 @@ def reference_engines(model: EmotionModel) -> dict[str, Engine]:
         "onet": TorchEngine((*detection, "landmarks"), mtcnn["onet"]),
         "face": TorchEngine(("embedding",), networks["face"]),
         "visual": TorchEngine(("scores", "embedding"), networks["visual"]),
-        "audio": TorchEngine(("scores", "embedding"), networks["audio"]),
+        "audio": TorchEngine(("scores", "embedding", "observations"), networks["audio"]),
         "fusion": TorchEngine(("scores",), networks["fusion"]),
     }

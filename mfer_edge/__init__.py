@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mfer_edge.errors import BundleError, EngineError, MediaError, MferError
+    from mfer_edge.adapt import Adaptation, AdaptationStatistics
+    from mfer_edge.errors import AdaptationError, BundleError, EngineError, MediaError, MferError
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from mfer_edge.sources.base import AudioChunk, Frame, Source
 
 __all__ = [
+    "Adaptation",
+    "AdaptationError",
+    "AdaptationStatistics",
     "Analysis",
     "AudioChunk",
     "BundleError",
@@ -33,6 +37,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "Adaptation": "adapt",
+    "AdaptationStatistics": "adapt",
+    "AdaptationError": "errors",
     "BundleError": "errors",
     "EngineError": "errors",
     "MediaError": "errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,19 +20,43 @@ class ArmOutput:
     embedding: np.ndarray  # (1, width) float32, the input of fusion
 
 
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Mean and deviation of the audio arm's standardised observations in a place."""
+
+    shift: np.ndarray  # (width,) float32
+    scale: np.ndarray  # (width,) float32, over 0
+
+    @classmethod
+    def training_set(cls, width: int) -> Place:
+        """The place that changes nothing: zeros and ones."""
+        return cls(np.zeros(width, np.float32), np.ones(width, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
 class AudioArm:
     """Speech to scores.
 
     Args:
         engine: the bundle's `audio`.
+        place: statistics that the engine standardises by; None if it has no input for them.
+        observer: called with every window's observations, (n, width) float32, standardised by the
+            training set: `place` does not change them.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    engine: Engine
+    place: Place | None = None
+    observer: Callable[[np.ndarray], None] | None = None
 
     def __call__(self, speech: np.ndarray) -> ArmOutput:
         """Score (n,) float32 samples of speech, 16 kHz."""
-        result = self._engine(wave=speech[None])
+        if self.place is None:
+            result = self.engine(wave=speech[None])
+        else:
+            place = {"shift": self.place.shift, "scale": self.place.scale}
+            result = self.engine(wave=speech[None], **place)
+            if self.observer is not None:
+                self.observer(result["observations"][0])
         return ArmOutput(result["scores"][0], result["embedding"])
 
 

@@ -13,6 +13,10 @@ class BundleError(MferError):
     """A bundle that is incomplete, altered, or made for another version."""
 
 
+class AdaptationError(MferError):
+    """An adaptation that can't be made, read, or used with this model."""
+
+
 class EngineError(MferError):
     """An engine that can't be loaded, or run on this machine as asked."""
 

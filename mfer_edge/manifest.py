@@ -85,6 +85,9 @@ class Manifest:
     """Everything that the runtime needs to know about a model."""
 
     name: str
+    model: str
+    """Identity of the model, the same in every precision: SHA-256 of its weights. Empty in bundles
+    of schema 2, which can't be adapted."""
     labels: tuple[str, ...]
     trained: bool  # False: the weights are random, for benchmarks only
     window_s: float
@@ -121,6 +124,13 @@ class Manifest:
     def precision(self) -> str:
         """Types with a substantial share of the MACs, narrowest first, such as `int8+fp32`."""
         return "+".join(kind for kind, share in self.shares.items() if share >= SUBSTANTIAL)
+
+    @property
+    def observed(self) -> int:
+        """Width of the audio engine's inputs `shift` and `scale`; 0 if it has none."""
+        shapes = {tensor.name: tensor.shape for tensor in self.engines["audio"].inputs}
+        width = shapes.get("shift", (0,))[-1]
+        return width if isinstance(width, int) else 0
 
     @property
     def weights_bytes(self) -> int:

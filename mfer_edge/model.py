@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, VisualArm
+from mfer_edge.adapt import Adaptation
+from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
@@ -16,7 +17,7 @@ from mfer_edge.engines.malloc import memory_returned
 from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import TensorRtEngine
 from mfer_edge.engines.tensorrt_target import check_plans, this_target
-from mfer_edge.errors import EngineError
+from mfer_edge.errors import AdaptationError, EngineError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
 from mfer_edge.manifest import ENGINES, Manifest
@@ -47,6 +48,7 @@ class Model:
     load_s: float = 0.0  # seconds that opening and loading took
     notes: tuple[str, ...] = ()  # why `auto` did not take a better device; shown with every result
     find_within_s: float = field(default=FIND_WITHIN_S, kw_only=True)  # longest to find a new face
+    adaptation: Adaptation | None = field(default=None, kw_only=True)  # that the audio arm uses
 
     @classmethod
     def load(
@@ -92,16 +94,52 @@ class Model:
             threads: CPU threads of each accelerated one.
         """
         at_once = FACES_AT_ONCE if device == "cpu" else None
+        place = _training_set(bundle.manifest)
         return cls(
             bundle=bundle,
             vad=engines["vad"],
             detector=FaceDetector.of(engines),
             visual=VisualArm(engines["face"], engines["visual"], at_once),
-            audio=AudioArm(engines["audio"]),
+            audio=AudioArm(engines["audio"], place),
             fusion=Fusion(engines["fusion"]),
             providers=tuple(providers_for(device)),
             threads=threads,
         )
+
+    def adapted(self, adaptation: Adaptation | None) -> Model:
+        """The same engines, adapted to a place or a person; None: to none.
+
+        Raises:
+            AdaptationError: the model can't be adapted, or the adaptation is another model's.
+        """
+        if adaptation is None:
+            place = _training_set(self.manifest)
+        else:
+            self.check_adaptable()
+            name, width = adaptation.name or "the adaptation", self.manifest.observed
+            if adaptation.model != self.manifest.model:
+                raise AdaptationError(
+                    f"{name}: made with another model than that of {self.bundle.folder}: run "
+                    "`mfer-edge adapt` with this one"
+                )
+            if adaptation.mean.shape != (width,):
+                raise AdaptationError(
+                    f"{name}: damaged: it has {len(adaptation.mean)} numbers, the model {width}"
+                )
+            place = adaptation.place
+        return replace(self, audio=replace(self.audio, place=place), adaptation=adaptation)
+
+    def check_adaptable(self) -> None:
+        """Refuse a model that can't be adapted.
+
+        Raises:
+            AdaptationError: its bundle was exported by a version that did not know adaptation.
+        """
+        if not self.manifest.observed or not self.manifest.model:
+            raise AdaptationError(
+                f"{self.bundle.folder}: this model can't be adapted: export it again with "
+                "`mfer-edge export`"
+            )
 
     @property
     def manifest(self) -> Manifest:
@@ -143,6 +181,11 @@ def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[
         parallel = device == "cpu" and threads > 1  # on a GPU this is untested
         loaded = (pool.map if parallel else map)(load, ENGINES)
         return dict(zip(ENGINES, loaded, strict=True))
+
+
+def _training_set(manifest: Manifest) -> Place | None:
+    """The place that changes nothing; None if the audio engine has no input for one."""
+    return Place.training_set(manifest.observed) if manifest.observed else None
 
 
 def _devices_to_try(bundle: Bundle, device: str) -> list[str]:

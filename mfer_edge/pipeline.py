@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from mfer_edge.adapt import Adaptation, AdaptationStatistics
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
+from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
-from mfer_edge.results import Analysis, BundleInfo, Reading, Timing, overall
+from mfer_edge.results import AdaptationInfo, Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import MAX_LAG_S, Session
-from mfer_edge.sources.base import Source
+from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.clip import Clip
 
 
@@ -34,7 +39,12 @@ class Pipeline:
 
     @classmethod
     def open(
-        cls, bundle: Path | str | None = None, device: str = "auto", threads: int = 0
+        cls,
+        bundle: Path | str | None = None,
+        device: str = "auto",
+        threads: int = 0,
+        *,
+        adaptation: Adaptation | Path | str | None = None,
     ) -> Pipeline:
         """Open a bundle and load its engines.
 
@@ -43,12 +53,16 @@ class Pipeline:
             device: where the large engines run: `cpu`, `cuda`, `tensorrt` (the bundle's plans), or
                 `auto`, the best of them that works.
             threads: CPU threads; 0 takes all cores that this process may use.
+            adaptation: to a place or a person, or its file.
 
         Raises:
             BundleError: the bundle is not whole.
             EngineError: the device can't be used, or an engine does not load.
+            AdaptationError: the adaptation can't be read, or is another model's.
         """
-        return cls(Model.load(bundle, device, threads))
+        if isinstance(adaptation, (str, Path)):
+            adaptation = Adaptation.load(adaptation)
+        return cls(Model.load(bundle, device, threads)).adapted(adaptation)
 
     @property
     def bundle(self) -> Bundle:
@@ -74,6 +88,14 @@ class Pipeline:
     def notes(self) -> tuple[str, ...]:
         """Why `auto` did not take a better device; shown with every result."""
         return self.model.notes
+
+    def adapted(self, adaptation: Adaptation | None) -> Pipeline:
+        """A pipeline on the same engines, adapted to a place or a person; None: to none.
+
+        Raises:
+            AdaptationError: the model can't be adapted, or the adaptation is another model's.
+        """
+        return Pipeline(self.model.adapted(adaptation))
 
     def options(
         self,
@@ -186,8 +208,45 @@ class Pipeline:
                 *session.warnings(),
                 *_approximations(options, manifest),
             ),
+            adaptation=_adaptation_info(self.model.adaptation),
             detections=tuple(session.detections),
         )
+
+    def collect(
+        self, source: Source | Path | str, progress: Callable[[float], None] | None = None
+    ) -> AdaptationStatistics:
+        """Collect what adaptation needs of a source: statistics of its speech, without labels.
+
+        Windows do not overlap, so that each counts once. Video is not decoded.
+
+        Args:
+            source: a clip's path, or a `Source` that ends.
+            progress: called with the share of the source that is done, 0 to 1.
+
+        Raises:
+            MediaError: the source can't be read, or has no sound.
+            AdaptationError: the model can't be adapted.
+        """
+        self.model.check_adaptable()
+        model = self.bundle.manifest.model
+        heard = [AdaptationStatistics(model)]
+
+        def observe(observations: np.ndarray) -> None:
+            heard[0] += AdaptationStatistics.of(observations, model)
+
+        audio = replace(self.model.audio, observer=observe)
+        listening = Pipeline(replace(self.model, audio=audio))
+        manifest = self.bundle.manifest
+        longest_s = 2 * (manifest.max_window_s - manifest.window_s)  # hop, of all that is allowed
+        options = self.options(hop_s=min(manifest.window_s, longest_s))
+        if isinstance(source, (str, Path)):
+            source = Clip(source, frame_rate=None)
+        with AudioOnly(source) as opened:
+            if not opened.has_audio:
+                raise MediaError(f"{opened.name}: no sound track: nothing to adapt to")
+            for _ in listening._session_of(opened, options).run(opened, progress):
+                pass  # the readings are not needed
+        return heard[0]
 
     def _open(self, source: Source | Path | str) -> Source:
         if not isinstance(source, (str, Path)):
@@ -204,6 +263,12 @@ class Pipeline:
             keep_detections=keep_detections,
             max_lag_s=source.max_lag_s,
         )
+
+
+def _adaptation_info(adaptation: Adaptation | None) -> AdaptationInfo | None:
+    if adaptation is None:
+        return None
+    return AdaptationInfo(adaptation.name, adaptation.windows, adaptation.weight)
 
 
 def _approximations(options: SessionOptions, manifest: Manifest) -> list[str]:

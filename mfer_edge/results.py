@@ -88,6 +88,15 @@ class BundleInfo:
 
 
 @dataclass(frozen=True)
+class AdaptationInfo:
+    """The adaptation that an analysis was made with."""
+
+    name: str  # of its file; empty if it comes from none
+    windows: int  # with speech, that it comes from
+    weight: float  # of its statistics, 0 to 1; the rest is the training set's
+
+
+@dataclass(frozen=True)
 class Timing:
     """Durations of an analysis and its stages."""
 
@@ -115,6 +124,7 @@ class Analysis:
     tracks: tuple[Track, ...]
     timing: Timing
     warnings: tuple[str, ...]
+    adaptation: AdaptationInfo | None = None
     detections: tuple[FaceDetection, ...] = ()  # kept on request, for the overlay; not in the JSON
 
     @property

@@ -15,8 +15,9 @@ def upgrade_schema_2(data: Json) -> Json:
     """Give a schema 2 manifest the fields of schema 3.
 
     An engine's `work` becomes `macs`; `least`, `usual` and `most` of a profile's shapes become
-    `min`, `opt` and `max`; notes with the prefix `Approximate:` become `approximations`. Everything
-    else is left as it is, invalid values included: reading schema 3 refuses them by name.
+    `min`, `opt` and `max`; notes with the prefix `Approximate:` become `approximations`; the model
+    has no identity. Everything else is left as it is, invalid values included: reading schema 3
+    refuses them by name.
 
     Args:
         data: the manifest without its field `schema`; it is not changed.
@@ -26,6 +27,7 @@ def upgrade_schema_2(data: Json) -> Json:
     approximate = [note for note in texts if note.startswith(APPROXIMATE)]
     upgraded = {
         **data,
+        "model": "",
         "approximations": [note.removeprefix(APPROXIMATE).strip() for note in approximate],
     }
     if isinstance(notes, list):

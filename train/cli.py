@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfer_edge.errors import MferError
+from train.cli_faces import clips, faces
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
@@ -42,6 +43,9 @@ class TrainGroup(click.Group):
 def train() -> None:
     """Train the arms and their fusion, and evaluate them on unseen people."""
 
+
+train.add_command(faces)
+train.add_command(clips)
 
 Command = Callable[..., None]
 
@@ -78,6 +82,11 @@ run_options = with_options(
 fine_tuning_option = click.option(
     "--finetune-voice", type=click.IntRange(0), metavar="BLOCKS",
     help="Last blocks of the speech backbone to train too [default: preset's].",
+)  # fmt: skip
+
+clips_option = click.option(
+    "--clips", type=FOLDER,
+    help="Fit the fusion on these clips of people in no training data: see `train clips`.",
 )  # fmt: skip
 
 
@@ -192,30 +201,6 @@ def features(data: DataArguments, modality: str) -> None:
 
 
 @train.command()
-@click.argument("index", type=INPUT)
-@click.option("--out", type=FOLDER, required=True, help="Folder of this run.")
-@click.option("--epochs", type=click.IntRange(0), default=28, show_default=True,
-              help="With strong augmentation.")  # fmt: skip
-@click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
-              help="Epochs after those, with mild augmentation.")  # fmt: skip
-@click.option("--teacher", type=INPUT,
-              help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def faces(
-    index: Path, out: Path, epochs: int, finish: int, teacher: Path | None, seed: int
-) -> None:
-    """Train the compact preset's face network on the images in INDEX.
-
-    Writes OUT/fer_face.safetensors, which belongs into the folder of --weights.
-    """
-    from train.data.index import read_index
-    from train.train_face import FaceOptions, train_faces
-
-    options = FaceOptions(seed=seed, teacher=teacher).with_epochs(epochs, finish)
-    train_faces(read_index(index), out, options, say=click.echo)
-
-
-@train.command()
 @takes_run
 def visual(run: RunContext) -> None:
     """Train the visual arm; writes OUT/visual.safetensors."""
@@ -239,11 +224,12 @@ def audio(run: RunContext, finetune_voice: int | None) -> None:
 @train.command()
 @takes_run
 @click.option("--crossval", type=FOLDER, help="Calibrate by this cross-validation's predictions.")
-def fusion(run: RunContext, crossval: Path | None) -> None:
+@clips_option
+def fusion(run: RunContext, crossval: Path | None, clips: Path | None) -> None:
     """Fuse the trained arms in OUT and calibrate them; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
 
-    fuse(run, read_unseen(crossval, run.preset) if crossval else [])
+    fuse(run, read_unseen(crossval, run.preset) if crossval else [], clips)
 
 
 @train.command("all")
@@ -251,7 +237,10 @@ def fusion(run: RunContext, crossval: Path | None) -> None:
 @fine_tuning_option
 @click.option("--crossval", type=FOLDER,
               help="Calibrate by this cross-validation, and train on every actor.")  # fmt: skip
-def all_stages(run: RunContext, finetune_voice: int | None, crossval: Path | None) -> None:
+@clips_option
+def all_stages(
+    run: RunContext, finetune_voice: int | None, crossval: Path | None, clips: Path | None
+) -> None:
     """Train visual arm, audio arm and fusion; writes OUT/model.safetensors."""
     from train.fuse import read_unseen
     from train.train_arms import train_audio_arm, train_visual_arm
@@ -260,7 +249,7 @@ def all_stages(run: RunContext, finetune_voice: int | None, crossval: Path | Non
     everything = crossval is not None
     train_visual_arm(run, everything=everything)
     train_audio_arm(run, everything=everything, fine_tuned=blocks_of(run, finetune_voice))
-    fuse(run, unseen)
+    fuse(run, unseen, clips)
 
 
 @train.command()
@@ -356,11 +345,11 @@ def counts_of(text: str) -> tuple[int, ...]:
     return counts
 
 
-def fuse(run: RunContext, unseen: list[Predictions]) -> None:
+def fuse(run: RunContext, unseen: list[Predictions], clips: Path | None) -> None:
     """Assemble the model, and print its accuracy and calibration."""
     from train.fuse import assemble
 
-    for figures in assemble(run, unseen):
+    for figures in assemble(run, unseen, clips):
         click.echo(
             f"{figures.what}: unweighted recall {figures.unweighted_recall:.3f}, accuracy "
             f"{figures.accuracy:.3f}, calibration error {figures.calibration_error:.3f}"

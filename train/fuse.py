@@ -8,20 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import safe_open
 
 from mfer_edge.outputs.files import write_text
 from train.data.batches import Split, predict
-from train.data.context import class_indices, full_label_clips, images
-from train.data.examples import (
-    FeatureExamples,
-    PairedExamples,
-    SpeechExamples,
-    SyntheticFaceSequences,
-)
+from train.data.context import class_indices, images, label_clips
+from train.data.examples import FeatureExamples, PairedExamples, SpeechExamples
+from train.data.faces.sequences import SyntheticFaceSequences
+from train.data.faces.targets import agreed_images
 from train.data.index import DatasetError, Entry
 from train.errors import TrainError
+from train.evaluate.av_clips import clip_logits, measure_clips, read_clips
 from train.evaluate.metrics import (
     accuracy,
     calibration_error,
@@ -30,15 +26,15 @@ from train.evaluate.metrics import (
     unweighted_recall,
 )
 from train.evaluate.predictions import Predictions, join, read_run
+from train.evaluate.strangers import StrangerLogits
 from train.models.emotion_model import MODEL_FILE, EmotionModel, save_model
-from train.models.fusion import FusionWeights, fit_fusion
-from train.models.weights import load_strict, read_state
+from train.models.fusion import OpinionPool, fit_fusion
 from train.presets import Preset
 from train.run import RunContext
 from train.stages import VoiceOverBackbone, train_combined
-from train.train_arms import ACTORS, AUDIO_FILE, VISUAL_FILE, face_sequences, held_out_split
+from train.train_arms import TALK_FILE, face_sequences, held_out_split, load_arms
 
-REPORT_FILE = "figures.json"
+REPORT_FILE, CLIPS_FILE = "figures.json", "clips.json"
 CALIBRATING = 4_000  # synthetic face sequences for calibration; and as many for testing
 
 
@@ -81,20 +77,25 @@ def read_unseen(crossval: Path, preset: Preset) -> list[Predictions]:
     return predictions
 
 
-def assemble(run: RunContext, unseen: Sequence[Predictions]) -> list[Figures]:
+def assemble(
+    run: RunContext, unseen: Sequence[Predictions], clips: Path | None = None
+) -> list[Figures]:
     """Fuse the trained arms, calibrate, and write model.safetensors and figures.json.
 
     Args:
         run: its folder has the arms.
         unseen: of `read_unseen`, to calibrate on. Without them the actors that neither arm was
             trained on serve.
+        clips: folder of `train.evaluate.av_clips`, to fit the fusion on.
 
     Raises:
         TrainError: an arm is missing; or there is nothing unseen.
+        DatasetError: the folder of clips is none.
     """
+    listed = [] if clips is None else read_clips(clips)
     model = EmotionModel(run.preset, run.data.face, run.data.speech)
-    actors = _load_arms(model, run.out)
-    figures = Assembly(run, model, actors, unseen).fuse()
+    actors = load_arms(model, run.out)
+    figures = Assembly(run, model, actors, unseen).fuse(listed)
     save_model(model, run.out / MODEL_FILE)
     text = json.dumps([asdict(f) for f in figures], indent=1)
     write_text(run.out / REPORT_FILE, text + "\n")
@@ -120,7 +121,7 @@ class Assembly:
         unseen: Sequence[Predictions],
     ) -> None:
         self.run, self.model = run, model
-        self.clips = full_label_clips(run.entries)
+        self.clips = [entry for entry in label_clips(run.entries, run.preset) if not entry.soft]
         if unseen:
             options = run.preset.combined or run.preset.visual.options
             self.split = held_out_split(run, self.clips, options, everything=True)
@@ -139,14 +140,20 @@ class Assembly:
         if audio is None:
             raise TrainError("no voice to calibrate on that the audio arm was not trained on")
         self.audio, self.visual = audio, self._of_arm(unseen, "visual")
+        self.talk = Predictions.load(path) if (path := run.out / TALK_FILE).is_file() else None
 
-    def fuse(self) -> list[Figures]:
+    def fuse(self, clips: Sequence[Entry] = ()) -> list[Figures]:
         """Fit fusion and temperatures of the model.
+
+        Args:
+            clips: of `read_clips`, to fit the fusion on in place of the index's recordings.
 
         Raises:
             TrainError: too few people are unseen.
             DatasetError: there are neither recordings with faces nor images.
         """
+        if clips and isinstance(self.model.fusion, OpinionPool):
+            return self._fuse_on_strangers(clips)
         if not any(entry.has_pictures for entry in self.clips):
             return self._fuse_on_synthetic_faces()
         if self.visual is None:
@@ -196,12 +203,21 @@ class Assembly:
         what = "both, unseen people; the fusion was fitted on them too"
         if self.run.preset.combined is None:
             truth = visual.truth[in_visual]
-            weights = fit_fusion(visual.logits[in_visual], audio.logits[in_audio], truth)
-            self._set_fusion(weights)
-            logits = weights.logits(visual.logits[in_visual], audio.logits[in_audio])
-        else:
-            logits, truth = self._train_combined()
-            what = what if self.combined is None else "both, unseen people"
+            audio_temperature = StrangerLogits.of(audio).temperature()
+            temperatures = (self._visual_strangers(visual).temperature(), audio_temperature)
+            pair = visual.logits[in_visual], audio.logits[in_audio]
+            fitted = fit_fusion(*pair, truth, temperatures)
+            self.model.set_fusion(fitted)
+            logits = fitted.logits(*pair)
+            return [
+                Figures.of(
+                    "visual arm, unseen people", visual.logits / temperatures[0], visual.truth
+                ),
+                Figures.of("audio arm, unseen people", audio.logits / temperatures[1], audio.truth),
+                Figures.of(what, logits, truth),
+            ]
+        logits, truth = self._train_combined()
+        what = what if self.combined is None else "both, unseen people"
         judged = [
             ("visual arm, unseen people", visual.logits, visual.truth),
             ("audio arm, unseen people", audio.logits, audio.truth),
@@ -238,16 +254,13 @@ class Assembly:
             return self.combined.logits, self.combined.truth
         return predict(fused, pairs, split.valid), labels[split.valid]
 
-    def _set_fusion(self, weights: FusionWeights) -> None:
-        self.model.set_fusion(weights.visual, weights.audio, torch.from_numpy(weights.bias))
-
     def _fuse_on_synthetic_faces(self) -> list[Figures]:
         """Fuse on synthetic face sequences, each with an unseen voice of the same emotion.
 
         One half of the published test images calibrates, the other half tests. Voices are tested
         with weights fitted on other speakers.
         """
-        shown, seed = images(self.run.entries, "test"), self.run.seed
+        shown, seed = agreed_images(images(self.run.entries, "test")), self.run.seed
         if not shown:
             raise DatasetError("the index has neither recordings with faces nor test images")
         voices, truth, speakers = self.audio.logits, self.audio.truth, np.array(self.audio.actors)
@@ -266,27 +279,75 @@ class Assembly:
         faces_test = predict(self.model.visual, testing, every)
         random = np.random.default_rng(seed)
         drawn = np.array([random.choice(of_class[label]) for label in fitting.labels])
-        temperature = self.model.temperature
-        temperature[0] = fit_temperature(faces_fit, fitting.labels)
-        temperature[1] = fit_temperature(voices, truth)
+        strangers = self._visual_strangers(None).with_group("images", faces_fit, fitting.labels)
+        temperatures = strangers.temperature(), StrangerLogits.of(self.audio).temperature()
         fused = np.zeros_like(faces_test)
         for speaker in np.unique(speakers[drawn]):
             test = speakers[drawn] == speaker
             others = drawn[~test]
-            weights = fit_fusion(faces_fit[~test], voices[others], truth[others])
-            fused[test] = weights.logits(faces_test[test], voices[drawn[test]])
-        self._set_fusion(fit_fusion(faces_fit, voices[drawn], truth[drawn]))
+            fitted = fit_fusion(faces_fit[~test], voices[others], truth[others], temperatures)
+            fused[test] = fitted.logits(faces_test[test], voices[drawn[test]])
+        self.model.set_fusion(fit_fusion(faces_fit, voices[drawn], truth[drawn], temperatures))
         return [
-            Figures.of("audio arm, unseen speakers", voices / float(temperature[1]), truth),
+            Figures.of("audio arm, unseen speakers", voices / temperatures[1], truth),
             Figures.of(
                 "visual arm, synthetic sequences of one unseen image",
-                faces_test / float(temperature[0]),
+                faces_test / temperatures[0],
                 testing.labels,
             ),
             Figures.of(
                 "both, those sequences with voices of unseen speakers", fused, testing.labels
             ),
         ]
+
+    def _fuse_on_strangers(self, entries: Sequence[Entry]) -> list[Figures]:
+        """Fuse on clips of people in no training data, and calibrate on all strangers."""
+        clips = clip_logits(self.model, entries, self.run.data.inputs)
+        visual, audio = self._visual_strangers(self.visual), StrangerLogits.of(self.audio)
+        shown = agreed_images(images(self.run.entries, "test"))
+        if shown and self.visual is None:
+            fitting = SyntheticFaceSequences(
+                face_sequences(self.run.data, shown),
+                CALIBRATING,
+                self.run.preset.labels,
+                seed=self.run.seed,
+            )
+            scored = predict(self.model.visual, fitting, np.arange(CALIBRATING))
+            visual = visual.with_group("images", scored, fitting.labels)
+        fitted = clips.fit(visual, audio)
+        self.model.set_fusion(fitted)
+        figures = measure_clips(clips, visual, audio)
+        write_text(self.run.out / CLIPS_FILE, json.dumps(asdict(figures), indent=1) + "\n")
+        fused = fitted.logits(clips.visual, clips.audio)
+        return [
+            Figures.of(
+                "audio arm, unseen people",
+                self.audio.logits / fitted.audio_temperature,
+                self.audio.truth,
+            ),
+            *self._left_out(audio.with_group("clips", clips.audio, clips.truth)),
+            Figures.of("visual arm, clips", clips.visual / fitted.visual_temperature, clips.truth),
+            Figures.of("both, clips; the fusion was fitted on them too", fused, clips.truth),
+        ]
+
+    def _left_out(self, audio: StrangerLogits) -> list[Figures]:
+        """Calibration of each dataset by a temperature that was fitted on the others."""
+        figures = []
+        for name in np.unique(audio.groups):
+            own, others = audio.groups == name, audio.without(name)
+            if len(others.truth):
+                scored = audio.logits[own] / others.temperature()
+                what = f"audio arm, {name}, calibrated on the others"
+                figures.append(Figures.of(what, scored, audio.truth[own]))
+        return figures
+
+    def _visual_strangers(self, visual: Predictions | None) -> StrangerLogits:
+        """Unseen people's predictions, and those of ordinary talk."""
+        labels = len(self.run.preset.labels)
+        strangers = StrangerLogits.none(labels) if visual is None else StrangerLogits.of(visual)
+        if self.talk is None or self.talk.labels != self.run.preset.labels:
+            return strangers
+        return strangers.with_group("ordinary", self.talk.logits, self.talk.truth)
 
     def _voices_of_classes(self, truth: np.ndarray, speakers: np.ndarray) -> list[np.ndarray]:
         """The unseen voices of each class, by position.
@@ -303,26 +364,3 @@ class Assembly:
         if len(np.unique(speakers)) < 2:
             raise TrainError("one speaker alone is there to calibrate on: more actors are needed")
         return of_class
-
-
-def _load_arms(model: EmotionModel, folder: Path) -> set[str]:
-    """Load the trained arms into a model; give the actors that either was trained on."""
-    actors: set[str] = set()
-    for name in (VISUAL_FILE, AUDIO_FILE):
-        path = folder / name
-        if not path.is_file():
-            raise TrainError(f"{path}: not there: train that arm first")
-        state = read_state(path)
-        with safe_open(path, "pt") as file:
-            listed = (file.metadata() or {}).get(ACTORS)
-        if listed is None:
-            raise TrainError(f"{path}: lists no actors that it was trained on: train it again")
-        actors |= set(json.loads(listed))
-        if name == VISUAL_FILE:
-            load_strict(model.visual, state, str(path))
-            continue
-        for part, module in (("arm.", model.audio), ("backbone.", model.speech)):
-            own = {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
-            if own or part == "arm.":
-                load_strict(module, own, str(path))
-    return actors

@@ -43,6 +43,7 @@ class TrainOptions:
     finish_learning_rate: float = 0.0  # at the start of those
     clip_norm: float = 1.0  # of the gradient; infinite: no clipping
     average_decay: float = 0.0  # per step, of a moving average of the weights; 0: none
+    average_warmup: bool = False  # let the average's decay rise from 0.1 in the first steps
     average_buffers: bool = False  # average batch norm's running statistics too
     bf16: bool = False  # forward pass under bfloat16 autocast
     keep: str = "best"  # weights of the epoch with the lowest validation loss, or of the last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,6 +41,7 @@ class Preset:
     speech: str  # key of train.models.registry.SPEECH_BACKBONES
     visual_width: int
     audio_width: int
+    visual_arm: Literal["gru", "mean"]
     audio_arm: Literal["gru", "statistics"]
     norm: bool  # layer norm of the embeddings, before the GRU
     dropout: float  # of GRU arms
@@ -48,6 +50,7 @@ class Preset:
     views: int  # of each recording's speech: itself, and augmented ones
     face_views: int  # of its faces, and of images
     face_changes: float  # strength of the augmentation of faces, 0 to 1
+    face_damage: float  # strength of what cameras and codecs do to every second augmented view
     voice_changes: VoiceChanges
     longest_s: float  # of speech in a recording; the rest is cut off
     visual: Stage
@@ -56,7 +59,10 @@ class Preset:
     voices: VoiceRecipe | None  # of training on all corpora together; needs a "statistics" arm
     fine_tuning: FineTuning
     fine_tuned: int  # last layers of the speech backbone fine-tuned by default
-    combined: TrainOptions | None  # None: two weights and a bias, fitted on unseen speakers
+    fusion: Literal["classifier", "pool"]  # over both arms' states, or of their scores
+    combined: TrainOptions | None
+    """Training of a classifier over both states. None: the fusion's few numbers are fitted on
+    people that neither arm was trained on."""
 
 
 _PAPER = TrainOptions(
@@ -81,6 +87,7 @@ PAPER = Preset(
     speech="emotion2vec",
     visual_width=384,
     audio_width=384,
+    visual_arm="gru",
     audio_arm="gru",
     norm=False,
     dropout=0.4,
@@ -89,6 +96,7 @@ PAPER = Preset(
     views=4,
     face_views=4,
     face_changes=0.5,
+    face_damage=0.0,
     voice_changes=PAPER_VOICES,
     longest_s=10.0,
     visual=Stage(replace(_PAPER, weight_decay=5e-4)),
@@ -99,6 +107,7 @@ PAPER = Preset(
         replace(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
     ),
     fine_tuned=0,
+    fusion="classifier",
     combined=replace(_PAPER, epochs=8, learning_rate=5e-4, schedule="constant"),
 )
 
@@ -119,6 +128,7 @@ COMPACT = Preset(
     speech="whisper-tiny-en",
     visual_width=64,
     audio_width=768,
+    visual_arm="mean",
     audio_arm="statistics",
     norm=True,
     dropout=0.4,
@@ -126,10 +136,23 @@ COMPACT = Preset(
     fp16=True,
     views=2,
     face_views=3,
-    face_changes=1.0,
+    face_changes=0.8,
+    face_damage=0.5,
     voice_changes=STRONG_VOICES,
     longest_s=4.0,
-    visual=Stage(replace(_COMPACT, epochs=8, learning_rate=2e-3, batch=64, weight_decay=1e-2)),
+    visual=Stage(
+        replace(
+            _COMPACT,
+            epochs=24,
+            learning_rate=2e-3,
+            batch=256,
+            weight_decay=1e-2,
+            label_smoothing=0.0,
+            clip_norm=math.inf,
+            average_decay=0.995,
+            average_warmup=True,
+        )
+    ),
     audio_one=None,
     audio_two=Stage(replace(_COMPACT, epochs=8, batch=128)),
     voices=VoiceRecipe(
@@ -149,6 +172,7 @@ COMPACT = Preset(
         0.7,
     ),
     fine_tuned=0,  # on unseen speakers it gained nothing
+    fusion="pool",
     combined=None,
 )
 

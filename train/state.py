@@ -227,13 +227,15 @@ def _schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, steps: in
 
 
 def _average(model: nn.Module, options: TrainOptions) -> AveragedModel:
-    average = get_ema_multi_avg_fn(options.average_decay)
-
     def update(averaged: Any, current: Any, count: Any) -> None:
-        if averaged[0].is_floating_point():
-            average(averaged, current, count)
+        if not averaged[0].is_floating_point():
+            for mean, value in zip(averaged, current, strict=True):  # counts of batches
+                mean.copy_(value)
             return
-        for mean, value in zip(averaged, current, strict=True):  # counts of batches
-            mean.copy_(value)
+        decay = options.average_decay
+        if options.average_warmup:
+            # So that a short training's average is not full of its first weights.
+            decay = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(decay)(averaged, current, count)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=options.average_buffers)

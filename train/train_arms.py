@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,22 +22,24 @@ from train.data.context import (
     images,
     label_clips,
 )
-from train.data.examples import (
-    FaceSequences,
-    FeatureExamples,
-    SpeechExamples,
-    SyntheticFaceSequences,
-)
+from train.data.examples import FeatureExamples, SpeechExamples
+from train.data.faces.means import MeanOptions
+from train.data.faces.sequences import FaceSequences, SyntheticFaceSequences
 from train.data.folds import split_off
 from train.data.index import DatasetError, Entry
+from train.errors import TrainError
+from train.faces.training import FaceCorpora, talk_predictions, train_mean_arm
 from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION, FOUR_EMOTIONS
 from train.models.arms import SequenceArm
+from train.models.emotion_model import EmotionModel
+from train.models.weights import load_strict, read_state
 from train.options import TrainOptions
 from train.run import RunContext
 from train.stages import fine_tune, train_audio_one, train_visual
 from train.voices.training import Voices, train_audio
 
 VISUAL_FILE, AUDIO_FILE = "visual.safetensors", "audio.safetensors"
+TALK_FILE = "visual-talk.npz"  # predictions of ordinary talk by visual arms not trained on it
 ACTORS = "actors"  # in the metadata of an arm's file: the actors it was trained on
 SYNTHETIC = 12_000  # synthetic face sequences in one epoch
 
@@ -88,9 +91,10 @@ def train_first_stage(run: RunContext) -> SequenceArm | None:
 
 
 def train_visual_arm(run: RunContext, *, everything: bool) -> None:
-    """Train the visual arm on recordings, or on synthetic sequences if there are none.
+    """Train the visual arm on recordings, or on images if there are none.
 
-    Writes visual.safetensors to the run's folder.
+    Ordinary talking faces are soft examples of neutral. Writes visual.safetensors to the run's
+    folder, and visual-talk.npz, if the arm was trained on images and talk.
 
     Args:
         everything: hold out no actor; then a cross-validation must calibrate.
@@ -99,14 +103,23 @@ def train_visual_arm(run: RunContext, *, everything: bool) -> None:
         DatasetError: the index has neither recordings with faces nor images.
     """
     preset = run.preset
-    recorded = [e for e in run.entries if e.has_pictures and e.dataset not in FOUR_CLASS_DATASETS]
+    shown, talk = images(run.entries, "train"), talking_faces(run.entries)
+    recorded = [
+        e
+        for e in run.entries
+        if e.has_pictures and not e.soft and e.dataset not in FOUR_CLASS_DATASETS
+    ]
+    if not recorded and shown and preset.visual_arm == "mean":
+        _train_on_images(run, shown, talk)
+        return
     examples: FeatureExamples | SyntheticFaceSequences
     if recorded:
-        features = run.data.face_features(recorded)
-        examples = FeatureExamples(features, class_indices(recorded, preset.labels))
+        recorded += talk
+        features, labels = run.data.face_features(recorded), class_indices(recorded, preset.labels)
+        examples = FeatureExamples(features, labels, soft_targets(recorded, preset.labels))
         split = held_out_split(run, recorded, preset.visual.options, everything=everything)
         split = split.where(features.present)
-    elif shown := images(run.entries, "train"):
+    elif shown:
         examples = SyntheticFaceSequences(face_sequences(run.data, shown), SYNTHETIC, preset.labels)
         split = Split(np.arange(SYNTHETIC), np.zeros(0, np.int64))
         options = replace(preset.visual.options, keep="last")
@@ -122,6 +135,32 @@ def train_visual_arm(run: RunContext, *, everything: bool) -> None:
         stage=run.stage("visual"),
     )
     _save(arm, run.out / VISUAL_FILE, [recorded[i] for i in split.train] if recorded else [])
+
+
+def _train_on_images(run: RunContext, shown: Sequence[Entry], talk: Sequence[Entry]) -> None:
+    """Train the visual arm on images and ordinary talk, and predict talk of people left out."""
+    corpora = FaceCorpora.read(run, shown, talk)
+    every = np.arange(len(corpora.talk))
+    arm = train_mean_arm(run, corpora, every, run.stage("visual"))
+    _save(arm, run.out / VISUAL_FILE, corpora.talk)
+    if (predictions := talk_predictions(run, corpora)) is not None:
+        predictions.save(run.out / TALK_FILE)
+
+
+def talking_faces(entries: Sequence[Entry]) -> list[Entry]:
+    """Recordings with faces of people who talk without acting."""
+    return [entry for entry in entries if entry.soft and entry.has_pictures]
+
+
+def soft_targets(entries: Sequence[Entry], labels: Sequence[str]) -> np.ndarray | None:
+    """Targets of recordings, (n, labels); None if every label is certain."""
+    soft = np.array([entry.soft for entry in entries])
+    if not soft.any():
+        return None
+    targets = np.eye(len(labels), dtype=np.float32)[class_indices(entries, labels)]
+    certain = MeanOptions().neutral
+    targets[soft] = certain * targets[soft] + (1 - certain) / len(labels)
+    return targets
 
 
 def train_audio_arm(run: RunContext, *, everything: bool, fine_tuned: int) -> None:
@@ -182,3 +221,31 @@ def _save(module: nn.Module, path: Path, trained_on: Sequence[Entry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
     save_file(state, path, {ACTORS: json.dumps(sorted({e.group for e in trained_on}))})
+
+
+def load_arms(model: EmotionModel, folder: Path) -> set[str]:
+    """Load the trained arms of a run's folder; give the actors that either was trained on.
+
+    Raises:
+        TrainError: an arm is missing, or lists no actors.
+        CheckpointError: it does not fit the model.
+    """
+    actors: set[str] = set()
+    for name in (VISUAL_FILE, AUDIO_FILE):
+        path = folder / name
+        if not path.is_file():
+            raise TrainError(f"{path}: not there: train that arm first")
+        state = read_state(path)
+        with safe_open(path, "pt") as file:
+            listed = (file.metadata() or {}).get(ACTORS)
+        if listed is None:
+            raise TrainError(f"{path}: lists no actors that it was trained on: train it again")
+        actors |= set(json.loads(listed))
+        if name == VISUAL_FILE:
+            load_strict(model.visual, state, str(path))
+            continue
+        for part, module in (("arm.", model.audio), ("backbone.", model.speech)):
+            own = {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)}
+            if own or part == "arm.":
+                load_strict(module, own, str(path))
+    return actors

@@ -1,7 +1,8 @@
 """Train the face network of `compact` on single images, such as FER-2013's.
 
-The number of epochs is fixed and the last weights are kept: the published test images select
-nothing, so that the accuracy on them is an honest test figure.
+Targets are the raters' votes of FER+ where the index has them; a second classifier learns the
+published labels. Some training images are held out and select the epoch; the published test images
+select nothing, so that the accuracy on them is an honest test figure.
 """
 
 from __future__ import annotations
@@ -17,26 +18,38 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mfer_edge.outputs.files import replacing
-from train.data.batches import Split, predict
+from mfer_edge.outputs.files import replacing, write_text
+from train.data.batches import Split
 from train.data.context import images
 from train.data.examples import FaceImages
+from train.data.faces.targets import (
+    MAJORITY,
+    face_labels,
+    face_votes,
+    rare,
+    smoothed,
+    vote_targets,
+)
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import read_face
-from train.evaluate.metrics import softmax
-from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION
-from train.loop import Hooks, train
-from train.models.fer_resnet import FACE_SIZE, FerResnet
+from train.evaluate.metrics import accuracy, softmax, unweighted_recall
+from train.loop import CrossEntropy, Hooks, train
+from train.models.face_classifier import (
+    FaceClassifier,
+    HeadLogits,
+    fit_heads,
+    load_classifier,
+    mix_encoders,
+)
+from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import FER_FACE
-from train.models.weights import load_strict, read_state
 from train.options import StageContext, TrainOptions
 
-STRENGTH = 1.0  # of the augmentation
-FINISH_STRENGTH = 0.5  # of the augmentation in the last epochs: nearer to faces as they are
 TEACHER_SHARE = 0.5  # of the target that is the teacher's prediction, where there is one
-LABEL_SMOOTHING = 0.1  # of the labels' part of the target
-DROPOUT = 0.3
+HELD_OUT = 18  # one training image in so many selects the epoch
+FIGURES_FILE = "figures.json"
 
 TRAINING = TrainOptions(
     epochs=37,
@@ -53,24 +66,30 @@ TRAINING = TrainOptions(
     clip_norm=math.inf,
     average_decay=0.998,
     average_buffers=True,
-    bf16=True,
-    keep="last",
 )
 """Strong augmentation, and milder in the last epochs."""
 
+FINE_TUNING = replace(
+    TRAINING,
+    epochs=6,
+    learning_rate=0.05,
+    warmup=0.1,
+    finish_epochs=0,
+    average_warmup=True,
+)
+"""From an earlier network: one cosine."""
 
-class FaceClassifier(nn.Module):
-    """The face network with the FER-2013 classifier that trains it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = FerResnet()
-        self.dropout = nn.Dropout(DROPOUT)
-        self.classifier = nn.Linear(FerResnet.width, len(FACE_EMOTIONS))
+@dataclass(frozen=True)
+class Strength:
+    """Strength of the augmentation, 0 to 1."""
 
-    def forward(self, faces: Tensor) -> Tensor:
-        """Give (n, 7) logits for (n, 1, 48, 48) faces, 0 to 255."""
-        return self.classifier(self.dropout(self.encoder(faces)))
+    vary: float  # of small changes to every face
+    damage: float  # of what cameras and codecs do to some
+
+
+STRONG, MILD = Strength(1.0, 0.55), Strength(0.5, 0.35)  # of training from random weights
+FROZEN, FULL, LAST = Strength(0.7, 0.7), Strength(0.6, 0.55), Strength(0.6, 0.35)  # fine-tuning
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,31 @@ class FaceOptions:
 
     training: TrainOptions = TRAINING
     seed: int = 0
-    teacher: Path | None = None  # a fer_face.safetensors to start from and to distill
+    start: Path | None = None  # an earlier network: see `load_classifier`
+    teacher: Path | None = None  # an earlier network to start from and to distill
+    frozen_epochs: int = 0  # first epochs that train the last layers alone
+    mild_epochs: int = 9  # last epochs, with milder augmentation
+    label_weight: float = 0.4  # of the loss of the published labels; that of the votes weighs 1
+    new_share: float = 1.0
+    """Of the fine-tuned weights in the encoder that is kept; the rest are those of `start`."""
+
+    @classmethod
+    def from_network(cls, start: Path, frozen: int = 3, full: int = 3) -> FaceOptions:
+        """Options for fine-tuning an earlier network.
+
+        Args:
+            frozen: epochs in which the first layers keep their weights.
+            full: epochs after those.
+
+        Raises:
+            TrainError: there are none.
+        """
+        return cls(
+            replace(FINE_TUNING, epochs=frozen + full),
+            start=start,
+            frozen_epochs=frozen,
+            mild_epochs=min(2, full),
+        )
 
     def with_epochs(self, main: int, finish: int) -> FaceOptions:
         """The same with other numbers of epochs, before and after the augmentation is reduced.
@@ -88,11 +131,29 @@ class FaceOptions:
             TrainError: there are none.
         """
         training = replace(self.training, epochs=main + finish, finish_epochs=finish)
-        return replace(self, training=training)
+        return replace(self, training=training, mild_epochs=finish)
+
+    def strength(self, epoch: int) -> Strength:
+        """Strength of the augmentation in an epoch, from 1."""
+        mild = epoch > self.training.epochs - self.mild_epochs
+        if self.start is None:
+            return MILD if mild else STRONG
+        return FROZEN if epoch <= self.frozen_epochs else LAST if mild else FULL
+
+
+@dataclass(frozen=True)
+class FaceFigures:
+    """Accuracy on the published test images, over the seven emotions."""
+
+    fer_plus_majority: float | None  # of images for which most of FER+'s raters agree
+    fer_plus_recall: float | None  # unweighted, of the same
+    fer_plus_images: int
+    fer_2013: float | None  # of the published labels
+    fer_2013_images: int
 
 
 def read_faces(entries: Sequence[Entry]) -> FaceImages:
-    """Read images into memory.
+    """Read images into memory, with their published labels.
 
     Raises:
         DatasetError: one can't be read.
@@ -100,12 +161,11 @@ def read_faces(entries: Sequence[Entry]) -> FaceImages:
     faces = np.zeros((len(entries), FACE_SIZE, FACE_SIZE), np.uint8)
     for index, entry in enumerate(entries):
         faces[index] = read_face(entry, FACE_SIZE)
-    labels = [FACE_EMOTIONS.index(FACE_OF_EMOTION[entry.label]) for entry in entries]
-    return FaceImages(faces, np.array(labels, np.int64), STRENGTH)
+    return FaceImages(faces, face_labels(entries), STRONG.vary)
 
 
-def soft_targets(examples: FaceImages, teacher: nn.Module | None = None) -> np.ndarray:
-    """Targets of training: the smoothed labels, or their mean with a teacher's predictions.
+def soft_targets(examples: FaceImages, teacher: FaceClassifier | None = None) -> np.ndarray:
+    """Targets of the published labels: smoothed, or their mean with a teacher's predictions.
 
     Many labels of FER-2013 are wrong; a network trained before softens them (born-again networks,
     Furlanello et al. 2018).
@@ -113,12 +173,88 @@ def soft_targets(examples: FaceImages, teacher: nn.Module | None = None) -> np.n
     Returns:
         (n, 7) float32 probabilities.
     """
-    labels = np.eye(len(FACE_EMOTIONS), dtype=np.float32)[examples.labels]
-    smooth = (1 - LABEL_SMOOTHING) * labels + LABEL_SMOOTHING / len(FACE_EMOTIONS)
+    smooth = smoothed(examples.labels)
     if teacher is None:
         return smooth
-    logits = predict(teacher, examples, np.arange(len(examples.labels)), batch=256)
+    logits = predict_heads(teacher, examples).labels.numpy()
     return (1 - TEACHER_SHARE) * smooth + TEACHER_SHARE * softmax(logits)
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """Images with the targets of both classifiers, and their split."""
+
+    examples: FaceImages  # labels and targets are the votes', where there are any
+    label_targets: np.ndarray  # (n, 7) float32, of the published labels
+    split: Split
+
+    @classmethod
+    def read(cls, entries: Sequence[Entry], teacher: FaceClassifier | None = None) -> FaceData:
+        """Read training images; with votes, those whose raters disagree too much are left out.
+
+        Images of rare emotions are shown twice an epoch.
+
+        Raises:
+            DatasetError: one can't be read.
+        """
+        votes = face_votes(entries)
+        voted = bool(votes.any())
+        if voted:
+            _, usable = vote_targets(votes)
+            entries = [entry for entry, kept in zip(entries, usable, strict=True) if kept]
+            votes = votes[usable]
+        examples = read_faces(entries)
+        label_targets = targets = soft_targets(examples, teacher)
+        held = np.array([int(entry.content[:8], 16) % HELD_OUT == 0 for entry in entries], bool)
+        shown = np.flatnonzero(~held)
+        if voted:
+            targets, _ = vote_targets(votes)
+            examples = FaceImages(examples.faces, targets.argmax(1), STRONG.vary)
+            shown = np.concatenate([shown, shown[rare(targets[shown])]])
+            held &= votes.max(1) >= MAJORITY
+        return cls(
+            examples.with_targets(targets), label_targets, Split(shown, np.flatnonzero(held))
+        )
+
+    def fit_heads(self, model: FaceClassifier) -> None:
+        """Fit both classifiers of a network anew on the training images as they are."""
+        targets, every = self.examples.targets, np.unique(self.split.train)
+        assert targets is not None
+        model.eval()
+        with torch.inference_mode():
+            embedded = [
+                model.encoder(self.examples.batch(every[first : first + 256], None))
+                for first in range(0, len(every), 256)
+            ]
+        fit_heads(
+            model,
+            torch.cat(embedded).clone(),
+            torch.from_numpy(targets[every]),
+            torch.from_numpy(self.label_targets[every]),
+        )
+
+    def digest(self) -> str:
+        """Hash of images and of the published labels' targets."""
+        digest = hashlib.sha256(self.examples.faces.tobytes())
+        digest.update(self.label_targets.tobytes())
+        return digest.hexdigest()
+
+
+class TwoHeads(CrossEntropy):
+    """The cross-entropy of both classifiers, each to its own targets."""
+
+    def __init__(self, data: FaceData, options: TrainOptions, label_weight: float) -> None:
+        super().__init__(data.examples, data.split.train, options)
+        assert data.examples.targets is not None
+        self._votes, self._labels = data.examples.targets, data.label_targets
+        self._label_weight = label_weight
+
+    def loss(self, model: nn.Module, inputs: Tensor, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Give a batch's logits of the votes, and the loss of both classifiers."""
+        heads: HeadLogits = model(inputs)
+        votes = F.cross_entropy(heads.votes, torch.from_numpy(self._votes[indices]))
+        labels = F.cross_entropy(heads.labels, torch.from_numpy(self._labels[indices]))
+        return heads.votes, votes + self._label_weight * labels
 
 
 def train_faces(
@@ -128,48 +264,90 @@ def train_faces(
     *,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Train, or resume from OUT/last.pt; write OUT/fer_face.safetensors and OUT/log.jsonl.
+    """Train, or resume from OUT/last.pt.
+
+    Writes OUT/fer_face.safetensors, OUT/log.jsonl, and OUT/figures.json, the `FaceFigures`.
 
     Args:
         entries: images with a published split.
-        say: called with every epoch's figures, as JSON.
+        say: called with every epoch's figures and at last with those of the test images, as JSON.
 
     Raises:
         DatasetError: there are too few images, or one can't be read.
-        CheckpointError: the teacher's file is none.
+        CheckpointError: the file to start from, or the teacher's, is none.
         TrainError: OUT holds a training with other options, images or teacher, or a damaged one.
     """
     torch.manual_seed(options.seed)
-    shown = [(split, images(entries, split)) for split in ("train", "test")]
-    count = {split: len(chosen) for split, chosen in shown}
-    if count["train"] < options.training.batch:
-        raise DatasetError(
-            f"{count['train']} training images do not fill one batch of {options.training.batch}"
-        )
-    examples = read_faces([entry for _, chosen in shown for entry in chosen])
-    split = Split(np.arange(count["train"]), count["train"] + np.arange(count["test"]))
+    shown, test = images(entries, "train"), images(entries, "test")
+    start = options.teacher or options.start
+    model = FaceClassifier() if start is None else load_classifier(start)
+    data = FaceData.read(shown, None if options.teacher is None else model)
+    training, count = options.training, len(data.split.train)
+    if count < training.batch:
+        raise DatasetError(f"{count} training images do not fill one batch of {training.batch}")
+    if not len(data.split.valid):
+        training = replace(training, keep="last")
 
-    model, teacher = FaceClassifier(), None
-    if options.teacher is not None:
-        load_strict(model, read_state(options.teacher), str(options.teacher))
-        teacher = model
-    examples = examples.with_targets(soft_targets(examples, teacher))
-
-    def set_strength(epoch: int) -> None:
-        main = epoch <= options.training.main_epochs
-        examples.strength = STRENGTH if main else FINISH_STRENGTH
+    def before_epoch(epoch: int) -> None:
+        strength = options.strength(epoch)
+        data.examples.strength, data.examples.damage = strength.vary, strength.damage
+        model.freeze(epoch <= options.frozen_epochs)
 
     train(
         model,
-        examples,
-        split,
-        options.training,
+        data.examples,
+        data.split,
+        training,
         stage=StageContext(out, options.seed),
         hooks=Hooks(
-            before_epoch=set_strength, after_epoch=lambda epoch: say(json.dumps(asdict(epoch)))
+            before_epoch=before_epoch,
+            after_epoch=lambda epoch: say(json.dumps(asdict(epoch))),
         ),
-        identity={"images": hashlib.sha256(examples.faces.tobytes()).hexdigest()},
+        objective=TwoHeads(data, training, options.label_weight),
+        identity={
+            "images": data.digest(),
+            "faces": repr(replace(options, start=None, teacher=None, new_share=1.0)),
+        },
     )
+    model.freeze(False)
+    if options.start is not None and options.new_share < 1:
+        mix_encoders(model, load_classifier(options.start), options.new_share)
+        data.fit_heads(model)
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     with replacing(out / FER_FACE) as beside:
         save_file(weights, beside)
+    if test:
+        figures = json.dumps(asdict(face_figures(model, test)))
+        write_text(out / FIGURES_FILE, figures + "\n")
+        say(figures)
+
+
+def face_figures(model: FaceClassifier, entries: Sequence[Entry]) -> FaceFigures:
+    """Measure both classifiers on images that neither was trained on.
+
+    Raises:
+        DatasetError: one can't be read.
+    """
+    examples, votes = read_faces(entries), face_votes(entries)
+    heads = predict_heads(model, examples)
+    agreed = votes.max(1) >= MAJORITY
+    lead, predicted = votes.argmax(1)[agreed], heads.votes.numpy().argmax(1)[agreed]
+    return FaceFigures(
+        fer_plus_majority=accuracy(predicted, lead) if agreed.any() else None,
+        fer_plus_recall=unweighted_recall(predicted, lead) if agreed.any() else None,
+        fer_plus_images=int(agreed.sum()),
+        fer_2013=accuracy(heads.labels.numpy().argmax(1), examples.labels),
+        fer_2013_images=len(entries),
+    )
+
+
+@torch.inference_mode()
+def predict_heads(model: FaceClassifier, examples: FaceImages, batch: int = 256) -> HeadLogits:
+    """Predict all images without augmentation; leaves evaluation mode on."""
+    model.eval()
+    every = np.arange(len(examples.labels))
+    parts = [
+        model.heads(examples.batch(every[first : first + batch], None))
+        for first in range(0, len(every), batch)
+    ]
+    return HeadLogits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))

@@ -108,7 +108,7 @@ def write_weights(model: EmotionModel, folder: Path) -> None:
     (voice / MODEL_CONF).write_text(json.dumps(conf))
     torch.save({"model": model.speech.state_dict()}, voice / "model.pt")
     arms = {
-        "visual": model.visual.gru.state_dict(),
+        "visual": model.visual.gru.state_dict(),  # type: ignore[union-attr]
         "audio": model.audio.gru.state_dict(),  # type: ignore[union-attr]
         "fusion": model.fusion.state_dict(),
     }

@@ -21,8 +21,11 @@ class PrecisionError(MferError):
 
 
 def is_exact(name: str) -> bool:
-    """Whether a weight is the spectrogram's, which stays in fp32: rounding it adds noise."""
-    return "basis" in name or "filters" in name
+    """Whether a weight stays in fp32, because rounding it would add noise.
+
+    These are the spectrogram's, and the training statistics that an arm standardises by.
+    """
+    return any(part in name for part in ("basis", "filters", "standardise"))
 
 
 def session_with_outputs(

@@ -57,17 +57,21 @@ def profiles_for(name: str, manifest: Manifest) -> tuple[dict[str, ShapeRange], 
         # Faces per hop: embeddings of earlier frames are cached.
         typical = math.ceil(manifest.hop_s * manifest.frame_rate)
         shorter = [1]
-    [tensor] = manifest.engines[name].inputs
     profiles = []
     for opt, end in [*((end, end) for end in shorter), (typical, largest)]:
         sizes = (smallest, min(max(opt, smallest), end), end)
-        profiles.append({tensor.name: ShapeRange(*(_with_size(tensor, size) for size in sizes))})
+        profiles.append(
+            {
+                tensor.name: ShapeRange(*(_with_size(tensor, size) for size in sizes))
+                for tensor in manifest.engines[name].inputs
+            }
+        )
         smallest = end + 1
     return tuple(profiles)
 
 
 def _with_size(tensor: TensorSpec, size: int) -> tuple[int, ...]:
-    """A tensor's shape with this size of the dynamic dimension."""
+    """A tensor's shape with this size of the dynamic dimension, if it has one."""
     return tuple(size if isinstance(n, str) else n for n in tensor.shape)
 
 

@@ -26,7 +26,7 @@ def json_text(analyses: Sequence[Analysis], *, one_per_line: bool) -> str:
 
 def analysis_dict(analysis: Analysis) -> dict[str, Any]:
     """Content of the JSON object of one analysis."""
-    overall, timing = analysis.overall, analysis.timing
+    overall, timing, adaptation = analysis.overall, analysis.timing, analysis.adaptation
     return {
         "schema": SCHEMA,
         "source": analysis.source,
@@ -36,6 +36,13 @@ def analysis_dict(analysis: Analysis) -> dict[str, Any]:
             "precision": analysis.bundle.precision,
             "trained": analysis.bundle.trained,
             "sha256": analysis.bundle.sha256,
+        },
+        "adaptation": None
+        if adaptation is None
+        else {
+            "name": adaptation.name,
+            "windows": adaptation.windows,
+            "weight": round(adaptation.weight, 3),
         },
         "device": analysis.device,
         "providers": list(analysis.providers),

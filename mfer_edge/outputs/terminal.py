@@ -26,6 +26,12 @@ def summary(analysis: Analysis) -> str:
         f"  {analysis.bundle.name} {analysis.bundle.precision} on {analysis.device}, {threads}: "
         f"{timing.wall_s:.2f} s, real-time factor {timing.rtf(analysis.duration_s):.2f}"
     )
+    if (adaptation := analysis.adaptation) is not None:
+        windows = "1 window" if adaptation.windows == 1 else f"{adaptation.windows} windows"
+        lines.append(
+            f"  adapted to {adaptation.name or 'a place'}: {windows} with speech, "
+            f"weight {adaptation.weight:.2f}"
+        )
     lines += [f"  warning: {warning}" for warning in analysis.warnings]
     return "\n".join(lines) + "\n"
 

@@ -86,6 +86,36 @@ class Source(Protocol):
         """What was missing or damaged in what was read so far, a line each, for the user."""
 
 
+class AudioOnly:
+    """The audio of a source, without its frames."""
+
+    has_video = False
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.has_audio, self.max_lag_s = source.has_audio, source.max_lag_s
+        self.name = source.name
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length of the source."""
+        return self._source.duration_s
+
+    def __iter__(self) -> Iterator[Frame | AudioChunk]:
+        return (item for item in self._source if isinstance(item, AudioChunk))
+
+    def __enter__(self) -> AudioOnly:
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._source.__exit__(*exception)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings of the source."""
+        return self._source.warnings()
+
+
 def missing_tracks(source: Source) -> list[str]:
     """Warnings of a source on the tracks that it lacks."""
     missing = []

@@ -39,7 +39,7 @@ def paper(datasets: Datasets) -> DataContext:
 @pytest.fixture(scope="session")
 def unchosen(paper: DataContext, datasets: Datasets) -> DataContext:
     """The same backbones, fused by two weights as in `compact`."""
-    preset = replace(paper.preset, combined=None)
+    preset = replace(paper.preset, combined=None, fusion="pool")
     return DataContext(preset, datasets.weights, datasets.cache)
 
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.train.synthetic import entry, face_image
-from train import train_face
 from train.data import examples as examples_module
 from train.data.index import Entry
 from train.labels import FACE_EMOTIONS, FACE_OF_EMOTION
+from train.models import face_classifier
 from train.models.fer_resnet import FerResnet, ResidualBlock
 from train.models.registry import FER_FACE
 from train.train_face import (
@@ -31,7 +31,7 @@ from train.train_face import (
 
 BATCH = 8
 EACH = 3  # training images of an emotion: 2 steps an epoch
-OPTIONS = FaceOptions(replace(TRAINING, batch=BATCH)).with_epochs(1, 1)
+OPTIONS = FaceOptions(replace(TRAINING, batch=BATCH, keep="last")).with_epochs(1, 1)
 EMOTION_OF_FACE = {face: emotion for emotion, face in FACE_OF_EMOTION.items() if emotion != "calm"}
 
 
@@ -46,7 +46,7 @@ class SmallEncoder(FerResnet):
 @pytest.fixture(scope="module")
 def small_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_face, "FerResnet", SmallEncoder)
+        patch.setattr(face_classifier, "FerResnet", SmallEncoder)
         yield
 
 
@@ -59,15 +59,26 @@ def album(folder: Path, split: str, each: int, seed: int) -> Iterator[Entry]:
         path = folder / f"{number}.png"
         cv2.imwrite(str(path), face_image(label, random))
         emotion = EMOTION_OF_FACE[FACE_EMOTIONS[label]]
-        yield entry(path, "image", emotion, dataset="fer2013", split=split)
+        listed = entry(path, "image", emotion, dataset="fer2013", split=split)
+        yield replace(listed, content="00000001" + listed.content[8:])
+
+
+def held_out(entry: Entry) -> Entry:
+    """The same as an image that selects the epoch."""
+    return replace(entry, content="00000000" + entry.content[8:])
+
+
+def is_held_out(entry: Entry) -> bool:
+    return entry.split == "train" and entry.content.startswith("00000000")
 
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
-    """Images of both splits, and one of neither."""
+    """Images of both splits, those that select the epoch, and one of neither split."""
     folder = tmp_path_factory.mktemp("FER2013")
     train, test = album(folder / "train", "train", EACH, 2), album(folder / "test", "test", 2, 1)
-    listed = [*train, *test]
+    held = map(held_out, album(folder / "held", "train", 1, 3))
+    listed = [*train, *test, *held]
     return [*listed, replace(listed[0], split="")]
 
 
@@ -82,8 +93,10 @@ def train(
     with pytest.MonkeyPatch.context() as patch:
         if vary_faces is not None:
             patch.setattr(examples_module, "vary_faces", vary_faces)
+        if vary_faces is unchanged:
+            patch.setattr(examples_module, "damage_faces", unchanged)
         train_faces(entries, out, options, say=printed.append)
-    return [json.loads(line) for line in printed]
+    return [record for record in map(json.loads, printed) if "epoch" in record]
 
 
 class Killed(BaseException):

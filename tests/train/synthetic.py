@@ -23,6 +23,7 @@ from tests.support.footage import filmed, images_of
 from tests.support.paths import ROOT
 from train import fuse, train_arms
 from train.data.index import Entry
+from train.faces import training
 from train.labels import EMOTIONS, FACE_EMOTIONS, FOUR_EMOTIONS
 from train.models import emotion2vec, vit
 from train.models.emotion2vec import Emotion2vec, Emotion2vecConfig, load_emotion2vec
@@ -243,6 +244,7 @@ def small_presets() -> Iterator[None]:
         patch.setitem(FACE_BACKBONES, "vit", face)
         patch.setitem(SPEECH_BACKBONES, "emotion2vec", speech)
         patch.setattr(train_arms, "SYNTHETIC", 128)
+        patch.setattr(training, "MEANS", 512)
         patch.setattr(fuse, "CALIBRATING", 80)
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.train.face_training import (
     album,
     assert_same_weights,
     copied,
+    held_out,
+    is_held_out,
     killed_in_batch,
     last,
     log,
@@ -33,12 +36,15 @@ from train import train_face
 from train.data.batches import predict
 from train.data.index import Entry
 from train.errors import TrainError
+from train.models.face_classifier import FaceClassifier, load_classifier
 from train.models.registry import FER_FACE
 from train.options import cosine_factor
 from train.train_face import (
+    MILD,
+    STRONG,
     TRAINING,
-    FaceClassifier,
     FaceOptions,
+    predict_heads,
     read_faces,
 )
 
@@ -116,11 +122,11 @@ def test_the_network_learns_to_tell_faces_apart(
 
     monkeypatch.setattr(face_training, "face_image", striped)
     train_set = album(tmp_path / "train", "train", 8, seed=0)
-    listed = [*train_set, *album(tmp_path / "test", "test", 4, seed=1)]
+    listed = [*train_set, *map(held_out, album(tmp_path / "held", "train", 4, seed=1))]
     training = replace(
         OPTIONS.training, learning_rate=0.05, finish_learning_rate=0.02, average_decay=0.6
     )
-    options = FaceOptions(training).with_epochs(3, 2)
+    options = FaceOptions(training, label_weight=0.0).with_epochs(3, 2)
     records = train(listed, tmp_path / "run", options, unchanged)
     # Smoothed labels have an entropy of 0.45: the loss of a perfect classifier.
     assert records[-1]["loss"] < 0.55 < records[0]["loss"] - 0.5
@@ -135,7 +141,7 @@ def test_the_last_epochs_are_milder(entries: list[Entry], tmp_path: Path) -> Non
         return batch
 
     train(entries, tmp_path, vary_faces=vary)
-    assert strengths == [1.0] * 2 + [train_face.FINISH_STRENGTH] * 2
+    assert strengths == [STRONG.vary] * 2 + [MILD.vary] * 2
 
 
 def test_the_optimizer_follows_the_learning_rate(
@@ -176,12 +182,17 @@ def test_the_file_has_the_moving_average_of_weights_and_statistics(
         return batch
 
     monkeypatch.setattr(train_face, "FaceClassifier", Watched)
-    train(entries, tmp_path, FaceOptions(replace(OPTIONS.training, average_decay=0.7)), vary)
+    train(
+        entries,
+        tmp_path,
+        replace(OPTIONS, training=replace(OPTIONS.training, average_decay=0.7)),
+        vary,
+    )
     assert len(states) == 2 * (7 * EACH // BATCH)
     states.append(last(tmp_path)["model"])
     final = load_file(tmp_path / FER_FACE)
     assert final["encoder.stem.0.1.num_batches_tracked"] == len(states) - 1
-    for name in ("classifier.bias", "encoder.stem.0.0.weight", "encoder.stem.0.1.running_var"):
+    for name in ("votes.bias", "encoder.stem.0.0.weight", "encoder.stem.0.1.running_var"):
         mean = states[1][name]  # the average starts with the first step's weights
         for state in states[2:]:
             mean = 0.7 * mean + 0.3 * state[name]
@@ -194,8 +205,27 @@ def test_the_accuracy_told_is_that_of_the_weights_left(
 ) -> None:
     classifier = FaceClassifier()
     classifier.load_state_dict(load_file(unbroken / FER_FACE))
-    valid = read_faces([listed for listed in entries if listed.split == "test"])
-    logits = predict(classifier, valid, np.arange(14))
-    assert logits.shape == (14, 7)
+    valid = read_faces([listed for listed in entries if is_held_out(listed)])
+    logits = predict(classifier, valid, np.arange(7))
+    assert logits.shape == (7, 7)
     accuracy = (logits.argmax(1) == valid.labels).mean()
     assert log(unbroken)[-1]["valid_accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_test_images_are_measured_at_the_end(entries: list[Entry], unbroken: Path) -> None:
+    classifier = load_classifier(unbroken / FER_FACE)
+    test = read_faces([listed for listed in entries if listed.split == "test"])
+    predicted = predict_heads(classifier, test).labels.argmax(1).numpy()
+    figures = json.loads((unbroken / "figures.json").read_text())
+    assert figures["fer_2013"] == pytest.approx((predicted == test.labels).mean())
+    assert figures["fer_2013_images"] == 14
+    assert figures["fer_plus_majority"] is None and figures["fer_plus_images"] == 0
+
+
+def test_the_epoch_with_the_lowest_loss_on_held_out_images_is_kept(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    training = replace(OPTIONS.training, keep="best")
+    train(entries, tmp_path, replace(OPTIONS, training=training).with_epochs(2, 1))
+    losses = [record["valid_loss"] for record in log(tmp_path)]
+    assert last(tmp_path)["kept"] == 1 + int(np.argmin(losses))

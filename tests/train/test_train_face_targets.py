@@ -21,6 +21,7 @@ from tests.train.face_training import (
     Killed,
     assert_same_weights,
     copied,
+    is_held_out,
     killed_in_batch,
     train,
 )
@@ -31,15 +32,12 @@ from train.data.examples import FaceImages
 from train.data.index import DatasetError, Entry
 from train.errors import TrainError
 from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
+from train.models import face_classifier
+from train.models.face_classifier import FaceClassifier
 from train.models.fer_resnet import FerResnet
 from train.models.registry import FACE_BACKBONES, FER_FACE
 from train.models.weights import CheckpointError
-from train.train_face import (
-    FaceClassifier,
-    FaceOptions,
-    read_faces,
-    soft_targets,
-)
+from train.train_face import FaceOptions, read_faces, soft_targets
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -81,20 +79,28 @@ def test_nothing_but_the_training_images_is_trained_on(
 
     train(entries, tmp_path, vary_faces=watched)
     trained_on = {image.tobytes() for image in np.concatenate(seen)[:, 0]}
-    allowed = read_faces([listed for listed in entries if listed.split == "train"])
+    allowed = read_faces(trained_on_images(entries))
     assert trained_on <= {image.tobytes() for image in allowed.faces}
     assert len(trained_on) >= 16  # an epoch's
 
 
-def test_without_test_images_no_accuracy_is_told(entries: list[Entry], tmp_path: Path) -> None:
-    listed = [e for e in entries if e.split == "train"]
-    (record,) = train(listed, tmp_path, OPTIONS.with_epochs(1, 0))
+def trained_on_images(entries: list[Entry]) -> list[Entry]:
+    return [e for e in entries if e.split == "train" and not is_held_out(e)]
+
+
+def test_without_held_out_images_the_last_epoch_is_kept(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    training = replace(OPTIONS.training, keep="best")
+    options = replace(OPTIONS, training=training).with_epochs(1, 0)
+    (record,) = train(trained_on_images(entries), tmp_path, options)
     assert record["valid_accuracy"] is None and record["valid_loss"] is None
+    assert not (tmp_path / "figures.json").exists()  # without test images
 
 
 def test_the_file_left_is_the_backbone_s(entries: list[Entry], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_face, "FerResnet", FerResnet)
+        patch.setattr(face_classifier, "FerResnet", FerResnet)
         train(entries, tmp_path, OPTIONS.with_epochs(0, 1))
         classifier = FaceClassifier().eval()
     classifier.load_state_dict(load_file(tmp_path / FER_FACE))
@@ -103,7 +109,7 @@ def test_the_file_left_is_the_backbone_s(entries: list[Entry], tmp_path: Path) -
     with torch.inference_mode():
         embedded = encoder(batch)
         torch.testing.assert_close(embedded, classifier.encoder(batch))
-        torch.testing.assert_close(classifier.classifier(embedded), classifier(batch))
+        torch.testing.assert_close(classifier.votes(embedded), classifier(batch))
     assert embedded.shape == (len(entries), 192) and embedded.std() > 0
 
 
@@ -113,7 +119,7 @@ class TestTeacher:
         """A network with strong opinions."""
         torch.manual_seed(4)
         classifier = FaceClassifier().eval()
-        nn.init.normal_(classifier.classifier.weight, std=30)
+        nn.init.normal_(classifier.labels.weight, std=30)
         return classifier
 
     def test_without_one_a_target_is_the_label_smoothed(self, entries: list[Entry]) -> None:
@@ -133,13 +139,15 @@ class TestTeacher:
         np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
         opinion = 2 * targets - soft_targets(shown)
         with torch.inference_mode():
-            thought = teacher(torch.from_numpy(shown.faces)[:, None].float()).softmax(1)
+            images = torch.from_numpy(shown.faces)[:, None].float()
+            thought = teacher.heads(images).labels.softmax(1)
         np.testing.assert_allclose(opinion, thought, atol=1e-5)
 
     def test_training_starts_from_it_and_learns_from_it(
         self, entries: list[Entry], teacher: FaceClassifier, tmp_path: Path
     ) -> None:
         save_file(teacher.state_dict(), tmp_path / FER_FACE)
+        (tmp_path / "run").mkdir()
         learned: list[np.ndarray] = []
         starts: list[dict[str, Tensor]] = []
 
@@ -155,7 +163,7 @@ class TestTeacher:
             train(entries, tmp_path / "run", replace(OPTIONS, teacher=tmp_path / FER_FACE))
         for name, value in teacher.state_dict().items():
             assert torch.equal(starts[0][name], value), name
-        shown = read_faces([listed for listed in entries if listed.split == "train"])
+        shown = read_faces(trained_on_images(entries))
         np.testing.assert_allclose(learned[0], soft_targets(shown, teacher), atol=1e-6)
 
     def test_a_run_with_it_goes_on_after_a_kill(
@@ -180,7 +188,7 @@ class TestTeacher:
 def test_images_are_read_with_their_labels(entries: list[Entry]) -> None:
     shown = read_faces(entries)
     assert shown.faces.dtype == np.uint8 and shown.labels.dtype == np.int64
-    assert shown.labels.tolist() == [*range(7)] * (EACH + 2) + [0]
+    assert shown.labels.tolist() == [*range(7)] * (EACH + 3) + [0]
     for image, listed in zip(shown.faces, entries, strict=True):
         np.testing.assert_array_equal(image, cv2.imread(str(listed.path), cv2.IMREAD_GRAYSCALE))
     eight = read_faces([replace(entries[0], label=emotion) for emotion in EMOTIONS])
@@ -189,13 +197,13 @@ def test_images_are_read_with_their_labels(entries: list[Entry]) -> None:
 
 def test_an_image_that_is_none_is_a_clear_error(entries: list[Entry], tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"x\.png: not a image"):
+    with pytest.raises(DatasetError, match=r"x\.png: not a picture"):
         read_faces([replace(entries[0], path=tmp_path / "x.png")])
 
 
 @pytest.mark.parametrize("count", [0, BATCH - 1])
 def test_too_few_images_are_a_clear_error(entries: list[Entry], tmp_path: Path, count: int) -> None:
-    listed = entries[:count] + entries[7 * EACH :]
+    listed = entries[:count] + [e for e in entries[7 * EACH :] if e.split == "test"]
     message = f"{count} training images do not fill one batch of {BATCH}"
     with pytest.raises(DatasetError, match=message):
         train(listed, tmp_path / "run")

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from train.data.acoustics.background import Babble
-from train.data.augment_faces import vary_faces
 from train.data.augment_voices import vary_voice
 from train.data.cache import Arrays, Cache
+from train.data.faces.augment import vary_faces
+from train.data.faces.damage import damage_faces
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import MIN_SPEECH_S, SAMPLE_RATE, Preprocessor
 from train.presets import Preset
@@ -89,6 +90,8 @@ class FeatureExtractor:
         self._views = preset.views if speech is not None else preset.face_views
         self._background = background
         self._changes: object = preset.face_changes
+        if preset.face_damage:
+            self._changes = preset.face_changes, preset.face_damage
         self._form: object = ""
         if speech is not None:
             self._changes = preset.voice_changes
@@ -214,9 +217,9 @@ class FeatureExtractor:
             with torch.random.fork_rng():
                 torch.manual_seed(int(job.key[:15], 16))
                 pixels = vary_faces(pixels, self._preset.face_changes, len(faces) == 1)
-        # Augmented views in bfloat16, at twice the speed.
-        with torch.autocast("cpu", torch.bfloat16, enabled=job.view > 0):
-            embedded = [self._backbone(part) for part in pixels.split(IMAGES) if len(part)]
+                if self._preset.face_damage and job.view % 2 == 0:
+                    pixels = damage_faces(pixels, self._preset.face_damage)
+        embedded = [self._backbone(part) for part in pixels.split(IMAGES) if len(part)]
         embedded = embedded or [torch.zeros(0, self._width)]
         return [view.numpy() for view in torch.cat(embedded).half().split(lengths)]
 

@@ -93,21 +93,41 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over (n, classes) logits."""
+def negative_log_likelihood(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+) -> float:
+    """The mean over (n, classes) logits, or the mean of the groups' means.
+
+    Args:
+        labels: (n,) true classes.
+        groups: (n,) what an example belongs to, such as its dataset.
+    """
     shifted = logits - logits.max(1, keepdims=True)
     likely = shifted[np.arange(len(labels)), labels]
-    return float(np.mean(np.log(np.exp(shifted).sum(1)) - likely))
+    loss = np.log(np.exp(shifted).sum(1)) - likely
+    if groups is None:
+        return float(np.mean(loss))
+    _, group, count = np.unique(groups, return_inverse=True, return_counts=True)
+    return float(np.sum(loss / count[group]) / len(count))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Fit the temperature by maximum likelihood (Guo et al. 2017), from 0.2 to 5."""
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+) -> float:
+    """Fit the temperature by maximum likelihood (Guo et al. 2017), from 0.2 to 5.
+
+    Args:
+        logits: (n, classes).
+        labels: (n,) true classes.
+        groups: (n,) of which all count alike, however many examples each has.
+    """
     temperatures = np.exp(np.linspace(np.log(0.2), np.log(5), 400))
     exact = logits.astype(np.float64)
 
     def rises(step: int) -> bool:
         here, above = (
-            negative_log_likelihood(exact / t, labels) for t in temperatures[step : step + 2]
+            negative_log_likelihood(exact / t, labels, groups)
+            for t in temperatures[step : step + 2]
         )
         return above >= here
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from train.labels import LABEL_SETS
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
+from train.models.fusion import FittedFusion, OpinionPool
+from train.models.mean_arm import MeanArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.standardise import Place
 from train.models.weights import CheckpointError, load_strict
@@ -46,15 +49,28 @@ class EmotionModel(nn.Module):
         self.speech = speech or SPEECH_BACKBONES[preset.speech].make()
         self.visual = visual_arm(preset, self.face, len(preset.labels))
         self.audio = audio_arm(preset, self.speech, len(preset.labels))
-        self.fusion = nn.Linear(self.visual.width + self.audio.width, len(preset.labels))
+        self.fusion = make_fusion(preset, self.visual.width + self.audio.width)
         self.register_buffer("temperature", torch.ones(3))
 
     @torch.no_grad()
-    def set_fusion(self, visual: float, audio: float, bias: Tensor) -> None:
-        """Put the arms' classifiers side by side, each weighted, as the fused classifier."""
-        v, a = self.visual.classifier, self.audio.classifier
-        self.fusion.weight.copy_(torch.cat([visual * v.weight, audio * a.weight], 1))
-        self.fusion.bias.copy_(visual * v.bias + audio * a.bias + bias)
+    def set_fusion(self, fitted: FittedFusion) -> None:
+        """Take over the temperatures of both arms and the pool.
+
+        A classifier over both states becomes the arms' own side by side: a pool without discounts
+        and biases.
+        """
+        self.temperature.copy_(
+            torch.tensor([fitted.visual_temperature, fitted.audio_temperature, 1.0])
+        )
+        if isinstance(self.fusion, OpinionPool):
+            self.fusion.load_state_dict(fitted.pool.state_dict())
+            return
+        arms = [
+            (self.visual.classifier, fitted.visual_temperature),
+            (self.audio.classifier, fitted.audio_temperature),
+        ]
+        self.fusion.weight.copy_(torch.cat([arm.weight / t for arm, t in arms], 1))
+        self.fusion.bias.copy_(sum((arm.bias / t for arm, t in arms), torch.zeros(())))
 
     def visual_scores(self, visual: Tensor) -> Tensor:
         """Score (1, visual width) states of the visual arm: (1, labels)."""
@@ -66,7 +82,12 @@ class EmotionModel(nn.Module):
 
     def fused_scores(self, visual: Tensor, audio: Tensor) -> Tensor:
         """Score the states of both arms together: (1, labels)."""
-        return (self.fusion(torch.cat([visual, audio], 1)) / self.temperature[2]).softmax(1)
+        if isinstance(self.fusion, OpinionPool):
+            seen = self.visual.classifier(visual) / self.temperature[0]
+            logits = self.fusion(seen, self.audio.classifier(audio) / self.temperature[1])
+        else:
+            logits = self.fusion(torch.cat([visual, audio], 1))
+        return (logits / self.temperature[2]).softmax(1)
 
     def networks(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
         """The model as a bundle's engines: functions of named arrays to tuples of arrays."""
@@ -90,10 +111,23 @@ class EmotionModel(nn.Module):
         }
 
 
-def visual_arm(preset: Preset, face: nn.Module, classes: int) -> GruArm:
+def visual_arm(preset: Preset, face: nn.Module, classes: int) -> SequenceArm:
     """Make the untrained arm over a face backbone."""
     width = int(face.width)  # type: ignore[arg-type]
+    if preset.visual_arm == "mean":
+        return MeanArm(width, preset.visual_width, classes)
     return GruArm(width, preset.visual_width, classes, preset.dropout, norm=preset.norm)
+
+
+def make_fusion(preset: Preset, width: int) -> OpinionPool | nn.Linear:
+    """Make the untrained fusion: the paper's classifier over both states, or a pool of opinions.
+
+    Args:
+        width: of both arms' states together.
+    """
+    if preset.fusion == "classifier":
+        return nn.Linear(width, len(preset.labels))
+    return OpinionPool(len(preset.labels))
 
 
 def audio_arm(preset: Preset, speech: nn.Module, classes: int) -> SequenceArm:
@@ -138,7 +172,8 @@ def load_model(path: Path = CHECKPOINT) -> EmotionModel:
         raise CheckpointError(f"{path}: no usable checkpoint ({error})") from error
     if name not in PRESETS:
         raise CheckpointError(f"{path}: not a model of {' or '.join(PRESETS)}")
-    model = EmotionModel(_with_labels(PRESETS[name], tensors))
+    preset = _with_architecture(_with_labels(PRESETS[name], tensors), tensors)
+    model = EmotionModel(PRESETS[name] if preset == PRESETS[name] else preset)
     own = model.state_dict()
     tensors = _with_statistics(tensors, own)
     load_strict(
@@ -149,11 +184,25 @@ def load_model(path: Path = CHECKPOINT) -> EmotionModel:
 
 def _with_labels(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
     """Give a preset the labels of a checkpoint: those of the preset, or another set of as many."""
-    bias = tensors.get("fusion.bias")
+    bias = tensors.get("visual.classifier.bias")
     classes = len(preset.labels) if bias is None else len(bias)
     if classes == len(preset.labels) or classes not in LABEL_SETS:
         return preset
     return replace(preset, labels=LABEL_SETS[classes])
+
+
+def _with_architecture(preset: Preset, tensors: Mapping[str, Tensor]) -> Preset:
+    """Give a preset the arms and the fusion of a checkpoint, which may be an earlier version's."""
+    if "visual.gru.weight_ih_l0" in tensors:
+        preset = replace(preset, visual_arm="gru")
+    if "fusion.weight" in tensors or "fusion.discount" in tensors:
+        fusion: Literal["classifier", "pool"]
+        fusion = "classifier" if "fusion.weight" in tensors else "pool"
+        preset = replace(preset, fusion=fusion)
+    audio = tensors.get("audio.classifier.weight")
+    if audio is not None and audio.dim() == 2:
+        preset = replace(preset, audio_width=audio.shape[1])
+    return preset
 
 
 def _may_be_fp16(name: str, value: Tensor) -> bool:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.train.synthetic import voice, whisper_weights
-from train.labels import EMOTIONS
 from train.models.arms import GruArm, LayerMix, SequenceArm, StatisticsArm, mean_and_deviation
 from train.models.emotion_model import EmotionModel
+from train.models.mean_arm import MeanArm, OverMeans
 from train.models.standardise import Place
 from train.presets import COMPACT
 
 WIDTH_IN, STATE, LABELS, DEPTH = 12, 7, 5, 3
-KINDS = ("normalised", "bare", "mixed", "statistics")
+KINDS = ("normalised", "bare", "mixed", "statistics", "mean")
 LAYERED = ("mixed", "statistics")  # kinds that take several layers of a backbone
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 
@@ -34,6 +34,8 @@ def arm(kind: str = "normalised") -> SequenceArm:
     if kind == "statistics":
         pooled = StatisticsArm(WIDTH_IN, STATE, LABELS, depth=DEPTH).eval()
         return with_statistics(pooled)
+    if kind == "mean":
+        return with_statistics(MeanArm(WIDTH_IN, STATE, LABELS).eval())
     depth = DEPTH if kind == "mixed" else 1
     made = GruArm(WIDTH_IN, STATE, LABELS, depth=depth, norm=kind != "bare").eval()
     for parameter in (*made.mix.parameters(), *made.norm.parameters()):
@@ -154,7 +156,7 @@ def test_the_deployed_image_arm_is_the_trained_one(frames: int) -> None:
     with torch.inference_mode():
         scores, state = model().networks()["visual"](embeddings[None])
         assert state.shape == (1, COMPACT.visual_width)
-        assert scores.shape == (1, len(EMOTIONS))
+        assert scores.shape == (1, len(COMPACT.labels))
         assert_close(state[0], model().visual.embed([other, embeddings])[1])
         logits = model().visual([embeddings, other])[0]
         assert_close(scores[0], (logits / 0.7).softmax(0))
@@ -167,7 +169,7 @@ def test_the_deployed_audio_arm_is_the_trained_one(samples: int) -> None:
         scores, state, observations = model().networks()["audio"](wave[None])
         assert observations.shape == (1, 1, model().audio.observed)
         assert state.shape == (1, COMPACT.audio_width)
-        assert scores.shape == (1, len(EMOTIONS))
+        assert scores.shape == (1, len(COMPACT.labels))
         views = model().speech.embed([other, wave])
         assert_close(state[0], model().audio.embed(views)[1])
         assert_close(scores[0], (model().audio(views)[1] / 1.3).softmax(0))
@@ -243,7 +245,8 @@ def test_observations_are_standardised_by_the_training_set(kind: str) -> None:
     given = [steps(kind, n, seed=n) for n in (30, 5, 12, 17, 8)]
     made.fit_statistics(given)
     seen = torch.cat([made.state(one[None])[1][0] for one in given])
-    assert seen.shape == (len(given) if kind == "statistics" else 72, made.observed)
+    whole = kind in ("statistics", "mean")  # one observation of each sequence
+    assert seen.shape == (len(given) if whole else 72, made.observed)
     assert_close(seen.mean(0), torch.zeros(made.observed), 1e-4)
     assert_close(seen.std(0, correction=0), torch.ones(made.observed), 1e-3)
 
@@ -261,3 +264,14 @@ def test_without_examples_the_statistics_stay() -> None:
     made = copy.deepcopy(arm("statistics"))
     made.fit_statistics([])
     assert torch.equal(made.standardise.mean, arm("statistics").standardise.mean)
+
+
+def test_the_mean_arm_is_of_normalised_embeddings_and_ignores_their_order() -> None:
+    one, made = steps("mean", 25), arm("mean")
+    assert isinstance(made, MeanArm)
+    normal = F.layer_norm(one, (WIDTH_IN,))
+    assert_close(made.observations(one), normal.mean(0, keepdim=True))
+    assert_close(made.embed([one[torch.randperm(25)]]), made.embed([one]))
+    louder = 3 * one + torch.randn(25, 1)  # what a layer norm takes away
+    assert_close(made.embed([louder]), made.embed([one]), 1e-3)
+    assert_close(OverMeans(made)(normal.mean(0, keepdim=True)), made([one]))

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tests.support.paths import ROOT
 from tests.train.synthetic import small_presets, voice
-from train.labels import EMOTIONS
 from train.models.arms import StatisticsArm
 from train.models.emotion_model import (
     CHECKPOINT,
@@ -26,6 +25,8 @@ from train.models.emotion_model import (
     visual_arm,
 )
 from train.models.fer_resnet import FerResnet
+from train.models.fusion import FittedFusion, OpinionPool
+from train.models.mean_arm import MeanArm
 from train.models.registry import FACE_BACKBONES, MAX_STEPS, WHISPER
 from train.models.weights import CheckpointError
 from train.models.whisper import WIDTH
@@ -35,10 +36,19 @@ PUBLISHED = ROOT.parent / "shared" / "weights" / WHISPER
 MAX_BYTES = 20_000_000  # of the checkpoint that ships
 
 
+def pool(labels: int) -> OpinionPool:
+    """A pool that discounts both arms, with biases."""
+    made = OpinionPool(labels)
+    made.discount.copy_(torch.tensor([0.25, 0.5]))
+    made.bias.copy_(torch.linspace(-1, 1, 2 * labels).view(2, labels))
+    return made
+
+
 def taught(model: EmotionModel) -> EmotionModel:
     """Set by hand what training would."""
-    model.temperature.copy_(torch.tensor([0.7, 1.3, 1.1]))
-    model.set_fusion(0.4, 0.8, torch.linspace(-1, 1, len(EMOTIONS)))
+    fitted = FittedFusion(0.7, 1.3, pool(len(model.preset.labels)))
+    model.set_fusion(fitted)
+    model.temperature[2] = 1.1
     for name, buffer in model.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.fill_(70_001)  # more than fp16 can count
@@ -143,9 +153,9 @@ def test_a_checkpoint_says_whose_it_is(paper: EmotionModel, tmp_path: Path) -> N
 def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path, value: float) -> None:
     broken = EmotionModel(COMPACT)
     with torch.no_grad():
-        broken.fusion.weight[0, 0] = value
+        broken.visual.hidden.weight[0, 0] = value
     path = tmp_path / "model.safetensors"
-    with pytest.raises(CheckpointError, match=r"fp16 can't hold fusion\.weight"):
+    with pytest.raises(CheckpointError, match=r"fp16 can't hold visual\.hidden\.weight"):
         save_model(broken, path)
     assert not path.exists()
 
@@ -185,7 +195,7 @@ def test_an_unknown_weight_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
-    change = {"fusion.bias": torch.full((len(EMOTIONS),), torch.nan)}
+    change = {"fusion.bias": torch.full((2, len(COMPACT.labels)), torch.nan)}
     refused(rewritten(tmp_path / "model.safetensors", change), "NaN", "fusion.bias")
 
 
@@ -241,7 +251,7 @@ def test_a_backbone_is_known_by_its_name_alone(
     save_model(EmotionModel(preset), path)
     loaded = load_model(path)
     assert isinstance(loaded.face, Narrow)
-    assert loaded.visual.gru.input_size == 5
+    assert loaded.visual.hidden.in_features == 5
 
 
 @pytest.mark.parametrize("name", ["compact", "paper"])
@@ -250,10 +260,14 @@ def test_arms_are_made_as_the_preset_says(name: str, paper: EmotionModel) -> Non
     preset, speech = model.preset, model.speech
     faces, voices = visual_arm(preset, model.face, 3), audio_arm(preset, speech, 4)
     assert (faces.classifier.out_features, voices.classifier.out_features) == (3, 4)
-    recurrent = [(faces, model.face.width, preset.visual_width)]
+    recurrent = []
     if name == "paper":
+        recurrent.append((faces, model.face.width, preset.visual_width))
         recurrent.append((voices, speech.width, preset.audio_width))
     else:
+        assert isinstance(faces, MeanArm)
+        assert faces.hidden.in_features == model.face.width
+        assert faces.hidden.out_features == preset.visual_width
         assert isinstance(voices, StatisticsArm)
         pooled = (voices.hidden.in_features, voices.hidden.out_features)
         assert pooled == (2 * speech.depth * speech.width, preset.audio_width)
@@ -265,15 +279,21 @@ def test_arms_are_made_as_the_preset_says(name: str, paper: EmotionModel) -> Non
         assert len(list(arm.mix.parameters())) == 0
 
 
-@pytest.mark.parametrize("name", ["compact", "paper"])
-def test_fusion_puts_the_arms_classifiers_side_by_side(name: str, paper: EmotionModel) -> None:
-    model = compact() if name == "compact" else paper
-    visual = torch.randn(1, model.visual.width)
-    audio = torch.randn(1, model.audio.width)
+def test_fusion_pools_the_arms_calibrated_scores() -> None:
+    model, made = compact(), pool(len(COMPACT.labels))
+    visual, audio = torch.randn(1, model.visual.width), torch.randn(1, model.audio.width)
     with torch.inference_mode():
-        logits = 0.4 * model.visual.classifier(visual) + 0.8 * model.audio.classifier(audio)
-        logits = logits + torch.linspace(-1, 1, len(EMOTIONS))
+        seen, heard = model.visual_scores(visual).log(), model.audio_scores(audio).log()
         (scores,) = model.networks()["fusion"](visual, audio)
+        expected = (made(seen, heard) / 1.1).softmax(1)
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+
+def test_a_classifier_over_both_states_is_the_arms_own_side_by_side(paper: EmotionModel) -> None:
+    visual, audio = torch.randn(1, paper.visual.width), torch.randn(1, paper.audio.width)
+    with torch.inference_mode():
+        logits = paper.visual.classifier(visual) / 0.7 + paper.audio.classifier(audio) / 1.3
+        (scores,) = paper.networks()["fusion"](visual, audio)
     torch.testing.assert_close(scores, (logits / 1.1).softmax(1), atol=1e-5, rtol=0)
 
 
@@ -285,8 +305,8 @@ def test_every_network_of_the_compact_model_is_small() -> None:
     assert parts["visual"] <= 100_000
     assert parts["speech"] <= 8_208_384 - 1000 * WIDTH  # Whisper's, but for most positions
     assert parts["audio"] <= 900_000
-    widths = compact().visual.width + compact().audio.width
-    assert parts["fusion"] == (widths + 1) * len(EMOTIONS)
+    assert parts["fusion"] == 0  # its few numbers are fitted, not trained
+    assert sum(buffer.numel() for buffer in compact().fusion.buffers()) == 2 + 2 * 7
 
 
 def test_the_papers_arms_are_as_large_as_it_says() -> None:
@@ -302,7 +322,7 @@ def test_the_papers_arms_are_as_large_as_it_says() -> None:
 def test_the_shipped_checkpoint_is_whole_and_small() -> None:
     assert CHECKPOINT.stat().st_size <= MAX_BYTES
     shipped = load_model()
-    assert shipped.preset is COMPACT
+    assert shipped.preset.name == "compact"
     for name, value in shipped.state_dict().items():
         assert torch.isfinite(value).all(), name
     assert (shipped.temperature > 0).all()
@@ -341,3 +361,19 @@ def test_training_statistics_are_not_rounded_to_fp16(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "model.safetensors")
     assert torch.equal(loaded.audio.standardise.mean, model.audio.standardise.mean)
     assert torch.equal(loaded.audio.standardise.deviation, model.audio.standardise.deviation)
+
+
+def test_a_checkpoint_with_a_gru_and_a_classifier_over_both_states_still_opens(
+    tmp_path: Path,
+) -> None:
+    """As earlier versions wrote it."""
+    earlier = replace(COMPACT, visual_arm="gru", fusion="classifier")
+    torch.manual_seed(1)
+    model = EmotionModel(earlier).eval()
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded.preset == earlier
+    faces = torch.randn(1, 5, FerResnet.width)
+    with torch.inference_mode():
+        ours, theirs = loaded.networks()["visual"](faces), model.networks()["visual"](faces)
+    torch.testing.assert_close(ours[0], theirs[0], atol=1e-3, rtol=0)

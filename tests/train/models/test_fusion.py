@@ -1,15 +1,25 @@
-"""Fusion: the paper's classifier over both arms, and the weights of `compact`."""
+"""Fusion: the paper's classifier over both arms, and the pool of `compact`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from train.data.batches import Split
+from train.evaluate.metrics import calibration_error
 from train.models.arms import GruArm
-from train.models.fusion import FusedClassifier, FusionWeights, fit_fusion
+from train.models.fusion import (
+    MAX_DISCOUNT,
+    FittedFusion,
+    FusedClassifier,
+    OpinionPool,
+    fit_fusion,
+    sureness,
+)
 from train.options import NO_FOLDER, TrainOptions
 from train.stages import train_combined
 
@@ -27,21 +37,33 @@ def accuracy(logits: np.ndarray) -> float:
     return float((logits.argmax(1) == LABELS).mean())
 
 
+def scores(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(np.asarray(logits, np.float32)).softmax(1).numpy()
+
+
+def pool(discount: tuple[float, float] = (0.0, 0.0), bias: float = 0.0) -> OpinionPool:
+    made = OpinionPool(8)
+    made.discount.copy_(torch.tensor(discount))
+    made.bias.copy_(bias * torch.linspace(-1, 1, 16).view(2, 8))
+    return made
+
+
 def test_arms_that_err_apart_count_as_their_likelihoods_do() -> None:
     visual, audio = evidence(LABELS, 1.3, 1), evidence(LABELS, 1.7, 2)
-    weights = fit_fusion(visual, 2 * audio, LABELS)  # twice as sure of itself as it should be
-    assert weights.visual == pytest.approx(1, abs=0.1)
-    assert weights.audio == pytest.approx(0.5, abs=0.05)
-    assert np.abs(weights.bias).max() < 0.15
+    fitted = fit_fusion(visual, 2 * audio, LABELS)  # twice as sure of itself as it should be
+    assert fitted.visual_temperature == pytest.approx(1, abs=0.1)
+    assert fitted.audio_temperature == pytest.approx(2, abs=0.1)
+    assert fitted.pool.discount.max() < 0.1
+    assert fitted.pool.bias.abs().max() < 0.15
 
 
 def test_an_arm_that_knows_nothing_counts_for_nothing() -> None:
     visual = evidence(LABELS, 1.5, 1)
     noise = np.random.default_rng(3).normal(0, 2, visual.shape).astype(np.float32)
-    weights = fit_fusion(visual, noise, LABELS)
-    assert abs(weights.audio) < 0.03
-    assert weights.visual == pytest.approx(1, abs=0.1)
-    assert accuracy(weights.logits(visual, noise)) >= accuracy(visual) - 0.01
+    fitted = fit_fusion(visual, noise, LABELS)
+    assert fitted.audio_temperature > 4.9
+    assert fitted.visual_temperature == pytest.approx(1, abs=0.1)
+    assert accuracy(fitted.logits(visual, noise)) >= accuracy(visual) - 0.01
 
 
 def test_arms_that_complement_each_other_beat_each_alone() -> None:
@@ -55,18 +77,84 @@ def test_arms_that_complement_each_other_beat_each_alone() -> None:
     assert accuracy(fused) > 0.95
 
 
+def test_arms_that_err_together_are_discounted() -> None:
+    visual = evidence(LABELS, 1.5, 1)
+    apart = fit_fusion(visual, evidence(LABELS, 1.5, 2), LABELS)
+    together = fit_fusion(visual, visual + 0.01, LABELS)
+    assert together.pool.discount.min() > apart.pool.discount.max() + 0.1
+    fused = scores(together.logits(visual, visual + 0.01))
+    assert calibration_error(fused, LABELS) < calibration_error(scores(2 * visual), LABELS)
+
+
 def test_the_bias_follows_what_is_common() -> None:
     labels = np.where(np.arange(6000) % 3 == 0, LABELS, 4)
-    weights = fit_fusion(evidence(labels, 0.8, 1), evidence(labels, 0.8, 2), labels)
-    assert weights.bias.argmax() == 4
-    assert weights.bias[4] > 0.5
+    fitted = fit_fusion(evidence(labels, 0.8, 1), evidence(labels, 0.8, 2), labels)
+    bias = fitted.pool.bias.numpy()
+    assert bias.argmax(1).tolist() == [4, 4]
+    assert bias[:, 4].min() > 0.3
 
 
-def test_weighted_logits_by_hand() -> None:
-    weights = FusionWeights(0.5, 2.0, np.array([0.0, 1.0]))
-    joint = weights.logits(np.array([[2.0, 4.0]]), np.array([[1.0, -1.0]]))
-    np.testing.assert_array_equal(joint, np.array([[3.0, 1.0]], np.float32))
-    assert joint.dtype == np.float32
+def test_labels_that_do_not_occur_keep_no_bias() -> None:
+    labels = np.where(LABELS < 5, LABELS, 0)
+    fitted = fit_fusion(evidence(labels, 1.0, 1), evidence(labels, 1.0, 2), labels)
+    assert not fitted.pool.bias[:, 5:].any()
+    assert fitted.pool.bias[:, 0].min() > 0
+    torch.testing.assert_close(fitted.pool.bias.sum(1), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+discounts = st.tuples(st.floats(0, MAX_DISCOUNT), st.floats(0, MAX_DISCOUNT))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 999), discount=discounts, bias=st.floats(0, 2))
+def test_an_arm_with_uniform_scores_changes_nothing(
+    seed: int, discount: tuple[float, float], bias: float
+) -> None:
+    logits = torch.randn(5, 8, generator=torch.Generator().manual_seed(seed)) * 3
+    uniform, made = torch.full((5, 8), 0.7), pool(discount)
+    for fused in (made(logits, uniform), made(uniform, logits)):
+        torch.testing.assert_close(fused.softmax(1), logits.softmax(1), atol=1e-4, rtol=1e-4)
+    # A bias counts as much as its arm is sure: that of the uniform arm changes nothing either.
+    biased = pool(discount, bias)
+    other = pool(discount, bias)
+    other.bias[1] = 5.0 * torch.randn(8)
+    torch.testing.assert_close(
+        biased(logits, uniform).softmax(1), other(logits, uniform).softmax(1), atol=1e-4, rtol=1e-4
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 999), discount=discounts)
+def test_arms_of_one_opinion_are_surer_than_each(seed: int, discount: tuple[float, float]) -> None:
+    logits = torch.randn(20, 8, generator=torch.Generator().manual_seed(seed)) * 3
+    alone = logits.softmax(1).amax(1)
+    together = pool(discount)(logits, logits).softmax(1)
+    assert torch.equal(together.argmax(1), logits.argmax(1))
+    assert (together.amax(1) >= alone - 1e-4).all()
+    wavering = (alone < 0.99) & (sum(discount) < 0.95)
+    assert (together.amax(1) > alone)[wavering].all()
+
+
+def test_the_less_sure_of_two_arms_gives_way() -> None:
+    sure, unsure = torch.zeros(1, 8), torch.zeros(1, 8)
+    sure[0, 2], unsure[0, 5] = 6.0, 2.0
+    for fused in (pool((0.5, 0.5))(sure, unsure), pool((0.5, 0.5))(unsure, sure)):
+        assert fused.argmax() == 2
+    assert float(sureness(sure.log_softmax(1))) > 0.9
+    assert 0 < float(sureness(unsure.log_softmax(1))) < 0.3
+    assert float(sureness(torch.zeros(1, 8).log_softmax(1))) == pytest.approx(0, abs=1e-6)
+
+
+def test_pooled_logits_by_hand() -> None:
+    made = OpinionPool(2)
+    made.discount.copy_(torch.tensor([0.5, 0.25]))
+    visual, audio = np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]])
+    sure = [1 + float((p * np.log2(p)).sum()) for p in (visual, audio)]
+    expected = (1 - 0.5 * sure[1]) * np.log(visual) + (1 - 0.25 * sure[0]) * np.log(audio)
+    fitted = FittedFusion(1.0, 2.0, made)
+    result = fitted.logits(np.log(visual) + 3, 2 * np.log(audio) - 1)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    assert result.dtype == np.float32
 
 
 class Pairs:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.train.synthetic import face_image
-from train.data.augment_faces import cover, vary_faces
+from train.data.faces.augment import cover, vary_faces
 from train.labels import FACE_EMOTIONS
 
 
