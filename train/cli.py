@@ -148,8 +148,8 @@ def takes_run(command: Command) -> Command:
 def index_command(datasets: tuple[str, ...], out: Path) -> None:
     """List the files of datasets, each read and checked, in one table.
 
-    NAME is crema-d, ckplus, fer2013, own, ravdess, saudi, shemo or urdu; `own` is any folder of
-    EMOTION/ACTOR_CLIP.wav (or a video, or an image).
+    NAME is a dataset, such as ravdess or nemo; `own` is any folder of EMOTION/ACTOR_CLIP.wav (or a
+    video, or an image), and `ordinary` one of people who talk without acting.
     """
     from mfer_edge.outputs.files import check_output
     from train.data.catalogue import DATASETS

@@ -206,6 +206,8 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
     def shorter(stage: Stage) -> Stage:
         return replace(stage, options=replace(stage.options, epochs=epochs))
 
+    recipe = preset.voices and replace(preset.voices, draws=256)
+
     tuning = preset.fine_tuning
     return replace(
         preset,
@@ -214,6 +216,7 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
         visual=shorter(preset.visual),
         audio_one=preset.audio_one and shorter(preset.audio_one),
         audio_two=shorter(preset.audio_two),
+        voices=recipe,
         fine_tuning=replace(tuning, options=replace(tuning.options, epochs=1)),
         combined=preset.combined and replace(preset.combined, epochs=epochs),
         **changes,

@@ -16,6 +16,7 @@ from tests.support.paths import shared_data
 from tests.train.cli_runs import Datasets
 from tests.train.synthetic import CAST
 from train.crossval import Clips, CrossValidation, CrossvalOptions
+from train.crossval.fold_run import FoldRun
 from train.data.catalogue import DATASETS
 from train.data.context import DataContext
 from train.data.features import Features
@@ -86,7 +87,7 @@ def no_state(data: DataContext) -> RunContext:
 
 
 def predict_fold(run: RunContext, clips: Clips, fold: Fold) -> dict[str, Predictions]:
-    return by_arm(CrossValidation(run, clips, SUBJECT).run_fold(fold))
+    return by_arm(FoldRun(run, clips, SUBJECT, fold).predictions())
 
 
 def cross_validate(

@@ -155,7 +155,7 @@ def test_every_stage_learns(made: Preset) -> None:
         visual_width=16,
         audio_width=16,
         visual=longer(made.visual),
-        audio_one=longer(made.audio_one),
+        audio_one=longer(made.audio_one or made.audio_two),
         audio_two=longer(made.audio_two),
     )
     four, eight = features(classes=4), features()

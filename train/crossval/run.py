@@ -107,7 +107,11 @@ class CrossValidation:
         )
 
     def _plan(self) -> str:
-        """Everything that results depend on beside `Run`, as JSON."""
+        """Everything that results depend on beside `Run`, as JSON.
+
+        What is as it was before there was a choice is left out: earlier folders are resumed.
+        """
+        options = self.options
         contents = " ".join(sorted(entry.content for entry in self.clips.entries))
         return json.dumps(
             {
@@ -117,12 +121,12 @@ class CrossValidation:
                 "fine_tuned_face": self.options.fine_tuned_face,
                 "baseline": self.options.baseline,
                 "only": [],  # folds may be run one by one
-                "faces": self.options.faces,
-                "train_only": sorted(self.options.train_only),
-                "adapted_to": self.options.adapted_to,
                 "first_stage": self.first_stage is not None,
                 "classes": len(self.clips.labels),
                 "recordings": hashlib.sha256(contents.encode()).hexdigest(),
+                **({} if options.faces else {"faces": False}),
+                **({"train_only": sorted(options.train_only)} if options.train_only else {}),
+                **({"adapted_to": options.adapted_to} if options.adapted_to else {}),
             }
         )
 

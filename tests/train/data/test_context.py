@@ -29,7 +29,7 @@ from train.models.weights import CheckpointError
 from train.presets import COMPACT, PAPER
 from train.train_face import FaceClassifier
 
-PRESET = replace(COMPACT, views=2, face_views=2)
+PRESET = replace(COMPACT, views=2, face_views=2, audio_arm="gru")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ class TestDataContext:
     ) -> None:
         context = DataContext(PRESET, weights, tmp_path)
         context.voice_features(listed, "voices, first stage")
-        assert capsys.readouterr().out.startswith("voices, first stage: 2 files to go: about ")
+        assert capsys.readouterr().out.startswith("voices, first stage: 4 views to go: about ")
         context.voice_features(listed, "voices, first stage")
         assert capsys.readouterr() == ("", "")
 

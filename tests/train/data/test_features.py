@@ -30,7 +30,7 @@ from train.models.fer_resnet import FerResnet
 from train.models.whisper import WhisperEncoder
 from train.presets import COMPACT
 
-PRESET = replace(COMPACT, views=3, face_views=3, longest_s=1.2)
+PRESET = replace(COMPACT, views=3, face_views=3, longest_s=1.2, audio_arm="gru")
 DEPTH = 2
 
 
@@ -172,6 +172,72 @@ class TestVoices:
         assert extract(films).present.tolist() == [True, False, True]
 
 
+class TestSummaries:
+    """An arm over statistics needs the mean and deviation of the steps alone."""
+
+    SUMMED = replace(PRESET, audio_arm="statistics")
+
+    def test_a_summary_has_the_statistics_of_all_steps(
+        self, inputs: Preprocessor, cache: Cache, voices: list[Entry], tmp_path: Path
+    ) -> None:
+        every = FeatureExtractor(PRESET, inputs, Cache(tmp_path), speech=speech_network())(voices)
+        found = FeatureExtractor(self.SUMMED, inputs, cache, speech=speech_network())(voices)
+        for summed, frames in zip(found.sequences, every.sequences, strict=True):
+            assert len(summed) == 3
+            assert {two.shape for two in summed} == {(2, DEPTH, 384)}
+            assert {two.dtype for two in summed} == {np.dtype(np.float32)}
+            clean, exact = summed[0], frames[0].astype(np.float64)
+            np.testing.assert_allclose(clean.mean(0), exact.mean(0), atol=2e-3)
+            np.testing.assert_allclose(clean.std(0), exact.std(0), atol=2e-3)
+
+    def test_views_are_cached_one_by_one(
+        self, inputs: Preprocessor, cache: Cache, voices: list[Entry]
+    ) -> None:
+        one, three = (
+            FeatureExtractor(replace(self.SUMMED, views=n), inputs, cache, speech=speech_network())
+            for n in (1, 3)
+        )
+        told: list[str] = []
+        clean = one(voices, say=told.append)
+        found = three(voices, say=told.append)
+        assert [line.split()[0] for line in told] == ["4", "8"]
+        for before, after in zip(clean.sequences, found.sequences, strict=True):
+            np.testing.assert_array_equal(before[0], after[0])
+
+    def test_other_augmentation_leaves_the_clean_view(
+        self, inputs: Preprocessor, cache: Cache, voices: list[Entry]
+    ) -> None:
+        quiet = replace(self.SUMMED.voice_changes, noisy=0.0)
+        FeatureExtractor(self.SUMMED, inputs, cache, speech=speech_network())(voices)
+        told: list[str] = []
+        changed = replace(self.SUMMED, voice_changes=quiet)
+        FeatureExtractor(changed, inputs, cache, speech=speech_network())(voices, say=told.append)
+        assert told[0].startswith("8 views to go")
+
+    def test_babble_comes_from_the_background(
+        self, inputs: Preprocessor, voices: list[Entry], tmp_path: Path
+    ) -> None:
+        babbling = replace(
+            self.SUMMED, voice_changes=replace(PRESET.voice_changes, babbling=1.0, noisy=0.0)
+        )
+
+        def extract(name: str, background: Sequence[Entry]) -> Features:
+            made = FeatureExtractor(
+                babbling,
+                inputs,
+                Cache(tmp_path / name),
+                speech=speech_network(),
+                background=background,
+            )
+            return made(voices[:1])
+
+        quiet = extract("none", [])
+        loud = extract("two", voices[1:3])
+        assert same(extract("turned round", voices[2:0:-1]), loud)
+        np.testing.assert_array_equal(quiet.sequences[0][0], loud.sequences[0][0])
+        assert np.abs(quiet.sequences[0][1] - loud.sequences[0][1]).max() > 1e-3
+
+
 class TestFaces:
     @pytest.fixture
     def extract(self, inputs: Preprocessor, cache: Cache) -> FeatureExtractor:
@@ -236,7 +302,7 @@ class TestFaces:
         done: list[tuple[int, int]] = []
         listed = [*faces[:6], films[1], *faces[6:]]
         found = extract(listed, lambda *counts: done.append(counts))
-        assert done == [(number, 4) for number in (1, 2, 3, 4)]  # 4 faces, 2, the film, 4
+        assert done == [(number, 12) for number in range(1, 13)]  # views of 4 faces, 2, the film, 4
         crops = torch.from_numpy(np.concatenate([inputs(e).faces for e in faces]))
         with torch.inference_mode():
             expected = face_network()(crops[:, None])
@@ -271,7 +337,7 @@ class TestEstimate:
     ) -> None:
         events: list[str] = []
         extract(hums, lambda done, count: events.append(f"{done} of {count}"), events.append)
-        assert events[0].startswith("4 files to go: about 0 MB and 0 min")
+        assert events[0].startswith("4 views to go: about 0 MB and 0 min")
         assert events[1:] == [f"{done} of 4" for done in (1, 2, 3, 4)]
         events.clear()
         extract([*hums, *hums[:1]], say=events.append)
@@ -284,6 +350,7 @@ class TestEstimate:
         hums: list[Entry],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(features, "SAMPLES", 1)
         step = DEPTH * 384 * 2  # bytes
         needed = len(hums) * (RATE // 640 * step + 8)
         monkeypatch.setattr(shutil, "disk_usage", free_room(needed - 1))
@@ -336,7 +403,7 @@ def test_other_weights_and_settings_give_other_features(
 
 def test_a_fingerprint_is_of_weights_and_names_and_kind() -> None:
     class Other(FerResnet):
-        pass
+        cache_name = "other"
 
     torch.manual_seed(0)
     network, other = face_network(), Other()

@@ -14,9 +14,10 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from mfer_edge.errors import OutputError
 from train.data.index import DatasetError
-from train.evaluate.predictions import Predictions, Run, join, predictions_path, read_run
+from train.evaluate.predictions import Predictions, Run, join, predictions_path
 from train.evaluate.published_results import PUBLISHED
-from train.evaluate.report import report_text, run_report, write_report
+from train.evaluate.report import report_text, write_report
+from train.evaluate.run_report import read_report, run_report
 from train.labels import EMOTIONS, FOUR_EMOTIONS
 
 
@@ -96,7 +97,9 @@ def test_scores_are_the_mean_and_spread_of_the_folds() -> None:
 
 
 def test_the_summary_says_what_was_measured_how() -> None:
-    text = report_text([(a_run(), [made(f, arm) for f in "12" for arm in ("audio", "visual")])])
+    text = report_text(
+        [run_report(a_run(), [made(f, arm) for f in "12" for arm in ("audio", "visual")])]
+    )
     assert "Speaker-independent: no actor is in both training and test." in text
     assert "ravdess (300 recordings). Seed 7. Made by `mfer-edge train crossval`" in text
     table = rows(text, "Accuracy and unweighted recall")
@@ -113,7 +116,7 @@ def test_the_summary_says_what_was_measured_how() -> None:
 
 
 def test_the_paper_s_protocol_is_called_what_it_is() -> None:
-    text = report_text([(a_run("paper"), [made(f, protocol="paper") for f in "12"])])
+    text = report_text([run_report(a_run("paper"), [made(f, protocol="paper") for f in "12"])])
     assert "Speaker-dependent: the same actors are in training and test." in text
 
 
@@ -121,7 +124,7 @@ def test_one_fold_has_no_spread_and_no_calibration() -> None:
     report = run_report(a_run(), [made("1")])
     assert report.arms[0].scores[0].spread.std is None
     assert report.arms[0].calibration is None
-    text = report_text([(a_run(), [made("1")])])
+    text = report_text([run_report(a_run(), [made("1")])])
     assert "Calibration" not in text
     assert rows(text, "Accuracy and unweighted recall")[0][3].count("±") == 0
 
@@ -184,7 +187,7 @@ def test_confusion_is_shown_in_shares_of_each_true_class() -> None:
     truth = np.repeat([0, 1, 2], [4, 2, 2])
     part = made("1", labels=FOUR_EMOTIONS, truth=truth, skill=50.0)
     part.logits[0] = [0, 0, 0, 9]  # one of four neutral clips is taken for angry
-    table = rows(report_text([(a_run(), [part])]), "Confusion: audio")
+    table = rows(report_text([run_report(a_run(), [part])]), "Confusion: audio")
     assert table == [
         ["neutral", "75.0", "0.0", "0.0", "25.0"],
         ["happy", "0.0", "100.0", "0.0", "0.0"],
@@ -198,7 +201,8 @@ def test_figures_of_different_protocols_are_never_in_one_column() -> None:
         (a_run(protocol), [made(fold, protocol=protocol) for fold in "12"])
         for protocol in ("paper", "subject", "loso")
     ]
-    table = rows(report_text(runs), "Beside published accuracies: ravdess, 8 classes")
+    text = report_text([run_report(*run) for run in runs])
+    table = rows(text, "Beside published accuracies: ravdess, 8 classes")
     assert len(table) == 3 + sum(p.dataset == "ravdess" for p in PUBLISHED)
     figures = [row[2:5] for row in table]
     assert all(sum(map(bool, cells)) == 1 for cells in figures)
@@ -215,7 +219,7 @@ def test_other_tasks_are_not_set_beside_the_published_ones(
     dataset: str, labels: Sequence[str]
 ) -> None:
     parts = [made(fold, dataset=dataset, labels=labels) for fold in "12"]
-    assert "published" not in report_text([(a_run(), parts)])
+    assert "published" not in report_text([run_report(a_run(), parts)])
 
 
 def test_the_svm_stands_beside_the_audio_arm() -> None:
@@ -225,7 +229,7 @@ def test_the_svm_stands_beside_the_audio_arm() -> None:
         for fold in "12"
         for arm in arms
     ]
-    text = report_text([(a_run(), parts)])
+    text = report_text([run_report(a_run(), parts)])
     assert [row[0] for row in rows(text, "Accuracy and unweighted recall")] == [
         *("visual", "visual"),
         *("audio", "audio"),
@@ -234,7 +238,7 @@ def test_the_svm_stands_beside_the_audio_arm() -> None:
     assert [row[0] for row in beside] == ["audio", "audio", "svm", "svm"]
     published = rows(text, "Beside published accuracies: saudi, 4 classes")
     assert ["SVM", "svm", "", "", "77.00"] in [row[:5] for row in published]
-    assert "support vector" not in report_text([(a_run(), parts[:2])])
+    assert "support vector" not in report_text([run_report(a_run(), parts[:2])])
 
 
 def test_the_report_on_disk_holds_all_figures_and_pictures(tmp_path: Path) -> None:
@@ -244,7 +248,7 @@ def test_the_report_on_disk_holds_all_figures_and_pictures(tmp_path: Path) -> No
     files = write_report([folder, single], tmp_path / "new" / "report")
     assert sorted(files) == sorted((tmp_path / "new" / "report").iterdir())
     text, data, *pictures = files
-    assert text.read_text().startswith(report_text([read_run(folder), read_run(single)]))
+    assert text.read_text().startswith(report_text([read_report(folder), read_report(single)]))
     figures = json.loads(data.read_text())
     score = figures["runs"][0]["arms"][0]["scores"][0]
     assert score["by_fold"]["1"] == np.mean(parts[0].predicted == parts[0].truth)
@@ -277,4 +281,4 @@ def test_what_can_not_be_reported_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="file"):
         write_report([folder], tmp_path / "file")
     with pytest.raises(DatasetError, match="can't be pooled"):
-        report_text([(a_run(), [made("1"), made("2", labels=FOUR_EMOTIONS)])])
+        report_text([run_report(a_run(), [made("1"), made("2", labels=FOUR_EMOTIONS)])])

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.synthetic import voice
-from train.data.augment_voices import PAPER, SHORTEST, STRONG, VoiceChanges, noise, vary_voice
+from train.data.acoustics.background import Babble
+from train.data.augment_voices import PAPER, PEAK, SHORTEST, STRONG, VoiceChanges, vary_voice
 
 NONE = VoiceChanges(speed=0.0, keep=1.0, colour_db=0.0, noise_db=(20.0, 20.0), noisy=0.0)
 
@@ -114,13 +115,14 @@ def test_cuts_leave_half_a_second() -> None:
     assert len(set(lengths)) > 30
 
 
-def test_noise_stays_ten_decibels_under_the_voice() -> None:
+def test_noise_keeps_its_distance_to_the_voice() -> None:
     """A pure tone's spectrum tells what was added: all but the bins around it."""
     time_s = np.arange(32_000) / 16_000
     tone = (0.3 * np.sin(2 * np.pi * 1000 * time_s)).astype(np.float32)
+    noisy = replace(NONE, speed=0.08, noise_db=(10.0, 35.0), noisy=0.7)
     ratios_db = []
     for seed in range(40):
-        result = changed(tone, seed).astype(np.float64)
+        result = changed(tone, seed, noisy).astype(np.float64)
         power = np.abs(np.fft.rfft(result * np.hanning(len(result)))) ** 2
         peak = int(power.argmax())
         assert 0.92 * 1000 - 5 < peak * 16_000 / len(result) < 1.08 * 1000 + 5
@@ -130,8 +132,64 @@ def test_noise_stays_ten_decibels_under_the_voice() -> None:
     assert 18 <= sum(ratio > -40 for ratio in ratios_db) <= 36  # of 40: seven in ten
 
 
-@pytest.mark.parametrize("count", [2, 3, 100, 32_001])
-def test_noise_has_unit_variance(count: int) -> None:
-    made = noise(count, np.random.default_rng(0))
-    assert made.shape == (count,)
-    assert made.std() == pytest.approx(1)
+@pytest.mark.parametrize("longest_s", [0.5, 1.0, 4.0])
+def test_long_recordings_are_cut_to_a_random_stretch(longest_s: float) -> None:
+    ramp = np.linspace(-1, 1, 80_000, dtype=np.float32)
+    starts = set()
+    for seed in range(10):
+        result = vary_voice(ramp, np.random.default_rng(seed), NONE, longest_s=longest_s)
+        assert len(result) == longest_s * 16_000
+        np.testing.assert_allclose(np.diff(result), ramp[1] - ramp[0], atol=1e-6)
+        starts.add(float(result[0]))
+    assert len(starts) > 5
+
+
+def test_levels_stay_in_range() -> None:
+    """With a level drawn, no sample exceeds full scale and none is below the quietest peak."""
+    peaks = [np.abs(changed(0.02 * long_voice()[:32_000], seed)).max() for seed in range(60)]
+    assert max(peaks) <= 1.0
+    assert min(peaks) > 10 ** (STRONG.quietest_db / 20) * 0.3  # filters take some of the peak
+    plain = replace(NONE, quietest_db=-30.0)
+    peaks = [np.abs(changed(long_voice()[:32_000], seed, plain)).max() for seed in range(60)]
+    assert 10 ** (-30 / 20) - 1e-4 < min(peaks) < 0.06
+    assert 0.7 < max(peaks) <= PEAK + 1e-4
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"reverberant": 1.0},
+        {"coloured": 1.0, "colour_db": 8.0},
+        {"noisy": 1.0, "humming": 1.0},
+        {"clipped": 1.0},
+        {"telephoned": 1.0},
+        {"coded": 1.0},
+        {"quietest_db": -30.0},
+    ],
+    ids=lambda step: next(iter(step)),
+)
+def test_every_step_changes_the_voice_and_keeps_its_length(step: dict[str, float]) -> None:
+    speech = voice(1.5)
+    results = [changed(speech, seed, replace(NONE, **step)) for seed in range(4)]
+    for result in results:
+        assert len(result) == len(speech) - 1
+        assert np.abs(result - speech[:-1]).max() > 0.01
+    assert np.abs(results[0] - results[1]).max() > 1e-3
+    np.testing.assert_array_equal(results[0], changed(speech, 0, replace(NONE, **step)))
+
+
+def test_babble_lies_at_its_distance_under_the_voice() -> None:
+    speech, behind = voice(2.0), Babble([voice(1.0, 1, 150), voice(3.0, 2, 210)])
+    babbling = replace(NONE, babbling=1.0, babble_db=(12.0, 12.0))
+    for seed in range(5):
+        result = vary_voice(speech, np.random.default_rng(seed), babbling, babble=behind)
+        added = result.astype(np.float64) - speech[:-1]
+        assert 20 * np.log10(speech[:-1].std() / added.std()) == pytest.approx(12, abs=0.1)
+    np.testing.assert_allclose(changed(speech, 0, babbling), speech[:-1], atol=1e-6)
+
+
+def test_shares_are_those_asked_for() -> None:
+    speech = voice(0.6)
+    half = replace(NONE, reverberant=0.5)
+    same = [np.allclose(changed(speech, seed, half), speech[:-1], atol=1e-6) for seed in range(120)]
+    assert 0.35 < np.mean(same) < 0.65
