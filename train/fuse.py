@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mfer_edge.outputs.files import write_text
 from train.data.batches import Split, predict
@@ -17,7 +18,7 @@ from train.data.faces.sequences import SyntheticFaceSequences
 from train.data.faces.targets import agreed_images
 from train.data.index import DatasetError, Entry
 from train.errors import TrainError
-from train.evaluate.av_clips import clip_logits, measure_clips, read_clips
+from train.evaluate.av_clips import ClipLogits, clip_logits, measure_clips, read_clips
 from train.evaluate.metrics import (
     accuracy,
     calibration_error,
@@ -302,8 +303,16 @@ class Assembly:
 
     def _fuse_on_strangers(self, entries: Sequence[Entry]) -> list[Figures]:
         """Fuse on clips of people in no training data, and calibrate on all strangers."""
+        # Soft labels calibrate nothing: ordinary talk is neutral in most recordings, not in all.
+        audio = StrangerLogits.of(self.audio).without("ordinary")
+        prior = self._neutral_prior(audio.temperature())
+        with torch.no_grad():
+            self.model.audio.classifier.bias.add_(torch.from_numpy(prior))
+        audio = replace(audio, logits=(audio.logits + prior).astype(np.float32))
+        moved = (self.audio.logits + prior).astype(np.float32)
+        self.audio = replace(self.audio, logits=moved)
         clips = clip_logits(self.model, entries, self.run.data.inputs)
-        visual, audio = self._visual_strangers(self.visual), StrangerLogits.of(self.audio)
+        visual = self._visual_strangers(self.visual)
         shown = agreed_images(images(self.run.entries, "test"))
         if shown and self.visual is None:
             fitting = SyntheticFaceSequences(
@@ -314,9 +323,10 @@ class Assembly:
             )
             scored = predict(self.model.visual, fitting, np.arange(CALIBRATING))
             visual = visual.with_group("images", scored, fitting.labels)
-        fitted = clips.fit(visual, audio)
+        talk = self._talk_clips()
+        fitted = clips.fit(visual, audio, talk)
         self.model.set_fusion(fitted)
-        figures = measure_clips(clips, visual, audio)
+        figures = measure_clips(clips, visual, audio, talk)
         write_text(self.run.out / CLIPS_FILE, json.dumps(asdict(figures), indent=1) + "\n")
         fused = fitted.logits(clips.visual, clips.audio)
         return [
@@ -329,6 +339,25 @@ class Assembly:
             Figures.of("visual arm, clips", clips.visual / fitted.visual_temperature, clips.truth),
             Figures.of("both, clips; the fusion was fitted on them too", fused, clips.truth),
         ]
+
+    def _talk_clips(self) -> ClipLogits | None:
+        """Ordinary talk that both arms predicted without having been trained on it, if any."""
+        if self.talk is None or self.talk.labels != self.run.preset.labels:
+            return None
+        place = {path: index for index, path in enumerate(self.audio.paths)}
+        seen = np.flatnonzero([path in place for path in self.talk.paths])
+        if not len(seen):
+            return None
+        talk = self.talk.select(seen)
+        heard = np.array([place[path] for path in talk.paths])
+        return ClipLogits(talk.logits, self.audio.logits[heard], talk.truth, np.array(talk.actors))
+
+    def _neutral_prior(self, temperature: float) -> np.ndarray:
+        """Logits that give neutral the recipe's prior at a temperature: (labels,) float32."""
+        labels, recipe = self.run.preset.labels, self.run.preset.voices
+        prior = np.zeros(len(labels), np.float32)
+        prior[labels.index("neutral")] = temperature * (recipe.neutral_prior if recipe else 0.0)
+        return prior
 
     def _left_out(self, audio: StrangerLogits) -> list[Figures]:
         """Calibration of each dataset by a temperature that was fitted on the others."""

@@ -55,18 +55,31 @@ class ClipLogits:
         """Select clips by position or mask."""
         return ClipLogits(self.visual[kept], self.audio[kept], self.truth[kept], self.people[kept])
 
-    def fit(self, visual: StrangerLogits, audio: StrangerLogits) -> FittedFusion:
+    def joined(self, other: ClipLogits) -> ClipLogits:
+        """These clips and others."""
+        return ClipLogits(
+            np.concatenate([self.visual, other.visual]),
+            np.concatenate([self.audio, other.audio]),
+            np.concatenate([self.truth, other.truth]),
+            np.concatenate([self.people, other.people]),
+        )
+
+    def fit(
+        self, visual: StrangerLogits, audio: StrangerLogits, talk: ClipLogits | None = None
+    ) -> FittedFusion:
         """Fit both arms' temperatures and the pool.
 
         Args:
             visual, audio: each arm's predictions of other strangers; they and the clips count as
                 much for its temperature.
+            talk: ordinary talk, for the pool: acted clips alone make neutral too rare.
         """
         temperatures = (
             visual.with_group("clips", self.visual, self.truth).temperature(),
             audio.with_group("clips", self.audio, self.truth).temperature(),
         )
-        return fit_fusion(self.visual, self.audio, self.truth, temperatures)
+        pairs = self if talk is None else self.joined(talk)
+        return fit_fusion(pairs.visual, pairs.audio, pairs.truth, temperatures)
 
 
 @dataclass(frozen=True)
@@ -143,12 +156,15 @@ def _embedded(model: EmotionModel, faces: np.ndarray) -> np.ndarray:
 
 
 def measure_clips(
-    clips: ClipLogits, visual: StrangerLogits | None = None, audio: StrangerLogits | None = None
+    clips: ClipLogits,
+    visual: StrangerLogits | None = None,
+    audio: StrangerLogits | None = None,
+    talk: ClipLogits | None = None,
 ) -> ClipFigures:
     """Measure arms and their fusion, which is fitted on the other people's clips.
 
     Args:
-        visual, audio: see `ClipLogits.fit`.
+        visual, audio, talk: see `ClipLogits.fit`.
     """
     labels = clips.visual.shape[1]
     visual, audio = visual or StrangerLogits.none(labels), audio or StrangerLogits.none(labels)
@@ -157,7 +173,7 @@ def measure_clips(
     for person in np.unique(clips.people):
         own = clips.people == person
         here = clips.select(own)
-        fused[own] = clips.select(~own).fit(visual, audio).logits(here.visual, here.audio)
+        fused[own] = clips.select(~own).fit(visual, audio, talk).logits(here.visual, here.audio)
         rows.append(
             (
                 closed_recall(here.visual, here.truth),

@@ -41,6 +41,7 @@ class VoiceRecipe:
     closed: float = 0.0  # share of the loss that is over the labels of the example's corpus alone
     contrast: float = 0.0  # weight of the supervised contrastive loss across corpora
     contrast_temperature: float = 0.1
+    neutral_prior: float = 0.0  # nats added to neutral when calibrated, for more talk than acting
 
     def __post_init__(self) -> None:
         for name in ("clean", "moved", "closed", "ordinary_smoothing"):
