@@ -27,7 +27,7 @@ def test_the_index_holds_every_made_file(datasets: Datasets) -> None:
     assert {e.dataset for e in filmed} == {"ravdess", "own", "crema-d", "shemo", "urdu", "saudi"}
     assert {e.kind for e in filmed if e.dataset in ("ravdess", "own")} == {"av"}
     assert len(filmed) == 4 * len(CAST) + 8 + 4 * (5 + 3 * 2)
-    assert len(read_index(datasets.spoken)) == 4 * 16 + 7 * 24
+    assert len(read_index(datasets.spoken)) == 4 * 16 + 7 * 26
 
 
 def test_a_model_comes_out_that_knows_faces_and_voices(runs: Runs) -> None:
