@@ -16,7 +16,6 @@ from tests.train.cli_runs import JUDGED, Datasets, Runs, call, done, model, shel
 from tests.train.synthetic import CAST, voice
 from train.data.index import read_index
 from train.evaluate.predictions import read_run
-from train.labels import EMOTIONS
 from train.models.registry import FACE_BACKBONES, FER_FACE, SPEECH_BACKBONES
 
 pytestmark = pytest.mark.usefixtures("small")
