@@ -25,7 +25,6 @@ from tests.train.cli_runs import (
 from tests.train.synthetic import CAST, voice
 from train.data.index import read_index
 from train.evaluate.predictions import read_run
-from train.labels import EMOTIONS
 from train.models.registry import FACE_BACKBONES, FER_FACE, SPEECH_BACKBONES
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -36,7 +35,7 @@ def test_the_index_holds_every_made_file(datasets: Datasets) -> None:
     assert {e.dataset for e in filmed} == {"ravdess", "own", "crema-d", "shemo", "urdu", "saudi"}
     assert {e.kind for e in filmed if e.dataset in ("ravdess", "own")} == {"av"}
     assert len(filmed) == 4 * len(CAST) + 8 + 4 * (5 + 3 * 2)
-    assert len(read_index(datasets.spoken)) == 4 * 16 + 7 * 24
+    assert len(read_index(datasets.spoken)) == 4 * 16 + 7 * 26
 
 
 def test_the_model_scores_faces_and_voices(runs: Runs) -> None:
@@ -47,10 +46,10 @@ def test_the_model_scores_faces_and_voices(runs: Runs) -> None:
     with torch.no_grad():
         (embeddings,) = networks["face"](faces)
         seen, visual = networks["visual"](embeddings[None])
-        heard, audio = networks["audio"](torch.from_numpy(voice(0.5))[None])
+        heard, audio, _ = networks["audio"](torch.from_numpy(voice(0.5))[None])
         (joint,) = networks["fusion"](visual, audio)
     for scores in (seen, heard, joint):
-        assert scores.shape == (1, len(EMOTIONS))
+        assert scores.shape == (1, len(made.preset.labels))
         assert float(scores.sum()) == pytest.approx(1, abs=1e-5)
 
 
