@@ -163,7 +163,7 @@ def test_people_are_left_out_with_any_set_of_labels(
         kept = [line.replace(",ravdess,", ",urdu,") for line in kept]
     index.write_text("\n".join(kept) + "\n")
     data = (index, *corpora.data[1:], "--modality", "voice", "--classes", classes)
-    done("crossval", *data, "--fold", "1", "--protocol", "subject", "--out", tmp_path / "run")
+    done("crossval", *data, "--fold", "ravdess-01", "--protocol", "loso", "--out", tmp_path / "run")
     (part,) = read_run(tmp_path / "run")[1]
     assert part.labels == {8: EMOTIONS, 7: SEVEN_EMOTIONS, 4: FOUR_EMOTIONS}[classes]
 

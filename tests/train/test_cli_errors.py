@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
     ("pair", "says"),
     [
-        ("ravdess", "ravdess: not NAME=FOLDER with a NAME of ckplus, crema-d"),
+        ("ravdess", "ravdess: not NAME=FOLDER with a NAME of ased, casia"),
         ("iemocap=/tmp", "iemocap=/tmp: not NAME=FOLDER"),
         ("=/tmp", "=/tmp: not NAME=FOLDER"),
     ],

@@ -43,7 +43,7 @@ def _run_parts(report: RunReport) -> Iterator[str]:
     counts = ", ".join(f"{name} ({count} recordings)" for name, count in run.datasets.items())
     yield f"**{PROTOCOLS[run.protocol].capitalize()}.**"
     yield f"Data: {counts}. Seed {run.seed}. Made by `{run.command}` on {run.machine}; {versions}."
-    if "ravdess" in run.datasets:
+    if "ravdess" in run.datasets and run.protocol != "corpus":
         yield "RAVDESS has two sentences: those of the test part are always in training too."
     arms = [arm for arm in report.arms if arm.arm != "svm"]
     if arms:
