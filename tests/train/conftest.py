@@ -29,7 +29,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Datasets:
     data = Datasets(root)
     published_weights(data.weights)
     spoken = spoken_tree(root / "spoken")
-    fer_tree(root / "FER2013" / "train", each=20, seed=1)
+    fer_tree(root / "FER2013" / "train", each=22, seed=1)
     fer_tree(root / "FER2013" / "valid", each=4, seed=2)
     pairs = [f"ravdess={spoken}", f"fer2013={root / 'FER2013'}"]
     for index, named in ((data.spoken, pairs), (data.filmed, published_trees(root / "filmed"))):
