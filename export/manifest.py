@@ -20,7 +20,6 @@ from mfer_edge.errors import EngineError
 from mfer_edge.manifest import Crop, EngineFile, Manifest
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from train.data.preprocess import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
-from train.labels import EMOTIONS
 from train.models.registry import MAX_STEPS
 
 WINDOW_S, HOP_S = 4.0, 1.0
@@ -54,7 +53,7 @@ def create_manifest(
     return Manifest(
         name=source.model.preset.name,
         model=model_identity(source.model),
-        labels=EMOTIONS,
+        labels=source.model.preset.labels,
         trained=source.trained,
         window_s=WINDOW_S,
         hop_s=HOP_S,
