@@ -33,7 +33,14 @@ GUIDES += sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*GUIDES, ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
 LINKED += [ROOT / "benchmarks" / "results" / "README.md", ROOT / "export" / "assets" / "README.md"]
 
-CLIPS = {"clip.mp4": "anger.mp4", "talk.mp4": "fear.mp4", "meeting.mp4": "fear.mp4"}
+CLIPS = {
+    "clip.mp4": "anger.mp4",
+    "talk.mp4": "fear.mp4",
+    "meeting.mp4": "fear.mp4",
+    "monday.mp4": "fear.mp4",
+    "tuesday.mp4": "anger.mp4",
+    "recordings/one.mp4": "anger.mp4",
+}
 """Names of clips in the documents, and the samples that they stand for."""
 
 LANGUAGES = ("sh", "python", "json", "text")
@@ -177,6 +184,7 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         for name, sample in CLIPS.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).symlink_to(ROOT / "samples" / sample)
         (folder / "samples").symlink_to(ROOT / "samples")
         (folder / "my-bundle").symlink_to(ROOT / "mfer_edge" / "models" / "compact")

@@ -206,7 +206,7 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
     def shorter(stage: Stage) -> Stage:
         return replace(stage, options=replace(stage.options, epochs=epochs))
 
-    recipe = preset.voices and replace(preset.voices, draws=256)
+    recipe = preset.voices and replace(preset.voices, draws=256, neutral_prior=0.0)
 
     tuning = preset.fine_tuning
     return replace(

@@ -20,9 +20,10 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.engines.onnx import import_onnxruntime
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
-from tests.support.analyses import LABELS
 from tests.support.commands import infer, passed, refused, run, scores_of
 from tests.support.footage import filmed
+
+LABELS = Bundle.open().manifest.labels
 
 
 class TestJson:

@@ -62,9 +62,14 @@ def wave(samples: int) -> np.ndarray:
     return np.random.default_rng(samples).normal(0, 0.1, (1, samples)).astype(np.float32)
 
 
+WIDTH = next(
+    t.shape[1] for t in Bundle.open().manifest.engines["audio"].outputs if t.name == "embedding"
+)
+
+
 def audio_inputs(given: np.ndarray) -> dict[str, np.ndarray]:
     """Inputs of the audio engine: (1, samples), and a place."""
-    shift, scale = np.linspace(-1, 1, 256), np.linspace(0.5, 2, 256)
+    shift, scale = np.linspace(-1, 1, WIDTH), np.linspace(0.5, 2, WIDTH)
     return {"wave": given, "shift": shift.astype("f"), "scale": scale.astype("f")}
 
 
