@@ -19,7 +19,7 @@ from train.models.whisper import LogMel
 OUTPUTS = {
     "face": ("embedding",),
     "visual": ("scores", "embedding"),
-    "audio": ("scores", "embedding"),
+    "audio": ("scores", "embedding", "observations"),
     "fusion": ("scores",),
 }
 

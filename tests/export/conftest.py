@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from export import build
 from export.build import SAMPLES, build_from_engines, export_engines
 from export.checkpoint import Source, open_source
+from export.graphs import model_graphs, to_onnx
 from export.options import PRECISIONS, ExportOptions
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
 from tests.support.clips import write_clip
+from train.models.arms import GruArm
 from train.models.emotion_model import EmotionModel
+from train.models.fer_resnet import FACE_EMBEDDING
 
 START_S, LENGTH_S = 1.2, 1.0  # of the short clip within a sample
 FRAME_RATE = 5.0
@@ -91,7 +95,15 @@ def clip(samples: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source() -> Source:
-    return replace(open_source(), card="# A card\n")
+    """The compact model, with a GRU for its image arm: the operator that is hardest to export.
+
+    The arm that ships is exported in test_compact_arms.py.
+    """
+    source = replace(open_source(), card="# A card\n")
+    torch.manual_seed(0)
+    labels = len(source.model.preset.labels)
+    source.model.visual = GruArm(FACE_EMBEDDING, source.model.preset.visual_width, labels).eval()
+    return source
 
 
 @pytest.fixture(scope="session")
@@ -137,12 +149,16 @@ fp32, fp16, int8, int8_gpu = map(built_in, PRECISIONS)
 
 @pytest.fixture
 def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the export by a copy of the engines exported once."""
+    """Replace the export by a copy of the engines exported once; another visual arm is exported."""
 
     def copy(model: EmotionModel, folder: Path) -> dict[str, Path]:
-        return {
+        files = {
             name: Path(shutil.copyfile(path, folder / path.name))
             for name, path in exported.files.items()
         }
+        if not isinstance(model.visual, GruArm):
+            for name in ("visual", "fusion"):
+                to_onnx(model_graphs(model)[name], files[name])
+        return files
 
     monkeypatch.setattr(build, "export_engines", copy)

@@ -15,7 +15,7 @@ from export.build import build_from_engines
 from export.checkpoint import Source
 from export.options import ExportOptions
 from tests.export.conftest import Exported
-from train.labels import EMOTIONS
+from train.labels import SEVEN_EMOTIONS
 
 Damage = Callable[[onnx.ModelProto], None]
 
@@ -60,8 +60,8 @@ def reset_before_product(model: onnx.ModelProto) -> None:
 
 def roll_labels(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
-        if len(EMOTIONS) in tensor.dims:
-            axis = list(tensor.dims).index(len(EMOTIONS))
+        if len(SEVEN_EMOTIONS) in tensor.dims:
+            axis = list(tensor.dims).index(len(SEVEN_EMOTIONS))
             change_weight(tensor, functools.partial(np.roll, shift=1, axis=axis))
 
 

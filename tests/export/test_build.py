@@ -26,7 +26,7 @@ from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.damage import change_weight, largest_weight
 from tests.train.synthetic import small_presets
-from train.labels import EMOTIONS
+from train.labels import SEVEN_EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import DEPTH
 from train.models.whisper import WIDTH
@@ -54,7 +54,7 @@ def test_the_manifest_describes_the_bundle(
     manifest = Bundle.open(built.bundle.folder).manifest  # checks every file
     assert manifest == built.bundle.manifest
     assert manifest.name == "compact"
-    assert manifest.labels == EMOTIONS
+    assert manifest.labels == SEVEN_EMOTIONS
     assert manifest.trained is True
     assert manifest.precision == NAMES[precision]
     assert manifest.crop.size == FACE_SIZE
@@ -105,7 +105,7 @@ def test_the_longest_window_fits_the_engines(fp32: Built) -> None:
     manifest = fp32.bundle.manifest
     pipeline = Pipeline.open(fp32.bundle.folder, "cpu", threads=1)
     wave = np.zeros((1, round(manifest.max_window_s * 16_000)), np.float32)
-    assert pipeline.model.audio(wave[0]).scores.shape == (len(EMOTIONS),)
+    assert pipeline.model.audio(wave[0]).scores.shape == (len(SEVEN_EMOTIONS),)
 
 
 def test_fp32_files_are_the_exported_ones(fp32: Built, exported: Exported) -> None:
@@ -150,7 +150,7 @@ def test_the_bundle_analyzes_a_clip(int8: Built, clip: Path) -> None:
     analysis = Pipeline.open(int8.bundle.folder, "cpu", threads=1).analyze(clip)
     assert analysis.bundle.precision == "int8+fp32"
     assert analysis.overall is not None
-    assert set(analysis.overall.scores) == set(EMOTIONS)
+    assert set(analysis.overall.scores) == set(SEVEN_EMOTIONS)
     assert sum(analysis.overall.scores.values()) == pytest.approx(1)
     assert analysis.overall.modalities == ("visual", "audio")
 

@@ -134,7 +134,7 @@ def test_a_damaged_engine_is_named_and_nothing_is_written(
                 r"face: .*inserted_Reshape[^;]*",
                 r"audio\.embedding: missing",
                 r"audio\.other: an unexpected output",
-                r"fusion\.scores: \(1, 1, 8\) where PyTorch gives \(1, 8\)",
+                r"fusion\.scores: \(1, 1, 7\) where PyTorch gives \(1, 7\)",
                 r"readings: not compared, because face, audio, fusion can't be used",
             ],
         ),
@@ -179,7 +179,7 @@ def test_a_manifest_that_does_not_match_its_engines(
     failures = measure(bundle, reference_engines(model), [clip]).failures("fp32")
     assert failures == [
         "face.faces: uint8 ('faces', 1, 48, 48) where the manifest has uint8 (20, 1, 48, 48)",
-        "audio.embedding: float32 (1, 256) where the manifest has nothing",
+        "audio.embedding: float32 (1, 384) where the manifest has nothing",
     ]
 
 

@@ -304,7 +304,9 @@ class TestPipelines:
 
     def test_another_width_is_refused(self, adaptable: Pipeline) -> None:
         made = adaptation(model=adaptable.bundle.manifest.model, name="here")
-        with pytest.raises(AdaptationError, match="here: damaged: it has 5 numbers, the model 256"):
+        with pytest.raises(
+            AdaptationError, match=r"here: damaged: it has 5 numbers, the model \d+"
+        ):
             adaptable.adapted(made)
 
     def test_a_model_without_inputs_for_it_is_refused(self, rigid: Pipeline, anger: Path) -> None:

@@ -17,7 +17,7 @@ from mfer_edge.bundle import MAX_MANIFEST_BYTES, Bundle, save_bundle
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.errors import BundleError
 from mfer_edge.manifest import ENGINES, MANIFEST
-from tests.support.analyses import LABELS
+from tests.support.analyses import SEVEN
 from tests.support.bundles import (
     CONTENTS,
     edit,
@@ -37,7 +37,7 @@ class TestShipped:
     def test_is_the_default(self) -> None:
         bundle = Bundle.open()
         assert bundle.manifest.name == "compact"
-        assert bundle.manifest.labels == LABELS
+        assert bundle.manifest.labels == SEVEN
         assert bundle.manifest.trained
         text = (bundle.folder / MANIFEST).read_bytes()
         assert bundle.sha256 == hashlib.sha256(text).hexdigest()

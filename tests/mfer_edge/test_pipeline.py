@@ -23,7 +23,7 @@ from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import STAGES
-from tests.support.analyses import LABELS
+from tests.support.analyses import SEVEN
 from tests.support.clips import write_clip
 from tests.support.footage import filmed, images_of, repeat, video_first
 from tests.support.paths import shared_data
@@ -36,7 +36,7 @@ STRONG_FEAR = "01-01-06-02-01-02-04.mp4"
 
 def check_scores(scores: dict[str, float] | None) -> None:
     assert scores is not None
-    assert tuple(scores) == LABELS
+    assert tuple(scores) == SEVEN
     assert all(0 <= value <= 1 for value in scores.values())
     assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
 
@@ -50,8 +50,8 @@ class TestRealClips:
     ) -> None:
         analysis: Analysis = request.getfixturevalue(f"{clip}_analysis")
         made = json.loads(json.dumps(analysis.to_dict()))
-        keys = "schema source duration_s bundle device providers overall windows tracks timing"
-        assert list(made) == [*keys.split(), "warnings"]
+        keys = "schema source duration_s bundle adaptation device providers overall windows tracks"
+        assert list(made) == [*keys.split(), "timing", "warnings"]
         assert made["schema"] == 1
         assert made["source"] == str(request.getfixturevalue(clip))
         assert made["duration_s"] == pytest.approx(duration_s, abs=0.005)
@@ -90,7 +90,7 @@ class TestRealClips:
     def test_the_two_differ(self, anger_analysis: Analysis, fear_analysis: Analysis) -> None:
         one, other = anger_analysis.windows[0], fear_analysis.windows[0]
         for a, b in ((one.scores, other.scores), (one.visual, other.visual)):
-            assert a and b and max(abs(a[label] - b[label]) for label in LABELS) > 0.01
+            assert a and b and max(abs(a[label] - b[label]) for label in SEVEN) > 0.01
 
     def test_twice_gives_the_same(self, pipeline: Pipeline, fear: Path, fear_analysis: Analysis):
         again = pipeline.analyze(fear)
@@ -184,7 +184,7 @@ class TestMissingParts:
             assert (window["modalities"], window["frames"]) == ([], 20)
         assert made["tracks"] == []
         # Every form still has all the labels' columns or rows.
-        assert analysis.to_csv().splitlines()[0].endswith(",".join(LABELS))
+        assert analysis.to_csv().splitlines()[0].endswith(",".join(SEVEN))
         assert analysis.to_vtt() == "WEBVTT\n"
 
     def test_cut_off_file_says_so(self, pipeline: Pipeline, anger: Path, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ class TestWindows:
         check_scores(analysis.overall.scores)
         mean = {
             label: np.mean([r.scores[label] for r in analysis.windows if r.scores])
-            for label in LABELS
+            for label in SEVEN
         }
         assert analysis.overall.scores == pytest.approx(mean)
 

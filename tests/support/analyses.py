@@ -19,6 +19,9 @@ from mfer_edge.results import (
     overall,
 )
 
+SEVEN = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""Labels of the bundle that ships."""
+
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
 

@@ -309,7 +309,9 @@ def test_converted_engines_multiply_in_fp16(
     macs = macs_by_type(onnx.load(fp16_files[name]), calls[name])
     share = macs["fp16"] / sum(macs.values())
     assert share == 1 if name != "audio" else 0.9 < share < 1  # all but the spectrogram
-    assert fp16_files[name].stat().st_size < 0.56 * exported.files[name].stat().st_size
+    before = exported.files[name].stat().st_size
+    if before > 100_000:  # of a smaller file most is the graph, not weights
+        assert fp16_files[name].stat().st_size < 0.56 * before
     value_types(fp16_files[name])
 
 

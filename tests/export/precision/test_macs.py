@@ -181,7 +181,7 @@ def counted(model: EmotionModel, name: str, call: dict[str, torch.Tensor]) -> in
                 "scale": torch.ones(OBSERVED),
             },
         ),
-        ("fusion", {"visual": torch.zeros(1, 64), "audio": torch.zeros(1, 256)}),
+        ("fusion", {"visual": torch.zeros(1, 64), "audio": torch.zeros(1, 384)}),
     ],
 )
 def test_compact_engines_against_pytorch(
