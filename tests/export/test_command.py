@@ -105,7 +105,7 @@ def test_checkpoint_as_a_file_or_its_folder(
         ("empty folder", "no usable checkpoint"),
         ("no safetensors", "no usable checkpoint"),
         ("tensors of something", "not a model of compact or paper"),
-        ("another shape", "fusion.bias is (7,) instead of (8,)"),
+        ("another shape", "fusion.discount is (1,) instead of (2,)"),
         ("the other preset", "a model of the preset paper, not compact"),
     ],
 )
@@ -122,7 +122,7 @@ def test_unusable_checkpoint(
         save_file({"weight": torch.zeros(8)}, path)
     elif kind == "another shape":
         state = dict(EmotionModel(COMPACT).state_dict())
-        state["fusion.bias"] = state["fusion.bias"][:7].contiguous()
+        state["fusion.discount"] = state["fusion.discount"][:1].contiguous()
         save_file(state, path, {"model": "mfer-edge compact"})
     with small_presets():
         if kind == "the other preset":
