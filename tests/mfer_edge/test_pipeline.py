@@ -271,10 +271,13 @@ class TestLongClips:
         found = {}
         for times in (2, 6):
             clip = repeat(anger, folder / f"{times}.mp4", times)
-            done = subprocess.run(
-                [sys.executable, "-c", code, clip], capture_output=True, check=True, text=True
-            )
-            found[times] = json.loads(done.stdout)
+            runs = []
+            for _ in range(3):  # how far decoding runs ahead, and so the peak, varies by 20 MB
+                done = subprocess.run(
+                    [sys.executable, "-c", code, clip], capture_output=True, check=True, text=True
+                )
+                runs.append(json.loads(done.stdout))
+            found[times] = min(runs, key=lambda run: int(run["peak"].split()[1]))
         return found
 
     def test_windows_slide_over_the_clip(self, runs: dict[int, dict]) -> None:
