@@ -147,7 +147,6 @@ class TestTeacher:
         self, entries: list[Entry], teacher: FaceClassifier, tmp_path: Path
     ) -> None:
         save_file(teacher.state_dict(), tmp_path / FER_FACE)
-        (tmp_path / "run").mkdir()
         learned: list[np.ndarray] = []
         starts: list[dict[str, Tensor]] = []
 
