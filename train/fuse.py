@@ -141,7 +141,8 @@ class Assembly:
         if audio is None:
             raise TrainError("no voice to calibrate on that the audio arm was not trained on")
         self.audio, self.visual = audio, self._of_arm(unseen, "visual")
-        self.talk = Predictions.load(path) if (path := run.out / TALK_FILE).is_file() else None
+        talk = Predictions.load(path) if (path := run.out / TALK_FILE).is_file() else None
+        self.talk = talk if talk and talk.labels == run.preset.labels else None
 
     def fuse(self, clips: Sequence[Entry] = ()) -> list[Figures]:
         """Fit fusion and temperatures of the model.
@@ -303,14 +304,8 @@ class Assembly:
 
     def _fuse_on_strangers(self, entries: Sequence[Entry]) -> list[Figures]:
         """Fuse on clips of people in no training data, and calibrate on all strangers."""
-        # Soft labels calibrate nothing: ordinary talk is neutral in most recordings, not in all.
-        audio = StrangerLogits.of(self.audio).without("ordinary")
-        prior = self._neutral_prior(audio.temperature())
-        with torch.no_grad():
-            self.model.audio.classifier.bias.add_(torch.from_numpy(prior))
-        audio = replace(audio, logits=(audio.logits + prior).astype(np.float32))
-        moved = (self.audio.logits + prior).astype(np.float32)
-        self.audio = replace(self.audio, logits=moved)
+        self._add_neutral_prior()
+        audio = self._voice_strangers()
         clips = clip_logits(self.model, entries, self.run.data.inputs)
         visual = self._visual_strangers(self.visual)
         shown = agreed_images(images(self.run.entries, "test"))
@@ -342,7 +337,7 @@ class Assembly:
 
     def _talk_clips(self) -> ClipLogits | None:
         """Ordinary talk that both arms predicted without having been trained on it, if any."""
-        if self.talk is None or self.talk.labels != self.run.preset.labels:
+        if self.talk is None:
             return None
         place = {path: index for index, path in enumerate(self.audio.paths)}
         seen = np.flatnonzero([path in place for path in self.talk.paths])
@@ -352,12 +347,19 @@ class Assembly:
         heard = np.array([place[path] for path in talk.paths])
         return ClipLogits(talk.logits, self.audio.logits[heard], talk.truth, np.array(talk.actors))
 
-    def _neutral_prior(self, temperature: float) -> np.ndarray:
-        """Logits that give neutral the recipe's prior at a temperature: (labels,) float32."""
+    def _voice_strangers(self) -> StrangerLogits:
+        """Unseen people's voices, but for ordinary talk: soft labels calibrate nothing."""
+        return StrangerLogits.of(self.audio).without("ordinary")
+
+    def _add_neutral_prior(self) -> None:
+        """Give the audio arm, and its predictions, the recipe's prior of neutral."""
         labels, recipe = self.run.preset.labels, self.run.preset.voices
+        nats = recipe.neutral_prior if recipe else 0.0
         prior = np.zeros(len(labels), np.float32)
-        prior[labels.index("neutral")] = temperature * (recipe.neutral_prior if recipe else 0.0)
-        return prior
+        prior[labels.index("neutral")] = nats * self._voice_strangers().temperature()
+        with torch.no_grad():
+            self.model.audio.classifier.bias.add_(torch.from_numpy(prior))
+        self.audio = replace(self.audio, logits=(self.audio.logits + prior).astype(np.float32))
 
     def _left_out(self, audio: StrangerLogits) -> list[Figures]:
         """Calibration of each dataset by a temperature that was fitted on the others."""
@@ -374,7 +376,7 @@ class Assembly:
         """Unseen people's predictions, and those of ordinary talk."""
         labels = len(self.run.preset.labels)
         strangers = StrangerLogits.none(labels) if visual is None else StrangerLogits.of(visual)
-        if self.talk is None or self.talk.labels != self.run.preset.labels:
+        if self.talk is None:
             return strangers
         return strangers.with_group("ordinary", self.talk.logits, self.talk.truth)
 
