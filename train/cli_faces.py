@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+DEVICES = ("auto", "cpu", "cuda")
 INPUT = click.Path(path_type=Path, readable=False)
 FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
 
@@ -30,6 +31,8 @@ FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
 @click.option("--teacher", type=INPUT,
               help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
+              help="auto: a CUDA device if PyTorch finds one.")  # fmt: skip
 def faces(
     index: Path,
     out: Path,
@@ -41,6 +44,7 @@ def faces(
     finish: int,
     teacher: Path | None,
     seed: int,
+    device: str,
 ) -> None:
     """Train the compact preset's face network on the images in INDEX.
 
@@ -49,6 +53,7 @@ def faces(
     OUT/figures.json: the accuracy on the published test images.
     """
     from train.data.index import read_index
+    from train.device import select_device
     from train.train_face import FaceOptions, train_faces
 
     if start is not None and teacher is not None:
@@ -60,7 +65,8 @@ def faces(
     else:
         options = FaceOptions(seed=seed, teacher=teacher)
         options = options.with_epochs(28 if epochs is None else epochs, finish)
-    train_faces(read_index(index), out, options, say=click.echo)
+    chosen = select_device(device)
+    train_faces(read_index(index), out, options, device=chosen, say=click.echo)
 
 
 @click.command("clips")

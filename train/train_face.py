@@ -152,8 +152,8 @@ class FaceFigures:
     fer_2013_images: int
 
 
-def read_faces(entries: Sequence[Entry]) -> FaceImages:
-    """Read images into memory, with their published labels.
+def read_faces(entries: Sequence[Entry], device: torch.device | None = None) -> FaceImages:
+    """Read images into a device's memory, with their published labels.
 
     Raises:
         DatasetError: one can't be read.
@@ -161,7 +161,7 @@ def read_faces(entries: Sequence[Entry]) -> FaceImages:
     faces = np.zeros((len(entries), FACE_SIZE, FACE_SIZE), np.uint8)
     for index, entry in enumerate(entries):
         faces[index] = read_face(entry, FACE_SIZE)
-    return FaceImages(faces, face_labels(entries), STRONG.vary)
+    return FaceImages(faces, face_labels(entries), STRONG.vary, device=device)
 
 
 def soft_targets(examples: FaceImages, teacher: FaceClassifier | None = None) -> np.ndarray:
@@ -189,7 +189,12 @@ class FaceData:
     split: Split
 
     @classmethod
-    def read(cls, entries: Sequence[Entry], teacher: FaceClassifier | None = None) -> FaceData:
+    def read(
+        cls,
+        entries: Sequence[Entry],
+        teacher: FaceClassifier | None = None,
+        device: torch.device | None = None,
+    ) -> FaceData:
         """Read training images; with votes, those whose raters disagree too much are left out.
 
         Images of rare emotions are shown twice an epoch.
@@ -197,24 +202,35 @@ class FaceData:
         Raises:
             DatasetError: one can't be read.
         """
-        votes = face_votes(entries)
-        voted = bool(votes.any())
-        if voted:
-            _, usable = vote_targets(votes)
-            entries = [entry for entry, kept in zip(entries, usable, strict=True) if kept]
-            votes = votes[usable]
-        examples = read_faces(entries)
-        label_targets = targets = soft_targets(examples, teacher)
+        examples, votes = read_faces(entries, device), face_votes(entries)
         held = np.array([int(entry.content[:8], 16) % HELD_OUT == 0 for entry in entries], bool)
-        shown = np.flatnonzero(~held)
+        return cls.of(examples, votes, held, teacher)
+
+    @classmethod
+    def of(
+        cls,
+        examples: FaceImages,
+        votes: np.ndarray,
+        held: np.ndarray,
+        teacher: FaceClassifier | None = None,
+    ) -> FaceData:
+        """Make targets and split of images with their published labels.
+
+        Args:
+            votes: (n, 7) of FER+; zeros where there are none.
+            held: (n,) bool: images that may select the epoch.
+        """
+        voted, (targets, usable) = bool(votes.any()), vote_targets(votes)
         if voted:
-            targets, _ = vote_targets(votes)
-            examples = FaceImages(examples.faces, targets.argmax(1), STRONG.vary)
+            examples, targets = examples.select(usable), targets[usable]
+            votes, held = votes[usable], held[usable]
+        label_targets, shown = soft_targets(examples, teacher), np.flatnonzero(~held)
+        if voted:
+            examples.labels = targets.argmax(1)
             shown = np.concatenate([shown, shown[rare(targets[shown])]])
-            held &= votes.max(1) >= MAJORITY
-        return cls(
-            examples.with_targets(targets), label_targets, Split(shown, np.flatnonzero(held))
-        )
+            held = held & (votes.max(1) >= MAJORITY)
+        examples.targets = targets if voted else label_targets
+        return cls(examples, label_targets, Split(shown, np.flatnonzero(held)))
 
     def fit_heads(self, model: FaceClassifier) -> None:
         """Fit both classifiers of a network anew on the training images as they are."""
@@ -229,8 +245,8 @@ class FaceData:
         fit_heads(
             model,
             torch.cat(embedded).clone(),
-            torch.from_numpy(targets[every]),
-            torch.from_numpy(self.label_targets[every]),
+            torch.from_numpy(targets[every]).to(self.examples.device),
+            torch.from_numpy(self.label_targets[every]).to(self.examples.device),
         )
 
     def digest(self) -> str:
@@ -246,14 +262,18 @@ class TwoHeads(CrossEntropy):
     def __init__(self, data: FaceData, options: TrainOptions, label_weight: float) -> None:
         super().__init__(data.examples, data.split.train, options)
         assert data.examples.targets is not None
-        self._votes, self._labels = data.examples.targets, data.label_targets
+        self._votes, self._labels = (
+            torch.from_numpy(targets).to(data.examples.device)
+            for targets in (data.examples.targets, data.label_targets)
+        )
         self._label_weight = label_weight
 
     def loss(self, model: nn.Module, inputs: Tensor, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Give a batch's logits of the votes, and the loss of both classifiers."""
         heads: HeadLogits = model(inputs)
-        votes = F.cross_entropy(heads.votes, torch.from_numpy(self._votes[indices]))
-        labels = F.cross_entropy(heads.labels, torch.from_numpy(self._labels[indices]))
+        rows = torch.from_numpy(indices).to(self._votes.device)
+        votes = F.cross_entropy(heads.votes, self._votes[rows])
+        labels = F.cross_entropy(heads.labels, self._labels[rows])
         return heads.votes, votes + self._label_weight * labels
 
 
@@ -262,6 +282,7 @@ def train_faces(
     out: Path,
     options: FaceOptions = FaceOptions(),
     *,
+    device: torch.device | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train, or resume from OUT/last.pt.
@@ -270,6 +291,7 @@ def train_faces(
 
     Args:
         entries: images with a published split.
+        device: that trains; by default the CPU.
         say: called with every epoch's figures and at last with those of the test images, as JSON.
 
     Raises:
@@ -280,8 +302,8 @@ def train_faces(
     torch.manual_seed(options.seed)
     shown, test = images(entries, "train"), images(entries, "test")
     start = options.teacher or options.start
-    model = FaceClassifier() if start is None else load_classifier(start)
-    data = FaceData.read(shown, None if options.teacher is None else model)
+    model = (FaceClassifier() if start is None else load_classifier(start)).to(device)
+    data = FaceData.read(shown, None if options.teacher is None else model, device)
     training, count = options.training, len(data.split.train)
     if count < training.batch:
         raise DatasetError(f"{count} training images do not fill one batch of {training.batch}")
@@ -311,24 +333,26 @@ def train_faces(
     )
     model.freeze(False)
     if options.start is not None and options.new_share < 1:
-        mix_encoders(model, load_classifier(options.start), options.new_share)
+        mix_encoders(model, load_classifier(options.start).to(device), options.new_share)
         data.fit_heads(model)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(out / FER_FACE) as beside:
         save_file(weights, beside)
     if test:
-        figures = json.dumps(asdict(face_figures(model, test)))
+        figures = json.dumps(asdict(face_figures(model, test, device)))
         write_text(out / FIGURES_FILE, figures + "\n")
         say(figures)
 
 
-def face_figures(model: FaceClassifier, entries: Sequence[Entry]) -> FaceFigures:
+def face_figures(
+    model: FaceClassifier, entries: Sequence[Entry], device: torch.device | None = None
+) -> FaceFigures:
     """Measure both classifiers on images that neither was trained on.
 
     Raises:
         DatasetError: one can't be read.
     """
-    examples, votes = read_faces(entries), face_votes(entries)
+    examples, votes = read_faces(entries, device), face_votes(entries)
     heads = predict_heads(model, examples)
     agreed = votes.max(1) >= MAJORITY
     lead, predicted = votes.argmax(1)[agreed], heads.votes.numpy().argmax(1)[agreed]
@@ -343,11 +367,11 @@ def face_figures(model: FaceClassifier, entries: Sequence[Entry]) -> FaceFigures
 
 @torch.inference_mode()
 def predict_heads(model: FaceClassifier, examples: FaceImages, batch: int = 256) -> HeadLogits:
-    """Predict all images without augmentation; leaves evaluation mode on."""
+    """Predict all images without augmentation, on their device; leaves evaluation mode on."""
     model.eval()
     every = np.arange(len(examples.labels))
     parts = [
         model.heads(examples.batch(every[first : first + batch], None))
         for first in range(0, len(every), batch)
     ]
-    return HeadLogits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))
+    return HeadLogits(*(torch.cat(logits).cpu() for logits in zip(*parts, strict=True)))
