@@ -208,7 +208,11 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
 
     recipe = preset.voices and replace(preset.voices, draws=256, neutral_prior=0.0)
 
-    tuning = preset.fine_tuning
+    tuning, backbone = preset.fine_tuning, preset.backbone
+    if backbone is not None:
+        options = replace(backbone.options, epochs=1, batch=8)
+        small = replace(backbone.recipe, draws=16)
+        backbone = replace(backbone, options=options, recipe=small)
     return replace(
         preset,
         views=2,
@@ -217,6 +221,7 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
         audio_one=preset.audio_one and shorter(preset.audio_one),
         audio_two=shorter(preset.audio_two),
         voices=recipe,
+        backbone=backbone,
         fine_tuning=replace(tuning, options=replace(tuning.options, epochs=1)),
         combined=preset.combined and replace(preset.combined, epochs=epochs),
         **changes,
