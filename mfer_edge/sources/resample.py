@@ -28,7 +28,7 @@ class MonoResampler:
             unless something is missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.written = 0
         self.end_s = 0.0
         self._path = path
