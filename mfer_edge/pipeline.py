@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,7 @@ class Pipeline:
         *,
         keep_detections: bool = False,
         progress: Callable[[float], None] | None = None,
+        timeout_s: float | None = None,
     ) -> Analysis:
         """Collect all readings of a clip, with what else there is to say of it.
 
@@ -175,15 +177,27 @@ class Pipeline:
             options: by default as the bundle was trained.
             keep_detections: remember where every face was, to draw it.
             progress: called with the share of the clip that is done, 0 to 1.
+            timeout_s: longest to take; it is looked at between frames and between readings.
 
         Raises:
-            MediaError: the source can't be read.
+            MediaError: the source can't be read, or not in time.
         """
         start = time.perf_counter()
         options = options or self.options()
         with self._open(source) as opened:
             session = self._session_of(opened, options, keep_detections)
-            readings = tuple(session.run(opened, progress))
+
+            def check_time(share: float = 0.0) -> None:
+                if timeout_s is not None and time.perf_counter() - start > timeout_s:
+                    raise MediaError(f"{opened.name}: not read in {timeout_s:g} s: given up")
+                if progress is not None and share:
+                    progress(share)
+
+            readings = []
+            with closing(session.run(opened, check_time)) as run:
+                for reading in run:
+                    readings.append(reading)
+                    check_time()
         manifest = self.bundle.manifest
         stopwatch = session.stopwatch
         wall_s = time.perf_counter() - start
@@ -200,7 +214,7 @@ class Pipeline:
             device=self.device,
             providers=self.providers,
             overall=overall(readings),
-            windows=readings,
+            windows=tuple(readings),
             tracks=session.tracks(),
             timing=Timing(wall_s, self.model.load_s, self.threads, stopwatch.stages_s),
             warnings=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
-MAX_GAP_S = 3600.0  # frames that are further apart have wrong times: say, of the clock
+MAX_GAP_S = 86_400.0  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 
 
@@ -166,7 +166,7 @@ class Session:
 
     def run(
         self, source: Source, progress: Callable[[float], None] | None = None
-    ) -> Iterator[Reading]:
+    ) -> Generator[Reading, None, None]:
         """Push all of a source, and close; yield each reading as soon as its window ends.
 
         A thread decodes a few items ahead.

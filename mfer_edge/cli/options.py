@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+from mfer_edge.sources.url import is_url
 
 STDOUT = Path("-")
 
@@ -12,6 +15,18 @@ STDOUT = Path("-")
 INPUT = click.Path(path_type=Path, readable=False)
 OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False)
 TEXT_OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False, allow_dash=True)
+
+STDIN = Path("-")
+
+
+class SourceType(click.Path):
+    """A file's path, `-` for stdin, or a URL, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+SOURCE = SourceType(path_type=Path, readable=False)
 
 device_option = click.option(
     "--device",

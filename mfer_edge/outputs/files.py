@@ -95,6 +95,26 @@ def write_text(out: Path, text: str) -> None:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 
 
+def append_text(out: Path, text: str) -> None:
+    """Add to the end of a text file: all of it, or nothing.
+
+    Raises:
+        OutputError: the file can't be written, for example on a full disk.
+    """
+    data, size = text.encode(), None
+    try:
+        with open(out, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except BaseException:  # an interrupt too
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
+
+
 def is_stream(out: Path) -> bool:
     """Whether a path is a device or a pipe, such as /dev/stdout, which must not be replaced."""
     return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.probe import announced_duration_s, choose_tracks, open_container
-from mfer_edge.sources.resample import MonoResampler, can_be_mixed
+from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, shown_s
 from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
@@ -69,6 +69,7 @@ class Clip:
         self.missing_s = 0.0
         self._frame_rate = frame_rate
         self._read = self._closed = self._stalled = False
+        self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
         self._container = open_container(path)
         tracks = choose_tracks(self._container)
@@ -116,6 +117,10 @@ class Clip:
     def warnings(self) -> tuple[str, ...]:
         """Tracks that are missing, damage, and an early end, as far as the clip was read."""
         warnings = missing_tracks(self)
+        for layout in sorted(self._resampler.averaged):
+            warnings.append(
+                f"the sound has channels without a place ({layout}): their average was read"
+            )
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
@@ -130,7 +135,7 @@ class Clip:
         return tuple(warnings)
 
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        audio = MonoResampler(self.path)
+        audio = self._resampler
         video_s, decoded = 0.0, 0  # the end of the video so far
         for frame in self._decoded_frames():
             decoded += 1
@@ -178,7 +183,7 @@ class Clip:
                 self.damaged += 1
                 continue
             for frame in frames:
-                usable = isinstance(frame, VideoFrame) or can_be_mixed(frame)
+                usable = isinstance(frame, VideoFrame) or can_be_resampled(frame)
                 self.damaged += frame.is_corrupt or not usable
                 if self._skipper is not None and isinstance(frame, VideoFrame):
                     self._skipper.observe(frame)

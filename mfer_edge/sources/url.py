@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import av
-import av.error
-from av.container import InputContainer
-
 from mfer_edge.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 OPEN_TIMEOUT_S = 15.0  # to connect, and to find out what is sent
 READ_TIMEOUT_S = 15.0  # for the next packet
@@ -81,6 +81,9 @@ def open_url(
     Raises:
         MediaError: the URL is not allowed, nothing answers in time, or it sends no video or sound.
     """
+    import av
+    import av.error
+
     check_url(url)
     scheme = url.partition("://")[0].lower()
     options = {"protocol_whitelist": PROTOCOLS[scheme]}
