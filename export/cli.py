@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 
 if TYPE_CHECKING:
     from export.checkpoint import Source
@@ -220,6 +221,4 @@ def named_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MferError(
-            f"{error.name} is not installed: pip install 'mfer-edge[cpu,export]'"
-        ) from error
+        raise MferError(f"{error.name} is not installed: {install_hint('export')}") from error

@@ -23,7 +23,7 @@ from mfer_edge.bench.stats import NOISE, LatencyStats, RunBudget
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
 from mfer_edge.bundle import Bundle, file_sha256
-from mfer_edge.cpu import core_count
+from mfer_edge.cpu import usable_threads
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
@@ -104,12 +104,12 @@ def measure(
         MferError: a bundle, the device or the clip can't be used.
     """
     clip = options.clip or sample_clip()
-    threads = options.threads or core_count()
+    threads = usable_threads(options.threads)
     gpu_bytes_before = _gpu_memory()
     pipeline = Pipeline.open(
         options.bundles[0] if options.bundles else None,
         options.device,
-        1 if options.scenario == "offline" else threads,
+        1 if options.scenario == "offline" else options.threads,
     )
     analysis = pipeline.analyze(clip)
     usage_before = cpu_usage()

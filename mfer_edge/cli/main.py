@@ -137,9 +137,9 @@ def load_command(name: str, entry: CommandEntry) -> click.Command:
         missing = error.name or ""
         if entry.extra is None or missing.split(".")[0] in ("mfer_edge", *entry.packages):
             raise
-        raise MferError(
-            f"{missing} is not installed: pip install 'mfer-edge[cpu,{entry.extra}]'"
-        ) from error
+        from mfer_edge.install import install_hint
+
+        raise MferError(f"{missing} is not installed: {install_hint(entry.extra)}") from error
     return command
 
 

@@ -42,7 +42,9 @@ adapt_option = click.option(
     help="Adaptation to a place or a person that `mfer-edge adapt` made.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads [default: all cores]."
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads, at most all cores [default: all].",
 )
 
 
