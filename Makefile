@@ -3,7 +3,7 @@ PYTHON ?= python3
 SAMPLES := $(sort $(wildcard samples/*.mp4))
 DEMO := demo
 
-.PHONY: demo test clean
+.PHONY: demo test test-versions clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -18,6 +18,12 @@ test: .venv-test/done
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	.venv-test/bin/python -m pytest
+	@$(MAKE) --no-print-directory test-versions
+
+# The oldest declared versions of the runtime's dependencies on the oldest Python, the newest on the
+# newest Python: .venv-min and .venv-new.
+test-versions:
+	$(PYTHON) -m tests.versions
 
 .venv/done: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -34,4 +40,4 @@ test: .venv-test/done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-test $(DEMO) build *.egg-info
+	rm -rf .venv .venv-test .venv-min .venv-new $(DEMO) build *.egg-info

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import click
 
-from mfer_edge.cli.streams import stdout_error
 from mfer_edge.errors import MferError
 
 DONE = 0
@@ -30,9 +29,6 @@ def print_unexpected(error: Exception, subject: str = "") -> None:
     Args:
         subject: what was being done, such as the clip that was read.
     """
-    if isinstance(error, OSError) and (written := stdout_error()):
-        print_error(written)
-        return
     context = click.get_current_context(silent=True)
     hint = " (--debug shows where)"
     if context is not None and context.meta.get(DEBUG):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,8 +20,8 @@ from mfer_edge.cli.errors import (
     print_error,
     print_unexpected,
 )
-from mfer_edge.cli.streams import allow_any_text, checked_stdout, ended_as_by_ctrl_c
-from mfer_edge.errors import MferError
+from mfer_edge.cli.streams import checked_stdout, ended_as_by_ctrl_c
+from mfer_edge.errors import MferError, OutputError
 
 ARGUMENTS = "mfer_edge.arguments"  # key in a context's `meta`
 
@@ -89,11 +90,17 @@ class LazyGroup(click.Group):
         ctx.meta[ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        allow_any_text()
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            with ended_as_by_ctrl_c(), checked_stdout():
-                return super().invoke(ctx)
+            with checked_stdout(), ended_as_by_ctrl_c():
+                return super().main(*args, **kwargs)
+        except OutputError as error:  # of --help, --version, or the last flush
+            print_error(error)
+            sys.exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
         except MferError as error:
             print_error(error)
             ctx.exit(FAILED)
@@ -169,3 +176,6 @@ def with_debug(command: click.Command) -> click.Command:
 @click.version_option(__version__, prog_name="mfer-edge")
 def main() -> None:
     """Emotion recognition from face and voice, at the edge."""
+
+
+with_debug(main)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import STDOUT
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
-from mfer_edge.cli.streams import print_data, print_text
 from mfer_edge.outputs.results import GrowingText
 from mfer_edge.results import Analysis
 
@@ -63,9 +64,9 @@ class ResultWriter:
 
         with self._failures.reported("stdout"):
             if not self._quiet:
-                print_text(summary(analysis))
-            if data is not None:
-                print_data(data)
+                click.echo(summary(analysis))
+            if data is not None:  # in UTF-8, whatever the terminal's encoding
+                click.echo(data.encode(), nl=False)
 
     def _write_images(self, analysis: Analysis, source: Path | str) -> None:
         outputs = self._outputs

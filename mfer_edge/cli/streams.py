@@ -3,76 +3,75 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
-
-import click
+from typing import Any
 
 from mfer_edge.errors import OutputError
 
 ENDING = ("SIGTERM", "SIGHUP")  # as Ctrl-C: what is finished stays, what is begun is removed
 
 
-def print_data(text: str) -> None:
-    """Print a result in a format that programs read: in UTF-8, whatever the terminal's encoding.
-
-    Raises:
-        OutputError: stdout can't be written to.
-    """
-    with checked_stdout():
-        click.echo(text.encode(), nl=False)
-
-
-def print_text(text: str) -> None:
-    """Print a text for people and a line end.
-
-    Raises:
-        OutputError: stdout can't be written to.
-    """
-    with checked_stdout():
-        click.echo(text)
-
-
 @contextmanager
 def checked_stdout() -> Iterator[None]:
-    """Turn a failure of stdout, but for a reader that left, into an `OutputError`."""
+    """Make stdout take any text, and raise an `OutputError` where it can't be written to.
+
+    Letters that its encoding lacks are printed as escapes, such as \\xe9. After an error all text
+    is dropped, so that a command can go on with its files. A reader that left, as `head` does, is
+    no error: it ends the command.
+    """
+    before = sys.stdout
+    binary = getattr(before, "buffer", None)
+    raw = getattr(binary, "raw", binary)  # there is no buffer with `python -u`
+    if not isinstance(before, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
+        yield  # it is no file, as in a test
+        return
+    before.flush()
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_CheckedRaw(raw)),
+        encoding=before.encoding,
+        errors="backslashreplace",
+        line_buffering=before.line_buffering or before.write_through,
+    )
     try:
         yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise stdout_error() or error from error
-
-
-def stdout_error() -> OutputError | None:
-    """The error of a stdout that can't be written to, once: later text is dropped in silence.
-
-    Without that the interpreter fails at its end, on what is still in the buffer.
-    """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+    finally:
+        try:
             sys.stdout.flush()
-        return OutputError(f"stdout: could not be written: {error.strerror or error}")
-    return None
+        finally:
+            sys.stdout = before
 
 
-def allow_any_text() -> None:
-    """Print letters that stdout's encoding lacks as escapes, such as \\xe9, instead of failing."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+class _CheckedRaw(io.RawIOBase):
+    """The unbuffered stdout; closing it leaves the process's stdout open."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._failed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int | None:
+        if self._failed:
+            return len(data)
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            self._failed = True
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise OutputError(f"stdout: could not be written: {error.strerror or error}") from error
 
 
 @contextmanager
