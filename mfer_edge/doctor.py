@@ -89,7 +89,10 @@ def _module(name: str) -> str:
         if error.name != name:
             raise
         raise MferError(f"not installed: {install_hint('cpu')}") from error
-    return str(getattr(module, "__version__", None) or importlib.metadata.version(name))
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # OpenCV, whoever's build it is
+        return str(getattr(module, "__version__", "unknown version"))
 
 
 def _extra(extra: str, package: str) -> str:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.schema import expect, read_as
-from mfer_edge.schema_2 import upgrade_schema_2
+from mfer_edge.schema import expect, read_as, upgrade_schema_2
 
 SCHEMA = 3
 MANIFEST = "manifest.json"
