@@ -74,7 +74,7 @@ def check_command(words: Sequence[str]) -> None:
     elif program == "pip":
         check_requirement(arguments)
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(arguments) <= set(targets), f"{words}: no such target"
     else:
         assert program in COMMON_PROGRAMS + OTHER_PROGRAMS, f"{words}: an unknown program"

@@ -186,7 +186,7 @@ class TestOptions:
         if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
             pytest.skip("this ONNX Runtime has CUDA")
         line = refused(run("infer", moment, "--device", "cuda"), 1)
-        assert "--device cuda" in line and "mfer-edge[gpu]" in line
+        assert "--device cuda" in line and "mfer-edge's extra gpu" in line
 
     def test_no_source(self) -> None:
         assert "SOURCES" in refused(run("infer"), 2)

@@ -122,4 +122,4 @@ class TestMissingExtra:
         (tmp_path / "index.csv").touch()
         arguments = ("train", "audio", "index.csv", "--out", "run")
         line = error_line(call(SCRIPT, *arguments, folder=tmp_path, path=path))
-        assert "mfer-edge[cpu,train]" in line
+        assert "extra train: pip install" in line
