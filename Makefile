@@ -1,6 +1,6 @@
 # `make demo` needs the lean runtime only; `make test` everything.
 PYTHON ?= python3
-SAMPLES := $(sort $(wildcard samples/*.mp4))
+SAMPLES := $(sort $(wildcard mfer_edge/samples/*.mp4))
 DEMO := demo
 
 .PHONY: demo test clean

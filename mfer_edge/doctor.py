@@ -14,6 +14,8 @@ from mfer_edge.engines.onnx import import_onnxruntime, providers_for
 from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_gpu, this_target
 from mfer_edge.errors import MferError
 from mfer_edge.model import ACCELERATED
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.samples import ANGER
 
 EXTRAS = {"export": "onnx", "train": "torch"}  # each with a package that only it installs
 
@@ -29,7 +31,7 @@ class Check:
 
 
 def checkup(bundle: Path | None = None) -> list[Check]:
-    """Check the interpreter, the packages, the bundle and every device."""
+    """Check the interpreter, the packages, every device, the bundle, and a clip's analysis."""
     python = platform.python_version()
     checks = [
         Check("python", True, f"{python} on {platform.machine()} {platform.system()}", True),
@@ -49,6 +51,8 @@ def checkup(bundle: Path | None = None) -> list[Check]:
         _check("gpu for tensorrt", lambda: str(this_gpu())),
         _check("bundle", lambda: _bundle(bundle), True),
     ]
+    if checks[-1].ok:
+        checks.append(_check("analysis", lambda: _analysis(bundle), True))
     return checks + [_extra(extra, package) for extra, package in EXTRAS.items()]
 
 
@@ -85,6 +89,14 @@ def _bundle(folder: Path | None) -> str:
         built_for = Target(plan.tensorrt, Gpu(plan.gpu, plan.compute_capability))
         detail += f"; with engines for {built_for}"
     return detail
+
+
+def _analysis(folder: Path | None) -> str:
+    """Analyse a sample; name it with its path, so that its owner can do so too."""
+    found = Pipeline.open(folder, "cpu").analyze(ANGER)
+    if found.overall is None or len(found.overall.modalities) < 2:
+        raise MferError(f"{ANGER}: this machine finds no face or no voice in it")
+    return f"{ANGER}: {found.overall.label}, from face and voice, in {found.timing.wall_s:.1f} s"
 
 
 def _tensorrt(folder: Path | None) -> str:

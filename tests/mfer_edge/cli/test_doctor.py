@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from mfer_edge.bundle import Bundle
+from mfer_edge.samples import ANGER
 from tests.support.commands import python, run
 
 
@@ -14,9 +15,10 @@ class TestDoctor:
         result = run("doctor")
         assert result.exit_code == 0
         lines = {line[4:27].strip(): line for line in result.stdout.splitlines()}
-        for name in ("python", "numpy", "onnxruntime", "device cpu", "bundle"):
+        for name in ("python", "numpy", "onnxruntime", "device cpu", "bundle", "analysis"):
             assert lines[name].startswith("ok ")
         assert "compact" in lines["bundle"] and "files intact" in lines["bundle"]
+        assert f"{ANGER}: angry, from face and voice" in lines["analysis"]
         for name in ("device cuda", "device tensorrt", "extra export", "extra train"):
             assert lines[name][:3] in ("ok ", "no ")
 
@@ -26,6 +28,7 @@ class TestDoctor:
         result = run("doctor", "--bundle", folder)
         assert result.exit_code == 1
         [line] = [line for line in result.stdout.splitlines() if line.startswith("no  bundle")]
+        assert "analysis" not in result.stdout
         assert line.rpartition(f"{folder / 'vad.onnx'}: ")[2].startswith("missing")
 
     def test_without_onnx_runtime(self) -> None:
