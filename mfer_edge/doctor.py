@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,11 @@ from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import ANGER
 
-EXTRAS = {"export": "onnx", "train": "torch"}  # each with a package that only it installs
+EXTRAS = {
+    "export": ("onnx", "onnxscript", "safetensors", "torch"),
+    "train": ("matplotlib", "scikit-learn", "scipy"),
+}
+"""Packages that each extra adds to those before it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def checkup(bundle: Path | None = None) -> list[Check]:
     ]
     if checks[-1].ok:
         checks.append(_check("analysis", lambda: _analysis(bundle), True))
-    return checks + [_extra(extra, package) for extra, package in EXTRAS.items()]
+    return checks + [_extra(extra, packages) for extra, packages in EXTRAS.items()]
 
 
 def _package(name: str) -> Check:
@@ -63,13 +67,14 @@ def _package(name: str) -> Check:
         return Check(name, False, f"not installed: pip install {name}", True)
 
 
-def _extra(extra: str, package: str) -> Check:
-    try:
-        detail = f"{package} {importlib.metadata.version(package)}"
-        return Check(f"extra {extra}", True, detail, False)
-    except importlib.metadata.PackageNotFoundError:
-        detail = f"{package} is not installed: pip install 'mfer-edge[{extra}]'"
+def _extra(extra: str, packages: Sequence[str]) -> Check:
+    found = [_package(package) for package in packages]
+    if missing := [check.what for check in found if not check.ok]:
+        are = "is" if len(missing) == 1 else "are"
+        detail = f"{', '.join(missing)} {are} not installed: pip install 'mfer-edge[{extra}]'"
         return Check(f"extra {extra}", False, detail, False)
+    versions = ", ".join(f"{check.what} {check.detail}" for check in found)
+    return Check(f"extra {extra}", True, versions, False)
 
 
 def _check(what: str, run: Callable[[], str], needed: bool = False) -> Check:
