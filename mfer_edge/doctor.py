@@ -19,6 +19,7 @@ from mfer_edge.samples import ANGER
 
 EXTRAS = {
     "export": ("onnx", "onnxscript", "safetensors", "torch"),
+    "paper": ("huggingface-hub",),
     "train": ("matplotlib", "scikit-learn", "scipy"),
 }
 """Packages that each extra adds to those before it."""

@@ -233,13 +233,13 @@ def small_presets() -> Iterator[None]:
         face = replace(
             FACE_BACKBONES["vit"],
             make=lambda: Vit(SMALL_VIT),
-            load=lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT),
+            load=lambda folder: load_vit(folder, SMALL_VIT),
             size=SMALL_VIT.size,
         )
         speech = replace(
             SPEECH_BACKBONES["emotion2vec"],
             make=lambda: Emotion2vec(SMALL_EMOTION2VEC),
-            load=lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
+            load=lambda folder: load_emotion2vec(folder, SMALL_EMOTION2VEC),
         )
         patch.setitem(FACE_BACKBONES, "vit", face)
         patch.setitem(SPEECH_BACKBONES, "emotion2vec", speech)
