@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
 STDOUT = Path("-")
+
+
+class PositiveNumber(click.FloatRange):
+    """A finite number above 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 # Whether a path can be read is checked where it is opened, which has the better error message.
 INPUT = click.Path(path_type=Path, readable=False)
@@ -28,6 +47,24 @@ adapt_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="CPU threads [default: all cores]."
+)
+isolate_option = click.option(
+    "--isolate",
+    is_flag=True,
+    help="Analyse in a worker process: a clip that crashes it costs that clip.",
+)
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=PositiveNumber(),
+    metavar="S",
+    help="Give up a clip after so many seconds; in a worker process.",
+)
+max_memory_option = click.option(
+    "--max-memory",
+    type=PositiveNumber(),
+    metavar="MB",
+    help="Give up a clip at so much resident memory; in a worker process.",
 )
 
 
