@@ -29,8 +29,7 @@ class IsolatedPool:
     """Worker processes that each hold an open pipeline.
 
     A worker that is lost is started again for the next clip. Workers end with the pool, and with
-    the process that made it, however that ends. They are spawned: a script that makes a pool does
-    so under `if __name__ == "__main__":`.
+    the process that made it, however that ends.
 
     Args:
         setup: what every worker opens.

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
+from multiprocessing import Pipe
 from pathlib import Path
 
 from mfer_edge.errors import CrashError, HangError, IsolationError, MemoryLimitError
-from mfer_edge.isolation.worker import ClipJob, Message, WorkerSetup, error_of, work
+from mfer_edge.isolation.worker import ClipJob, Message, WorkerSetup, error_of
 from mfer_edge.results import Analysis
 from mfer_edge.schema import read_as
 
 START_TIMEOUT_S = 300.0  # to load a bundle: large models, a GPU's first start, a busy machine
 MEMORY_POLL_S = 0.05  # a process touches about 100 MB of new memory in this time
+STDERR = 2  # file descriptor
 STOP_S = 5.0  # for an idle worker to end when told to
 
 Progress = Callable[[float], None]
 
-_reaping = threading.Lock()
-"""`multiprocessing` looks after all children whenever one starts: while another thread waits for a
-child of its own, that one's exit code could be taken from it."""
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from mfer_edge.isolation.worker import work; work(int(sys.argv[1]))"
+)
+"""What a worker runs: the script that made the pool is not imported again, as `multiprocessing`
+would, so it needs no guard, and a worker holds nothing but the runtime."""
 
 
 class NotStartedError(Exception):
@@ -44,15 +48,16 @@ class WorkerProcess:
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
-        context = get_context("spawn")
-        self._connection, childs = context.Pipe()
-        self._process: BaseProcess = context.Process(
-            target=work, args=(childs, setup), name="mfer-edge-worker", daemon=True
-        )
+        self._connection, childs = Pipe()
         self._max_memory = setup.max_memory_bytes
+        search = [os.path.abspath(path) for path in sys.path]
+        command = [sys.executable, "-c", BOOT, str(childs.fileno()), json.dumps(search)]
         try:
-            with _reaping:
-                self._process.start()
+            # A library that prints must not end up between the parent's results.
+            self._process = subprocess.Popen(
+                command, pass_fds=[childs.fileno()], stdin=subprocess.DEVNULL, stdout=STDERR
+            )
+            self._connection.send(setup)
         except OSError as error:
             raise IsolationError(f"a worker did not start: {error.strerror or error}") from error
         finally:
@@ -70,13 +75,12 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """Id of the process."""
-        return self._process.pid or 0
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        with _reaping:
-            return self._process.is_alive()
+        return self._process.poll() is None
 
     def analyze(self, job: ClipJob, progress: Progress | None) -> Analysis:
         """Have a clip analysed. After any `IsolationError` the process is gone.
@@ -109,20 +113,18 @@ class WorkerProcess:
         """End the process when it is idle."""
         with suppress(OSError):  # it has ended
             self._connection.send(None)
-        with _reaping:
-            self._process.join(STOP_S)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_S)
         self.kill()
 
     def interrupt(self) -> None:
         """Kill the process, from any thread: its analysis fails."""
-        with _reaping:
-            self._process.kill()
+        self._process.kill()
 
     def kill(self) -> None:
         """End the process now."""
-        with _reaping:
-            self._process.kill()
-            self._process.join()
+        self._process.kill()
+        self._process.wait()
         self._connection.close()
 
     def _receive(self, deadline: float | None, max_memory: int | None = None) -> Message | None:
@@ -157,8 +159,8 @@ class WorkerProcess:
         return CrashError(f"{job.path}: the process that analysed it {self._ending()}")
 
     def _ending(self) -> str:
-        code = self._process.exitcode
-        if code is None or code >= 0:
+        code = self._process.returncode
+        if code >= 0:
             return f"ended with exit code {code}"
         try:
             name = signal.Signals(-code).name

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import queue
 import signal
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,19 @@ class ClipJob:
     timeout_s: float | None = None  # from the start of the analysis; None: no limit
 
 
-def work(connection: Connection, setup: WorkerSetup) -> None:
-    """Main function of a worker: open the pipeline, then analyse what comes until told to end."""
-    _die_with_parent()
+def work(file_descriptor: int) -> None:
+    """Main function of a worker: open the pipeline, then analyse what comes until told to end.
+
+    Args:
+        file_descriptor: of the child's end of a `multiprocessing.Pipe`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    os.dup2(2, 1)  # a library that prints must not end up between the parent's results
+    if sys.platform == "linux":  # ends with its parent, even while it hangs in native code
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    connection = Connection(file_descriptor)
+    jobs = _received(connection)
+    setup = jobs.get()
+    assert isinstance(setup, WorkerSetup)
     try:
         from mfer_edge.pipeline import Pipeline
 
@@ -71,7 +79,8 @@ def work(connection: Connection, setup: WorkerSetup) -> None:
         _send(connection, _failure(error))
         return
     _send(connection, {"state": "ready"})
-    while (job := connection.recv()) is not None:
+    while (job := jobs.get()) is not None:
+        assert isinstance(job, ClipJob)
         _send(connection, {"state": "started"})
         try:
             _send(connection, {"result": asdict(_analyze(pipeline, job, connection))})
@@ -80,6 +89,21 @@ def work(connection: Connection, setup: WorkerSetup) -> None:
         except Exception as error:  # a fault of ours: this process may be in any state
             _send(connection, _failure(error, f"{job.path}: "))
             return
+
+
+def _received(connection: Connection) -> queue.SimpleQueue[WorkerSetup | ClipJob | None]:
+    """What the parent sends; this process ends when the parent's end of the pipe does."""
+    received: queue.SimpleQueue[WorkerSetup | ClipJob | None] = queue.SimpleQueue()
+
+    def receive() -> None:
+        while True:
+            try:
+                received.put(connection.recv())
+            except (EOFError, OSError):
+                os._exit(1)
+
+    threading.Thread(target=receive, name="parent", daemon=True).start()
+    return received
 
 
 def error_of(message: Message) -> MferError:
@@ -116,17 +140,3 @@ def _failure(error: Exception, prefix: str = "") -> Message:
 
 def _send(connection: Connection, message: Message) -> None:
     connection.send_bytes(json.dumps(message).encode())
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent ends, even if it is killed while this one hangs."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = parent_process()
-    assert parent is not None, "not a child process"
-
-    def watch() -> None:  # on other systems, and for a parent that ended before the call above
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -42,10 +42,9 @@ def stop_it(_):
     os.kill(pool.pids[0], signal.SIGSTOP)
     print(pool.pids[0], flush=True)
 
-if __name__ == "__main__":
-    pool = IsolatedPool(WorkerSetup(device="cpu", threads=1))
-    pool.submit(ClipJob(Path(sys.argv[1])), progress=stop_it)
-    time.sleep(600)
+pool = IsolatedPool(WorkerSetup(device="cpu", threads=1))
+pool.submit(ClipJob(Path(sys.argv[1])), progress=stop_it)
+time.sleep(600)
 """
 
 
