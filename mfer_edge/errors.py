@@ -25,6 +25,10 @@ class OutputError(MferError):
     """A result that can't be written where, or in the format, it was asked for."""
 
 
+class BatchError(MferError):
+    """A list of clips that can't be read, or a folder that holds no batch or a running one."""
+
+
 class IsolationError(MferError):
     """A clip lost with the worker process that analysed it, or a worker that does not start."""
 

@@ -18,11 +18,16 @@ from mfer_edge.cli.options import (
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
+    bundle_option,
     device_option,
+    faces_option,
+    hop_option,
     isolate_option,
     max_memory_option,
+    skip_still_option,
     threads_option,
     timeout_option,
+    window_option,
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
@@ -33,15 +38,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=INPUT)
-@click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
+@bundle_option
 @device_option
-@click.option("--window", type=float, help="Seconds that a reading covers [default: bundle's].")
-@click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
-@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
-              help="Whose emotion to read.")  # fmt: skip
-@click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
-              help="Approximate: don't embed a face again that changed by at most so many of 255 "
-              "grey levels.")  # fmt: skip
+@window_option
+@hop_option
+@faces_option
+@skip_still_option
 @adapt_option
 @threads_option
 @isolate_option
