@@ -12,7 +12,9 @@ import logging
 import os
 import pickle
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,7 @@ from mfer_edge.isolation.worker import WorkerSetup
 from mfer_edge.schema import read_as
 
 LOCAL = "local"  # address of a cluster that is started on this machine, for this batch
+STDERR = 2  # file descriptor
 CONNECT_S = 10.0  # for a cluster to answer at all
 MAX_BLOCKS = 10_000  # into which clips are divided; a lost actor's block is done again
 
@@ -129,13 +132,14 @@ def _connect(ray: ModuleType, setup: WorkerSetup, options: ClusterOptions) -> in
     local = options.address == LOCAL
     here = options.workers or default_workers(setup.device)
     try:
-        ray.init(
-            address=options.address,
-            num_cpus=here * _cpus(setup) if local else None,
-            include_dashboard=False if local else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _quiet_core():
+            ray.init(
+                address=options.address,
+                num_cpus=here * _cpus(setup) if local else None,
+                include_dashboard=False if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except Exception as error:  # Ray raises many kinds
         raise BatchError(f"--ray {options.address}: {_first_line(error)}") from error
     try:
@@ -143,6 +147,20 @@ def _connect(ray: ModuleType, setup: WorkerSetup, options: ClusterOptions) -> in
     except BaseException:
         ray.shutdown()
         raise
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Drop what is written to stderr meanwhile: Ray's core says there that it says nothing."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def _check_reachable(address: str) -> None:
