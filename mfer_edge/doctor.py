@@ -6,18 +6,23 @@ import importlib
 import importlib.metadata
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfer_edge.cpu import core_count
 from mfer_edge.errors import MferError
-from mfer_edge.install import INSTALL_FOLDER, install_hint
+from mfer_edge.install import install_hint
+from mfer_edge.samples import ANGER
 
-EXTRAS = {"export": "onnx", "train": "torch"}  # each with a package that only it installs
+EXTRAS = {
+    "export": ("onnx", "onnxscript", "safetensors", "torch"),
+    "paper": ("huggingface-hub",),
+    "train": ("matplotlib", "scikit-learn", "scipy"),
+}
+"""Packages that each extra adds to those before it."""
 IMPORTED = ("numpy", "cv2", "av", "click", "onnxruntime")  # modules that the runtime needs
 TITLES = {"cv2": "opencv"}  # whoever's build it is: opencv-python, -headless, contrib, JetPack's
-SAMPLES = ("mfer_edge/samples/anger.mp4", "samples/anger.mp4")  # the second in a checkout
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ def checkup(bundle: Path | None = None) -> list[Check]:
         _check("pictures", _pictures, True),
     ]  # fmt: skip
     return checks + [
-        _check(f"extra {extra}", lambda e=extra, p=package: _extra(e, p))  # type: ignore[misc]
-        for extra, package in EXTRAS.items()
+        _check(f"extra {extra}", lambda e=extra, p=packages: _extra(e, p))  # type: ignore[misc]
+        for extra, packages in EXTRAS.items()
     ]
 
 
@@ -95,11 +100,17 @@ def _module(name: str) -> str:
         return str(getattr(module, "__version__", "unknown version"))
 
 
-def _extra(extra: str, package: str) -> str:
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MferError(f"{package} is not installed: {install_hint(extra)}") from error
+def _extra(extra: str, packages: Sequence[str]) -> str:
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise MferError(f"{', '.join(missing)} {are} not installed: {install_hint(extra)}")
+    return ", ".join(found)
 
 
 def _provider(device: str) -> str:
@@ -149,19 +160,18 @@ def _clip() -> str:
     from mfer_edge.sources.base import Frame
     from mfer_edge.sources.clip import Clip
 
-    path = _sample()
-    with Clip(path) as clip:
+    with Clip(ANGER) as clip:
         frames = sum(isinstance(item, Frame) for item in clip)
-        return f"{path}: {frames} frames and {clip.duration_s:.1f} s read"
+        return f"{ANGER}: {frames} frames and {clip.duration_s:.1f} s read"
 
 
 def _analysis(folder: Path | None) -> str:
     from mfer_edge.pipeline import Pipeline
 
-    found = Pipeline.open(folder, "cpu").analyze(_sample())
+    found = Pipeline.open(folder, "cpu").analyze(ANGER)
     if found.overall is None or len(found.overall.modalities) < 2:
-        raise MferError("no face or no voice was found in the sample clip")
-    return f"{found.overall.label}, from face and voice, in {found.timing.wall_s:.1f} s"
+        raise MferError(f"{ANGER}: this machine finds no face or no voice in it")
+    return f"{ANGER}: {found.overall.label}, from face and voice, in {found.timing.wall_s:.1f} s"
 
 
 def _pictures() -> str:
@@ -179,13 +189,6 @@ def _pictures() -> str:
         png, mp4 = Path(folder, "a.png"), Path(folder, "a.mp4")
         if not cv2.imwrite(str(png), image) or cv2.imread(str(png)) is None:
             raise MferError("OpenCV can't write and read a .png")
-        with ClipWriter(mp4, _sample()) as writer:
+        with ClipWriter(mp4, ANGER) as writer:
             writer.write(image, 0.0)
         return f"a .png and an .mp4 written in {Path(folder).parent}"
-
-
-def _sample() -> Path:
-    for name in SAMPLES:
-        if (path := INSTALL_FOLDER / name).is_file():
-            return path
-    raise MferError("this installation holds no sample clip")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mfer_edge.cpu import decoding_threads
 from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
 from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, check_options
+from mfer_edge.options import SessionOptions, make_options
 from mfer_edge.results import AdaptationInfo, Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
@@ -118,11 +117,7 @@ class Pipeline:
             ValueError: the engines can't take such windows.
         """
         manifest = self.bundle.manifest
-        window_s = manifest.window_s if window_s is None else window_s
-        hop_s = min(manifest.hop_s, window_s) if hop_s is None else hop_s
-        options = SessionOptions(window_s, hop_s, faces, skip_still)
-        check_options(options, manifest)
-        return options
+        return make_options(manifest, window_s, hop_s, faces=faces, skip_still=skip_still)
 
     def session(
         self,
@@ -168,7 +163,6 @@ class Pipeline:
         *,
         keep_detections: bool = False,
         progress: Callable[[float], None] | None = None,
-        timeout_s: float | None = None,
     ) -> Analysis:
         """Collect all readings of a clip, with what else there is to say of it.
 
@@ -177,27 +171,15 @@ class Pipeline:
             options: by default as the bundle was trained.
             keep_detections: remember where every face was, to draw it.
             progress: called with the share of the clip that is done, 0 to 1.
-            timeout_s: longest to take; it is looked at between frames and between readings.
 
         Raises:
-            MediaError: the source can't be read, or not in time.
+            MediaError: the source can't be read.
         """
         start = time.perf_counter()
         options = options or self.options()
         with self._open(source) as opened:
             session = self._session_of(opened, options, keep_detections)
-
-            def check_time(share: float = 0.0) -> None:
-                if timeout_s is not None and time.perf_counter() - start > timeout_s:
-                    raise MediaError(f"{opened.name}: not read in {timeout_s:g} s: given up")
-                if progress is not None and share:
-                    progress(share)
-
-            readings = []
-            with closing(session.run(opened, check_time)) as run:
-                for reading in run:
-                    readings.append(reading)
-                    check_time()
+            readings = tuple(session.run(opened, progress))
         manifest = self.bundle.manifest
         stopwatch = session.stopwatch
         wall_s = time.perf_counter() - start
@@ -214,7 +196,7 @@ class Pipeline:
             device=self.device,
             providers=self.providers,
             overall=overall(readings),
-            windows=tuple(readings),
+            windows=readings,
             tracks=session.tracks(),
             timing=Timing(wall_s, self.model.load_s, self.threads, stopwatch.stages_s),
             warnings=(

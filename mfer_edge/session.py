@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -166,7 +166,7 @@ class Session:
 
     def run(
         self, source: Source, progress: Callable[[float], None] | None = None
-    ) -> Generator[Reading, None, None]:
+    ) -> Iterator[Reading]:
         """Push all of a source, and close; yield each reading as soon as its window ends.
 
         A thread decodes a few items ahead.

@@ -64,7 +64,7 @@ def environment(folder: Path, python: str, pins: Sequence[str]) -> Path | None:
 
 def demo(program: Path, folder: Path) -> dict[str, dict[str, float]]:
     """What `make demo` does, and `doctor`: the scores of each sample clip."""
-    samples = sorted([*ROOT.glob("mfer_edge/samples/*.mp4"), *ROOT.glob("samples/*.mp4")])
+    samples = sorted(ROOT.glob("mfer_edge/samples/*.mp4"))
     folder.mkdir(exist_ok=True)
     mfer_edge = [program, "-m", "mfer_edge"]
     checked = subprocess.run([*mfer_edge, "doctor"], stdout=subprocess.PIPE, text=True)

@@ -10,38 +10,44 @@ from pathlib import Path
 
 import click
 
+from mfer_edge.cli.analyzers import Analyzer, Isolation, Request, WindowRequest, analyzer
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import (
-    INPUT,
     OUTPUT,
     SOURCE,
     STDIN,
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
+    bundle_option,
     device_option,
+    faces_option,
+    hop_option,
+    isolate_option,
+    max_memory_option,
+    skip_still_option,
     threads_option,
+    timeout_option,
+    window_option,
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
-from mfer_edge.sources.url import shown_url
+from mfer_edge.sources.url import shown_source
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=SOURCE)
-@click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
+@bundle_option
 @device_option
-@click.option("--window", type=float, help="Seconds that a reading covers [default: bundle's].")
-@click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
-@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
-              help="Whose emotion to read.")  # fmt: skip
-@click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
-              help="Approximate: don't embed a face again that changed by at most so many of 255 "
-              "grey levels.")  # fmt: skip
+@window_option
+@hop_option
+@faces_option
+@skip_still_option
 @adapt_option
 @threads_option
-@click.option("--timeout", type=float, metavar="SECONDS",
-              help="Give a source up that takes longer to read.")  # fmt: skip
+@isolate_option
+@timeout_option
+@max_memory_option
 @click.option("--json", "json_path", type=TEXT_OUTPUT, help="Write the results; - for stdout.")
 @click.option("--csv", "csv_path", type=TEXT_OUTPUT,
               help="Write a line per window; - for stdout.")  # fmt: skip
@@ -62,7 +68,9 @@ def infer(
     skip_still: float,
     adapt: str,
     threads: int | None,
-    timeout: float | None,
+    isolate: bool,
+    timeout_s: float | None,
+    max_memory: float | None,
     json_path: Path | None,
     csv_path: Path | None,
     vtt_path: Path | None,
@@ -74,34 +82,42 @@ def infer(
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
     check_sources(sources, outputs)
-    if timeout is not None and not timeout > 0:
-        raise click.UsageError(f"--timeout {timeout:g}: must be over 0 s")
-    from mfer_edge.cli.results import ResultWriter
-    from mfer_edge.pipeline import Pipeline
+    request = Request(
+        bundle=bundle,
+        device=device,
+        threads=threads or 0,
+        adaptation=adaptation_file(adapt),
+        windows=WindowRequest(window, hop, faces, skip_still),
+        isolation=Isolation(isolate, timeout_s, max_memory),
+        keep_detections=video_path is not None,
+    )
+    with analyzer(request) as analyze:
+        code = analyze_sources(analyze, sources, outputs, quiet=quiet)
+    sys.exit(code)
 
-    pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation_file(adapt))
-    try:
-        options = pipeline.options(window, hop, faces, skip_still)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    failures = FailureCount()
-    quiet = quiet or outputs.use_stdout
+
+def analyze_sources(
+    analyze: Analyzer, sources: Sequence[Path | str], outputs: OutputPaths, *, quiet: bool
+) -> int:
+    """Analyze clips one after the other and write the outputs.
+
+    Returns:
+        The exit code; a clip or an output that fails does not stop the others.
+    """
+    from mfer_edge.cli.results import ResultWriter
+
+    quiet, failures = quiet or outputs.use_stdout, FailureCount()
     writer = ResultWriter(outputs, failures, several=len(sources) > 1, quiet=quiet)
     with closing(writer):
         for source in sources:
-            with failures.reported(shown(source)), opened(source) as clip:
-                with progress_bar(Path(shown(source)).name, quiet=quiet) as progress:
-                    analysis = pipeline.analyze(
-                        clip,
-                        options,
-                        keep_detections=outputs.video is not None,
-                        progress=progress,
-                        timeout_s=timeout,
-                    )
+            name = shown_source(source)
+            with failures.reported(name), opened(source) as clip:
+                with progress_bar(Path(name).name, quiet=quiet) as progress:
+                    analysis = analyze(clip, progress)
                 if source == STDIN:
                     analysis = replace(analysis, source=Path(clip).name)
                 writer.write(analysis, clip)
-    sys.exit(failures.exit_code)
+    return failures.exit_code
 
 
 @contextmanager
@@ -128,8 +144,3 @@ def check_sources(sources: Sequence[Path | str], outputs: OutputPaths) -> None:
         raise click.UsageError("-: this is a terminal; pipe a clip into the command")
     if outputs.video is not None and isinstance(sources[0], str):
         raise click.UsageError("--video takes a file: it is read twice, which a URL may not be")
-
-
-def shown(source: Path | str) -> str:
-    """Name of a source in messages."""
-    return shown_url(source) if isinstance(source, str) else str(source)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mfer_edge.errors import MediaError
+from mfer_edge.errors import MediaError, MferError
 
 NAME = "stdin"  # of the clip, in results and messages
 BLOCK = 1 << 20  # bytes that are copied at a time
@@ -36,8 +36,8 @@ def stdin_clip() -> Iterator[Path]:
             raise MediaError(f"{NAME}: could not be kept in {folder}: {error.strerror}") from error
         try:
             yield path
-        except MediaError as error:
-            raise MediaError(str(error).replace(str(path), NAME)) from error
+        except MferError as error:
+            raise type(error)(str(error).replace(str(path), NAME)) from error
 
 
 def _copy(source: BinaryIO, target: BinaryIO, folder: Path) -> None:

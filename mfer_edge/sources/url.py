@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -49,6 +50,11 @@ def shown_url(url: str) -> str:
     host, slash, path = rest.partition("/")
     shown = f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}{query and '?...'}"
     return "".join(letter if letter.isprintable() else "?" for letter in shown)
+
+
+def shown_source(source: Path | str) -> str:
+    """A source as messages name it: a path, or a URL without secrets."""
+    return shown_url(source) if isinstance(source, str) and is_url(source) else str(source)
 
 
 def check_url(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import cv2
 import pytest
 
 from mfer_edge.bundle import Bundle
+from mfer_edge.doctor import EXTRAS
+from mfer_edge.samples import ANGER
 from tests.support.commands import python, run
 
 
@@ -29,6 +32,7 @@ class TestDoctor:
         assert lines["engines"].split()[2] == "8"
         assert "21 frames and 4.1 s" in lines["clip"] and "angry" in lines["analysis"]
         assert "compact" in lines["bundle"] and "files intact" in lines["bundle"]
+        assert f"{ANGER}: angry, from face and voice" in lines["analysis"]
         for name in ("device cuda", "device tensorrt", "extra export", "extra train"):
             assert lines[name][:3] in ("ok ", "no ")
 
@@ -38,7 +42,24 @@ class TestDoctor:
         result = run("doctor", "--bundle", folder)
         assert result.exit_code == 1
         [line] = [line for line in result.stdout.splitlines() if line.startswith("no  bundle")]
+        assert rows(result.stdout)["analysis"].startswith("no ")
         assert line.rpartition(f"{folder / 'vad.onnx'}: ")[2].startswith("missing")
+
+    @pytest.mark.parametrize("extra", EXTRAS)
+    def test_the_packages_of_an_extra_are_those_declared(self, extra: str) -> None:
+        declared = {
+            re.split(r"[>=<]", line)[0]
+            for line in importlib.metadata.requires("mfer-edge") or []
+            if line.endswith(f'extra == "{extra}"') and not line.startswith("mfer-edge")
+        }
+        assert set(EXTRAS[extra]) == declared
+
+    def test_an_extra_that_is_half_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """PyTorch and ONNX are there, what else training needs is not."""
+        monkeypatch.setitem(EXTRAS, "train", ("numpy", "not-there", "nor-this"))
+        lines = run("doctor").stdout.splitlines()
+        [line] = [line for line in lines if line.startswith("no  extra train")]
+        assert "not-there, nor-this are not installed: install mfer-edge's extra train: pip" in line
 
     def test_without_onnx_runtime(self) -> None:
         done = python(

@@ -119,12 +119,8 @@ class TestTimeout:
         result = infer(anger, moment, "--timeout", 1e-4)
         assert result.exit_code == 1 and result.stdout == ""
         for line in result.stderr.splitlines():
-            assert line.endswith(": not read in 0.0001 s: given up")
+            assert line.endswith(": stopped as it was not done in 0.0001 s")
 
     def test_enough_time(self, moment: Path, expected: dict) -> None:
         made = json.loads(passed(infer(moment, "--timeout", 600, "--json", "-")))
         assert scores_of(made) == expected
-
-    @pytest.mark.parametrize("seconds", [0, -1, "nan"])
-    def test_must_be_positive(self, seconds: object) -> None:
-        assert "--timeout" in refused(infer("nowhere.mp4", "--timeout", seconds), 2)
