@@ -11,8 +11,8 @@ from mfer_edge.faces.mtcnn import FaceBox
 from mfer_edge.results import Track
 
 MIN_OVERLAP = 0.2  # intersection over union, which a turning head keeps at 5 frames per second
-LOST_AFTER_S = 1.0  # a face that was gone for longer comes back as another track,
-LOST_AFTER_FRAMES = 2  # if it was missing in as many frames: some videos show one in 10 s
+LOST_AFTER_S = 1.0  # a face that was gone for longer comes back as another track
+LOST_AFTER_FRAMES = 1.5  # at least, as a slow video shows a face less than once a second
 MAX_LOST = 10_000  # lost tracks that are kept: 2 MB; a camera may run for weeks
 
 
@@ -23,7 +23,6 @@ class _Face:
     last_s: float
     box: FaceBox
     look: Look | None
-    missing: int = 0  # frames since it was seen
     count: int = 1
 
     def may_be(self, look: Look | None) -> bool:
@@ -44,6 +43,7 @@ class FaceTracker:
         self._present: list[_Face] = []
         self._lost: deque[Track] = deque()
         self._next_track = 0
+        self._time_s = 0.0  # of the frame before
 
     def update(
         self, time_s: float, boxes: Sequence[FaceBox], looks: Sequence[Look] | None = None
@@ -77,27 +77,21 @@ class FaceTracker:
             if not face.may_be(seen[index]):
                 continue
             ids[index] = face.track
-            face.box, face.look, face.last_s = boxes[index], seen[index], time_s
-            face.missing, face.count = 0, face.count + 1
+            face.box, face.look = boxes[index], seen[index]
+            face.last_s, face.count = time_s, face.count + 1
             del known[face.track]
         for index, box in enumerate(boxes):
             if index not in ids:
                 ids[index] = self._next_track
                 self._next_track += 1
                 self._present.append(_Face(ids[index], time_s, time_s, box, seen[index]))
-        for face in known.values():
-            face.missing += 1
         return [ids[index] for index in range(len(boxes))]
 
     def _forget(self, time_s: float) -> None:
-        present = []
-        for face in self._present:
-            too_long = time_s - face.last_s > LOST_AFTER_S
-            if too_long and face.missing >= LOST_AFTER_FRAMES:
-                self._lost.append(_track(face))
-            else:
-                present.append(face)
-        self._present = present
+        lost_after_s = max(LOST_AFTER_S, LOST_AFTER_FRAMES * (time_s - self._time_s))
+        self._time_s = time_s
+        self._lost += (_track(f) for f in self._present if time_s - f.last_s > lost_after_s)
+        self._present = [f for f in self._present if time_s - f.last_s <= lost_after_s]
         while len(self._lost) > MAX_LOST:
             self._lost.popleft()
             self.dropped += 1
