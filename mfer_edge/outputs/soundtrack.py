@@ -201,13 +201,11 @@ class AacEncoder:
     def _unrepeated(self, frame: AudioFrame) -> AudioFrame | None:
         if not self._repeated:
             return frame
-        samples = frame.to_ndarray()[:, self._repeated :]
+        samples = np.ascontiguousarray(frame.to_ndarray()[:, self._repeated :], np.float32)
         self._repeated = max(0, self._repeated - frame.samples)
         if not samples.shape[1]:
             return None
-        rest = AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples), format="fltp", layout=frame.layout.name
-        )
+        rest = AudioFrame.from_ndarray(samples, format="fltp", layout=frame.layout.name)
         rest.sample_rate = self._rate
         return rest
 
