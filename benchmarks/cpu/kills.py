@@ -279,7 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for module in ("export.cli", "export.build", "train.cli", "torch.onnx", "onnxruntime"):
                 importlib.import_module(module)
         rng = random.Random(options.seed)
-        counts = [kill_all(job, Path(folder), options.kills, rng) for job in chosen]
+        counts = []
+        for job in chosen:
+            counts.append(kill_all(job, Path(folder), options.kills, rng))
+            script.log(repr(counts[-1]))
     result = KillsResult(describe_machine(), options.seed, counts)
     script.publish(report(result), result, options.json)
     if any(count.broken or count.lost or not count.same for count in counts):
