@@ -199,7 +199,7 @@ def bundle_look(path: Path) -> str:
     return f"{bundle.manifest.labels} {bundle.manifest.precision}"
 
 
-def jobs(clip: Path, index: Path | None, weights: Path | None, work: Path) -> list[Job]:
+def jobs(clip: Path, index: Path | None, weights: Path) -> list[Job]:
     """Commands to kill, shortest first."""
 
     def infer(out: Path) -> None:
@@ -212,7 +212,7 @@ def jobs(clip: Path, index: Path | None, weights: Path | None, work: Path) -> li
         save_bundle(out / "bundle", bundle.manifest, files, "card")
 
     def train(out: Path) -> None:
-        arguments = ("--weights", weights, "--cache", work / "cache", "--out", out)
+        arguments = ("--weights", weights, "--cache", out / "cache", "--out", out)
         main_in_process("train", "audio", index, *arguments)
 
     looks = (json_look, text_look, text_look, picture_look, video_look)
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = script.parse(parser, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = jobs(options.clip, options.index, options.weights, Path(folder))
+        chosen = jobs(options.clip, options.index, options.weights)
         if options.job:
             chosen = [job for job in chosen if job.name in options.job]
         if {job.name for job in chosen} & {"export", "train"}:  # loaded once, not in each process

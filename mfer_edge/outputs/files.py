@@ -37,6 +37,8 @@ def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
             raise OutputError(f"{out}: there is no folder {folder}")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{out}: no permission to write to the folder {folder}")
+        with temporary_file(folder, out.suffix):
+            pass  # it can be created: permissions alone don't tell
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 
