@@ -54,7 +54,9 @@ def voices(
     from train.voices.tuning import LeftOut, train_voices
 
     entries = read_index(index)
-    run = RunContext(DataContext(PRESETS["compact"], weights, cache, random_init), entries, out, seed)
+    run = RunContext(
+        DataContext(PRESETS["compact"], weights, cache, random_init), entries, out, seed
+    )
     written = train_voices(
         run,
         left_out=[LeftOut.parse(text) for text in without],

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from train.data.augment_voices import PAPER as PAPER_VOICES
-from train.data.augment_voices import STRONG as STRONG_VOICES
-from train.data.augment_voices import VoiceChanges
+from train.data.voice_changes import PAPER as PAPER_VOICES
+from train.data.voice_changes import STRONG as STRONG_VOICES
+from train.data.voice_changes import VoiceChanges
 from train.labels import EMOTIONS, SEVEN_EMOTIONS
 from train.options import TrainOptions
 from train.voices.recipe import BackboneTuning, PlaceShares, VoiceRecipe
