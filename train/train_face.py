@@ -7,6 +7,7 @@ select nothing, so that the accuracy on them is an honest test figure.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -17,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mfer_edge.outputs.files import replacing, write_text
 from train.data.batches import Split
@@ -32,10 +31,12 @@ from train.data.faces.targets import (
     smoothed,
     vote_targets,
 )
+from train.data.features import fingerprint
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import read_face
-from train.evaluate.metrics import accuracy, softmax, unweighted_recall
-from train.loop import CrossEntropy, Hooks, train
+from train.evaluate.metrics import accuracy, unweighted_recall
+from train.faces.objective import TwoHeads
+from train.loop import Hooks, train
 from train.models.face_classifier import (
     FaceClassifier,
     HeadLogits,
@@ -47,7 +48,7 @@ from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import FER_FACE
 from train.options import StageContext, TrainOptions
 
-TEACHER_SHARE = 0.5  # of the target that is the teacher's prediction, where there is one
+STUDENT_RATE = 0.05  # the highest learning rate of a network that starts from its teacher
 HELD_OUT = 18  # one training image in so many selects the epoch
 FIGURES_FILE = "figures.json"
 
@@ -99,10 +100,11 @@ class FaceOptions:
     training: TrainOptions = TRAINING
     seed: int = 0
     start: Path | None = None  # an earlier network: see `load_classifier`
-    teacher: Path | None = None  # an earlier network to start from and to distill
+    teachers: tuple[Path, ...] = ()  # earlier networks to distill; the first starts the training
+    mixed: float = 0.0  # share of the batches whose images are mixed, but in the mild epochs
     frozen_epochs: int = 0  # first epochs that train the last layers alone
     mild_epochs: int = 9  # last epochs, with milder augmentation
-    label_weight: float = 0.4  # of the loss of the published labels; that of the votes weighs 1
+    label_weight: float = 1.0  # of the loss of the published labels; that of the votes weighs 1
     new_share: float = 1.0
     """Of the fine-tuned weights in the encoder that is kept; the rest are those of `start`."""
 
@@ -124,6 +126,17 @@ class FaceOptions:
             mild_epochs=min(2, full),
         )
 
+    @classmethod
+    def distilling(cls, teachers: Sequence[Path]) -> FaceOptions:
+        """Options for training from the first of several networks on the mean of their opinions."""
+        return cls(teachers=tuple(teachers)).with_learning_rate(STUDENT_RATE)
+
+    def with_learning_rate(self, highest: float) -> FaceOptions:
+        """The same with another learning rate, also after the augmentation is reduced."""
+        finish = highest / self.training.learning_rate * self.training.finish_learning_rate
+        training = replace(self.training, learning_rate=highest, finish_learning_rate=finish)
+        return replace(self, training=training)
+
     def with_epochs(self, main: int, finish: int) -> FaceOptions:
         """The same with other numbers of epochs, before and after the augmentation is reduced.
 
@@ -133,9 +146,13 @@ class FaceOptions:
         training = replace(self.training, epochs=main + finish, finish_epochs=finish)
         return replace(self, training=training, mild_epochs=finish)
 
+    def is_mild(self, epoch: int) -> bool:
+        """Whether an epoch, from 1, is one of the last, with milder augmentation."""
+        return epoch > self.training.epochs - self.mild_epochs
+
     def strength(self, epoch: int) -> Strength:
         """Strength of the augmentation in an epoch, from 1."""
-        mild = epoch > self.training.epochs - self.mild_epochs
+        mild = self.is_mild(epoch)
         if self.start is None:
             return MILD if mild else STRONG
         return FROZEN if epoch <= self.frozen_epochs else LAST if mild else FULL
@@ -164,22 +181,6 @@ def read_faces(entries: Sequence[Entry], device: torch.device | None = None) -> 
     return FaceImages(faces, face_labels(entries), STRONG.vary, device=device)
 
 
-def soft_targets(examples: FaceImages, teacher: FaceClassifier | None = None) -> np.ndarray:
-    """Targets of the published labels: smoothed, or their mean with a teacher's predictions.
-
-    Many labels of FER-2013 are wrong; a network trained before softens them (born-again networks,
-    Furlanello et al. 2018).
-
-    Returns:
-        (n, 7) float32 probabilities.
-    """
-    smooth = smoothed(examples.labels)
-    if teacher is None:
-        return smooth
-    logits = predict_heads(teacher, examples).labels.numpy()
-    return (1 - TEACHER_SHARE) * smooth + TEACHER_SHARE * softmax(logits)
-
-
 @dataclass(frozen=True)
 class FaceData:
     """Images with the targets of both classifiers, and their split."""
@@ -192,7 +193,6 @@ class FaceData:
     def read(
         cls,
         entries: Sequence[Entry],
-        teacher: FaceClassifier | None = None,
         device: torch.device | None = None,
     ) -> FaceData:
         """Read training images; with votes, those whose raters disagree too much are left out.
@@ -204,16 +204,10 @@ class FaceData:
         """
         examples, votes = read_faces(entries, device), face_votes(entries)
         held = np.array([int(entry.content[:8], 16) % HELD_OUT == 0 for entry in entries], bool)
-        return cls.of(examples, votes, held, teacher)
+        return cls.of(examples, votes, held)
 
     @classmethod
-    def of(
-        cls,
-        examples: FaceImages,
-        votes: np.ndarray,
-        held: np.ndarray,
-        teacher: FaceClassifier | None = None,
-    ) -> FaceData:
+    def of(cls, examples: FaceImages, votes: np.ndarray, held: np.ndarray) -> FaceData:
         """Make targets and split of images with their published labels.
 
         Args:
@@ -224,7 +218,7 @@ class FaceData:
         if voted:
             examples, targets = examples.select(usable), targets[usable]
             votes, held = votes[usable], held[usable]
-        label_targets, shown = soft_targets(examples, teacher), np.flatnonzero(~held)
+        label_targets, shown = smoothed(examples.labels), np.flatnonzero(~held)
         if voted:
             examples.labels = targets.argmax(1)
             shown = np.concatenate([shown, shown[rare(targets[shown])]])
@@ -256,27 +250,6 @@ class FaceData:
         return digest.hexdigest()
 
 
-class TwoHeads(CrossEntropy):
-    """The cross-entropy of both classifiers, each to its own targets."""
-
-    def __init__(self, data: FaceData, options: TrainOptions, label_weight: float) -> None:
-        super().__init__(data.examples, data.split.train, options)
-        assert data.examples.targets is not None
-        self._votes, self._labels = (
-            torch.from_numpy(targets).to(data.examples.device)
-            for targets in (data.examples.targets, data.label_targets)
-        )
-        self._label_weight = label_weight
-
-    def loss(self, model: nn.Module, inputs: Tensor, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Give a batch's logits of the votes, and the loss of both classifiers."""
-        heads: HeadLogits = model(inputs)
-        rows = torch.from_numpy(indices).to(self._votes.device)
-        votes = F.cross_entropy(heads.votes, self._votes[rows])
-        labels = F.cross_entropy(heads.labels, self._labels[rows])
-        return heads.votes, votes + self._label_weight * labels
-
-
 def train_faces(
     entries: Sequence[Entry],
     out: Path,
@@ -301,16 +274,30 @@ def train_faces(
     """
     torch.manual_seed(options.seed)
     shown, test = images(entries, "train"), images(entries, "test")
-    start = options.teacher or options.start
-    model = (FaceClassifier() if start is None else load_classifier(start)).to(device)
-    data = FaceData.read(shown, None if options.teacher is None else model, device)
+    teachers = [load_classifier(path).to(device).eval() for path in options.teachers]
+    if teachers:
+        model = copy.deepcopy(teachers[0])
+    else:
+        model = FaceClassifier() if options.start is None else load_classifier(options.start)
+    model.to(device)
+    data = FaceData.read(shown, device)
     training, count = options.training, len(data.split.train)
     if count < training.batch:
         raise DatasetError(f"{count} training images do not fill one batch of {training.batch}")
     if not len(data.split.valid):
         training = replace(training, keep="last")
 
+    objective = TwoHeads(
+        data.examples,
+        data.label_targets,
+        data.split.train,
+        training,
+        label_weight=options.label_weight,
+        teachers=teachers,
+    )
+
     def before_epoch(epoch: int) -> None:
+        objective.mixing = 0.0 if options.is_mild(epoch) else options.mixed
         strength = options.strength(epoch)
         data.examples.strength, data.examples.damage = strength.vary, strength.damage
         model.freeze(epoch <= options.frozen_epochs)
@@ -325,10 +312,11 @@ def train_faces(
             before_epoch=before_epoch,
             after_epoch=lambda epoch: say(json.dumps(asdict(epoch))),
         ),
-        objective=TwoHeads(data, training, options.label_weight),
+        objective=objective,
         identity={
             "images": data.digest(),
-            "faces": repr(replace(options, start=None, teacher=None, new_share=1.0)),
+            "faces": repr(replace(options, start=None, teachers=(), new_share=1.0)),
+            "teachers": " ".join(map(fingerprint, teachers)),
         },
     )
     model.freeze(False)
