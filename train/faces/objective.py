@@ -15,7 +15,7 @@ from train.loop import CrossEntropy
 from train.models.face_classifier import FaceClassifier, HeadLogits
 from train.options import TrainOptions
 
-TEACHER_SHARES = HeadLogits(0.5, 0.6)
+TEACHER_SHARES = (0.5, 0.6)
 """Of the targets of votes and of labels, the share that is the teachers' where there are any."""
 CONCENTRATION = 0.4  # of the beta distribution that shares of mixed images are drawn from
 
