@@ -13,6 +13,8 @@ from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import usable_threads
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.graph_file import check_graph
+from mfer_edge.engines.interface import check_described, check_interface
 from mfer_edge.engines.malloc import memory_returned
 from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import TensorRtEngine
@@ -184,16 +186,22 @@ def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[
         EngineError: the device can't be used, or an engine does not load.
     """
     providers, cpu = providers_for(device), providers_for("cpu")
+    check_interface(bundle.manifest)
     if device == "tensorrt":
         check_plans(bundle, ACCELERATED, this_target())
 
     def load(name: str) -> Engine:
-        if name not in ACCELERATED:
-            return OnnxEngine(bundle.engine_path(name), cpu, threads=1, large=False)
-        if device == "tensorrt":
+        if device == "tensorrt" and name in ACCELERATED:
             plan = bundle.manifest.plans[name]
             return TensorRtEngine(bundle.folder / plan.file, plan)
-        return OnnxEngine(bundle.engine_path(name), providers, threads)
+        path = bundle.engine_path(name)
+        check_graph(path)
+        if name in ACCELERATED:
+            engine = OnnxEngine(path, providers, threads)
+        else:
+            engine = OnnxEngine(path, cpu, threads=1, large=False)
+        check_described(name, engine, bundle.manifest.engines[name])
+        return engine
 
     with (
         memory_returned(bundle.manifest.weights_bytes),

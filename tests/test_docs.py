@@ -31,7 +31,7 @@ from tests.support.paths import ROOT
 
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", samples.ANGER.with_name("README.md")]
 GUIDES += sorted((ROOT / "docs").glob("*.md"))
-LINKED = [*GUIDES, ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
+LINKED = [*GUIDES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
 LINKED += [ROOT / "benchmarks" / "results" / "README.md", ROOT / "export" / "assets" / "README.md"]
 
 CLIPS = {

@@ -71,7 +71,7 @@ def _read_csv(path: Path) -> Iterator[ListedClip]:
 def _read_parquet(path: Path) -> Iterator[ListedClip]:
     pyarrow = import_pyarrow()
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open(path, "rb") as opened, pyarrow.parquet.ParquetFile(opened) as file:
             header = _checked_header(path, list(file.schema_arrow.names))
             number = 0
             for batch in file.iter_batches():

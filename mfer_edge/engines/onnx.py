@@ -49,12 +49,14 @@ def import_onnxruntime() -> ModuleType:
         EngineError: it is not installed.
     """
     try:
-        return importlib.import_module("onnxruntime")
+        runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise EngineError(
             f"ONNX Runtime is not installed: {install_hint('cpu')} "
             "(or the extra gpu on a machine with CUDA)"
         ) from error
+    runtime.disable_telemetry_events()  # in case it was imported before `mfer_edge`
+    return runtime
 
 
 def providers_for(device: str) -> list[str]:
