@@ -128,3 +128,14 @@ def test_sound_that_begins_late_begins_late(tmp_path: Path) -> None:
     )  # fmt: skip
     written = np.abs(read_audio(overlaid(source)))
     assert int(np.argmax(written > 0.2)) / RATE == pytest.approx(1.5, abs=0.05)
+
+
+def test_channels_that_can_not_be_mixed_are_averaged(tmp_path: Path) -> None:
+    source = tmp_path / "clip.mkv"
+    tone = sine(1.0, hertz=500, channels=4)
+    write_clip(source, 1.0, 10, (64, 48), audio=tone, audio_codec="pcm_s16le", layout="ambisonic 1")
+    with av.open(str(source)) as container:
+        if container.streams.audio[0].layout.name != "ambisonic 1":
+            pytest.skip("this FFmpeg does not write the layout")
+    written = read_audio(overlaid(source))
+    assert pitch(written, 0.2) == pytest.approx(500, abs=4) and np.abs(written).max() > 0.4
