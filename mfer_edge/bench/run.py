@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
-
 from mfer_edge.bench.latency import (
     INSTALL_FOLDER,
     time_clip,
@@ -29,6 +27,7 @@ from mfer_edge.cpu import core_count
 from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
+from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
@@ -245,9 +244,8 @@ def _measured_bundle(bundle: Bundle) -> MeasuredBundle:
 
 
 def _measured_clip(path: Path, analysis: Analysis) -> MeasuredClip:
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
-        video = container.streams.best("video")
-        audio = container.streams.best("audio")
+    with Clip(path) as clip:
+        video, audio = clip.video, clip.audio
         return MeasuredClip(
             name=os.fsencode(path.name).decode(errors="replace"),  # as in `Analysis.source`
             sha256=file_sha256(path),

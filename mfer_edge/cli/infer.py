@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis
+    from mfer_edge.sources.tracks import TrackChoice
 
 
 @click.command()
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 @click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
               help="Approximate: don't embed a face again that changed by at most so many of 255 "
               "grey levels.")  # fmt: skip
+@click.option("--audio-track", type=click.IntRange(1), metavar="N",
+              help="Sound track to read, from 1 [default: as players do].")  # fmt: skip
+@click.option("--video-track", type=click.IntRange(1), metavar="N",
+              help="Video track to read, from 1 [default: as players do].")  # fmt: skip
 @adapt_option
 @threads_option
 @click.option("--json", "json_path", type=TEXT_OUTPUT, help="Write the results; - for stdout.")
@@ -60,6 +65,8 @@ def infer(
     hop: float | None,
     faces: str,
     skip_still: float,
+    audio_track: int | None,
+    video_track: int | None,
     adapt: str,
     threads: int | None,
     json_path: Path | None,
@@ -73,13 +80,15 @@ def infer(
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
     from mfer_edge.pipeline import Pipeline
+    from mfer_edge.sources.tracks import TrackChoice
 
+    tracks = TrackChoice(video_track, audio_track)
     pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation_file(adapt))
     try:
         options = pipeline.options(window, hop, faces, skip_still)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    sys.exit(analyze_sources(pipeline, sources, options, outputs, quiet=quiet))
+    sys.exit(analyze_sources(pipeline, sources, options, outputs, tracks, quiet=quiet))
 
 
 def analyze_sources(
@@ -87,6 +96,7 @@ def analyze_sources(
     sources: Sequence[Path],
     options: SessionOptions,
     outputs: OutputPaths,
+    tracks: TrackChoice,
     *,
     quiet: bool,
 ) -> int:
@@ -101,11 +111,15 @@ def analyze_sources(
         with failures.reported():
             with progress_bar(source.name, quiet=quiet) as progress:
                 analysis = pipeline.analyze(
-                    source, options, keep_detections=outputs.video is not None, progress=progress
+                    source,
+                    options,
+                    keep_detections=outputs.video is not None,
+                    progress=progress,
+                    tracks=tracks,
                 )
             analyses.append(analysis)
             print_analysis(analysis, outputs, quiet=quiet, one_per_line=len(sources) > 1)
-            write_images(analysis, source, outputs, quiet=quiet)
+            write_images(analysis, source, outputs, tracks, quiet=quiet)
     if analyses:
         write_texts(analyses, outputs, failures, one_per_line=len(sources) > 1)
     return failures.exit_code
@@ -125,7 +139,9 @@ def print_analysis(
         click.echo(json_text([analysis], one_per_line=one_per_line), nl=False)
 
 
-def write_images(analysis: Analysis, source: Path, outputs: OutputPaths, *, quiet: bool) -> None:
+def write_images(
+    analysis: Analysis, source: Path, outputs: OutputPaths, tracks: TrackChoice, *, quiet: bool
+) -> None:
     """Write the timeline and the overlay video of a clip."""
     if outputs.plot is not None:
         from mfer_edge.outputs.timeline import write_timeline
@@ -135,7 +151,7 @@ def write_images(analysis: Analysis, source: Path, outputs: OutputPaths, *, quie
         from mfer_edge.outputs.overlay import write_overlay
 
         with progress_bar(outputs.video.name, quiet=quiet) as progress:
-            write_overlay(source, analysis, outputs.video, progress)
+            write_overlay(source, analysis, outputs.video, progress, tracks)
 
 
 def write_texts(

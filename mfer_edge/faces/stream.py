@@ -30,6 +30,7 @@ class FrameFaces:
 
     time_s: float
     faces: list[TrackedFace]
+    until_s: float | None = None  # as in `Frame`
 
 
 class FaceStream:
@@ -62,7 +63,7 @@ class FaceStream:
         crops = [crop_face(frame.image, box, self._crop) for box in boxes]
         cached = self._cache(tracks, crops)
         faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, cached, strict=True)]
-        return FrameFaces(frame.time_s, faces)
+        return FrameFaces(frame.time_s, faces, frame.until_s)
 
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""

@@ -11,6 +11,7 @@ from mfer_edge.results import Track
 
 MIN_OVERLAP = 0.2  # intersection over union, which a turning head keeps at 5 frames per second
 LOST_AFTER_S = 1.0  # a face that was gone for longer comes back as another track
+LOST_AFTER_FRAMES = 1.5  # at least, as a slow video shows a face less than once a second
 MAX_LOST = 10_000  # lost tracks that are kept: 2 MB; a camera may run for weeks
 
 
@@ -36,17 +37,20 @@ class FaceTracker:
         self._present: list[_Face] = []
         self._lost: deque[Track] = deque()
         self._next_track = 0
+        self._time_s = 0.0  # of the frame before
 
     def update(self, time_s: float, boxes: Sequence[FaceBox]) -> list[int]:
         """Match the boxes of the next frame; return the track id of each.
 
         The pairs of known face and box that overlap most are matched first.
         """
-        self._lost += (_track(f) for f in self._present if time_s - f.last_s > LOST_AFTER_S)
+        lost_after_s = max(LOST_AFTER_S, LOST_AFTER_FRAMES * (time_s - self._time_s))
+        self._time_s = time_s
+        self._lost += (_track(f) for f in self._present if time_s - f.last_s > lost_after_s)
         while len(self._lost) > MAX_LOST:
             self._lost.popleft()
             self.dropped += 1
-        self._present = [f for f in self._present if time_s - f.last_s <= LOST_AFTER_S]
+        self._present = [f for f in self._present if time_s - f.last_s <= lost_after_s]
         pairs = sorted(
             (
                 (overlap(face.box, box), -face.track, index)

@@ -15,3 +15,11 @@ def shared_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"real recordings are not on this machine: no {path}")
     return path
+
+
+def shared_case(name: str) -> Path:
+    """Give a small input of the workplace's shared/cases; skip the test on a machine without it."""
+    path = ROOT.parent.joinpath("shared", "cases", name)
+    if not path.exists():
+        pytest.skip(f"the case is not on this machine: no {path}")
+    return path

@@ -76,9 +76,22 @@ class TestTracks:
             tracker.update(gap_s / 2, [])
             assert tracker.update(gap_s, [box(0)]) == [expected]
 
+    @pytest.mark.parametrize("interval_s", [0.2, 1.0, 7.0, 60.0])
+    def test_a_slow_video_keeps_its_faces(self, interval_s: float) -> None:
+        """Slides and still meetings: forgetting follows the time between frames."""
+        tracker = FaceTracker()
+        for index in range(5):
+            assert tracker.update(interval_s * index, [box(index)]) == [0]
+        absent_s = max(LOST_AFTER_S + 0.1, 2 * interval_s)
+        tracker.update(interval_s * 4 + absent_s / 2, [])
+        assert tracker.update(interval_s * 4 + absent_s, [box(5)]) == [1]
+
     def test_ids_are_not_given_again(self) -> None:
         tracker = FaceTracker()
-        given = [tracker.update(3.0 * index, [box(0)])[0] for index in range(5)]
+        given = []
+        for index in range(5):
+            given += tracker.update(3.0 * index, [box(0)])
+            tracker.update(3.0 * index + 1.5, [])
         assert given == [0, 1, 2, 3, 4]
         assert [track.track for track in tracker.tracks()] == given
 
@@ -96,6 +109,7 @@ class TestTracks:
         with mock.patch("mfer_edge.faces.tracker.MAX_LOST", 5):
             for index in range(20):
                 assert tracker.update(2.0 * index, [box(0)]) == [index]
+                tracker.update(2.0 * index + 1, [])
         assert [track.track for track in tracker.tracks()] == [14, 15, 16, 17, 18, 19]
         assert tracker.dropped == 14
 
