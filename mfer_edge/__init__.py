@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
     from mfer_edge.sources.base import AudioChunk, Frame, Source
+    from mfer_edge.sources.tracks import TrackChoice
 
 __all__ = [
     "Adaptation",
@@ -34,6 +35,7 @@ __all__ = [
     "Source",
     "Timing",
     "Track",
+    "TrackChoice",
 ]
 
 _HOME = {
@@ -55,6 +57,7 @@ _HOME = {
     "AudioChunk": "sources.base",
     "Frame": "sources.base",
     "Source": "sources.base",
+    "TrackChoice": "sources.tracks",
 }
 
 
