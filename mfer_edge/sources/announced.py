@@ -43,6 +43,8 @@ class AnnouncedDuration:
         if duration_s >= MAX_DURATION_S:
             return cls(0.0, False)
         name = container.format.name.partition(",")[0]
+        if name == "matroska":  # it tells the latest time stamp, wherever they start
+            duration_s = max(0.0, duration_s - (container.start_time or 0) / av.time_base)
         if name not in TELLING or not path.is_file():
             return cls(duration_s, name in TELLING)
         with path.open("rb") as file:

@@ -65,6 +65,15 @@ class TestWhole:
         path.write_bytes(whole(ending))
         assert told(path) == ()
 
+    @pytest.mark.parametrize("ending", [".mkv", ".mka", ".ts"])
+    def test_time_stamps_that_start_late(self, ending: str, tmp_path: Path) -> None:
+        path = tmp_path / f"clip{ending}"
+        video, audio = {**CODECS, **MORE}[ending]
+        options = {"output_ts_offset": "5"}
+        tone = sine(2.0, channels=2)
+        write_clip(path, 2.0, audio=tone, options=options, video_codec=video, audio_codec=audio)
+        assert told(path) == ()
+
     def test_a_guess_is_no_announcement(self) -> None:
         """A raw AAC of changing bit rate: FFmpeg guesses 117 s for its 10."""
         assert told(shared_case("sv_adts.aac")) == ()
