@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# Nothing leaves the machine. From 1.29 on, ONNX Runtime's wheels store an id of the device and send
+# events to its maker, unless one of these is set before it is imported (docs/Privacy.md in it).
+for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_switch, "1")
+
 if TYPE_CHECKING:
     from mfer_edge.adapt import Adaptation, AdaptationStatistics
-    from mfer_edge.errors import AdaptationError, BundleError, EngineError, MediaError, MferError
+    from mfer_edge.errors import (
+        AdaptationError,
+        BundleError,
+        CrashError,
+        EngineError,
+        HangError,
+        IsolationError,
+        MediaError,
+        MemoryLimitError,
+        MferError,
+    )
+    from mfer_edge.isolation.pool import IsolatedPool
+    from mfer_edge.isolation.worker import ClipJob, WorkerSetup
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
@@ -23,9 +41,15 @@ __all__ = [
     "Analysis",
     "AudioChunk",
     "BundleError",
+    "ClipJob",
+    "CrashError",
     "EngineError",
     "Frame",
+    "HangError",
+    "IsolatedPool",
+    "IsolationError",
     "MediaError",
+    "MemoryLimitError",
     "MferError",
     "Overall",
     "Pipeline",
@@ -36,6 +60,7 @@ __all__ = [
     "Timing",
     "Track",
     "TrackChoice",
+    "WorkerSetup",
 ]
 
 _HOME = {
@@ -43,9 +68,16 @@ _HOME = {
     "AdaptationStatistics": "adapt",
     "AdaptationError": "errors",
     "BundleError": "errors",
+    "CrashError": "errors",
     "EngineError": "errors",
+    "HangError": "errors",
+    "IsolationError": "errors",
     "MediaError": "errors",
+    "MemoryLimitError": "errors",
     "MferError": "errors",
+    "IsolatedPool": "isolation.pool",
+    "ClipJob": "isolation.worker",
+    "WorkerSetup": "isolation.worker",
     "Pipeline": "pipeline",
     "Analysis": "results",
     "Overall": "results",

@@ -148,7 +148,9 @@ class Session:
         self._shown.push(found)
         if self._keep_detections:
             self.detections += [
-                FaceDetection(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
+                FaceDetection(
+                    time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom, found.size
+                )
                 for f in found.faces
             ]
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 from train.cli_faces import clips, faces
+from train.cli_voices import voices
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
@@ -34,9 +36,7 @@ class TrainGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ImportError as error:
-            raise MferError(
-                f"{error.name} is not installed: pip install 'mfer-edge[cpu,train]'"
-            ) from error
+            raise MferError(f"{error.name} is not installed: {install_hint('train')}") from error
 
 
 @click.group(cls=TrainGroup)
@@ -46,6 +46,7 @@ def train() -> None:
 
 train.add_command(faces)
 train.add_command(clips)
+train.add_command(voices)
 
 Command = Callable[..., None]
 

@@ -30,7 +30,7 @@ def decoded(path: str) -> Iterator[VideoFrame | AudioFrame]:
     from mfer_edge.sources.tracks import TrackChoice, choose_tracks
 
     with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
-        tracks = choose_tracks(container, TrackChoice())
+        tracks = choose_tracks(container, TrackChoice(), path)
         if tracks.video is not None:
             tracks.video.thread_type = "AUTO"
         chosen = [track for track in (tracks.video, tracks.audio) if track is not None]

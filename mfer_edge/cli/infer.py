@@ -3,50 +3,59 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mfer_edge.cli.analyzers import Analyzer, Isolation, Request, WindowRequest, analyzer
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import (
-    INPUT,
     OUTPUT,
-    STDOUT,
+    SOURCE,
+    STDIN,
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
+    audio_track_option,
+    bundle_option,
     device_option,
+    faces_option,
+    hop_option,
+    isolate_option,
+    max_memory_option,
+    skip_still_option,
     threads_option,
+    timeout_option,
+    video_track_option,
+    window_option,
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
+from mfer_edge.sources.url import shown_source
 
 if TYPE_CHECKING:
-    from mfer_edge.options import SessionOptions
-    from mfer_edge.pipeline import Pipeline
-    from mfer_edge.results import Analysis
     from mfer_edge.sources.tracks import TrackChoice
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, type=INPUT)
-@click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
+@click.argument("sources", nargs=-1, required=True, type=SOURCE)
+@bundle_option
 @device_option
-@click.option("--window", type=float, help="Seconds that a reading covers [default: bundle's].")
-@click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
-@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
-              help="Whose emotion to read.")  # fmt: skip
-@click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
-              help="Approximate: don't embed a face again that changed by at most so many of 255 "
-              "grey levels.")  # fmt: skip
-@click.option("--audio-track", type=click.IntRange(1), metavar="N",
-              help="Sound track to read, from 1 [default: as players do].")  # fmt: skip
-@click.option("--video-track", type=click.IntRange(1), metavar="N",
-              help="Video track to read, from 1 [default: as players do].")  # fmt: skip
+@window_option
+@hop_option
+@faces_option
+@skip_still_option
+@audio_track_option
+@video_track_option
 @adapt_option
 @threads_option
+@isolate_option
+@timeout_option
+@max_memory_option
 @click.option("--json", "json_path", type=TEXT_OUTPUT, help="Write the results; - for stdout.")
 @click.option("--csv", "csv_path", type=TEXT_OUTPUT,
               help="Write a line per window; - for stdout.")  # fmt: skip
@@ -58,7 +67,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def infer(
     *,
-    sources: tuple[Path, ...],
+    sources: tuple[Path | str, ...],
     bundle: Path | None,
     device: str,
     window: float | None,
@@ -69,6 +78,9 @@ def infer(
     video_track: int | None,
     adapt: str,
     threads: int | None,
+    isolate: bool,
+    timeout_s: float | None,
+    max_memory: float | None,
     json_path: Path | None,
     csv_path: Path | None,
     vtt_path: Path | None,
@@ -76,25 +88,31 @@ def infer(
     plot_path: Path | None,
     quiet: bool,
 ) -> None:
-    """Read the emotion in each SOURCE, a video or audio file."""
+    """Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin."""
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
-    from mfer_edge.pipeline import Pipeline
+    check_sources(sources, outputs)
     from mfer_edge.sources.tracks import TrackChoice
 
     tracks = TrackChoice(video_track, audio_track)
-    pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation_file(adapt))
-    try:
-        options = pipeline.options(window, hop, faces, skip_still)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    sys.exit(analyze_sources(pipeline, sources, options, outputs, tracks, quiet=quiet))
+    request = Request(
+        bundle=bundle,
+        device=device,
+        threads=threads or 0,
+        adaptation=adaptation_file(adapt),
+        windows=WindowRequest(window, hop, faces, skip_still),
+        isolation=Isolation(isolate, timeout_s, max_memory),
+        keep_detections=video_path is not None,
+        tracks=tracks,
+    )
+    with analyzer(request) as analyze:
+        code = analyze_sources(analyze, sources, outputs, tracks, quiet=quiet)
+    sys.exit(code)
 
 
 def analyze_sources(
-    pipeline: Pipeline,
-    sources: Sequence[Path],
-    options: SessionOptions,
+    analyze: Analyzer,
+    sources: Sequence[Path | str],
     outputs: OutputPaths,
     tracks: TrackChoice,
     *,
@@ -105,83 +123,43 @@ def analyze_sources(
     Returns:
         The exit code; a clip or an output that fails does not stop the others.
     """
-    quiet = quiet or outputs.use_stdout
-    analyses, failures = [], FailureCount()
-    for source in sources:
-        with failures.reported():
-            with progress_bar(source.name, quiet=quiet) as progress:
-                analysis = pipeline.analyze(
-                    source,
-                    options,
-                    keep_detections=outputs.video is not None,
-                    progress=progress,
-                    tracks=tracks,
-                )
-            analyses.append(analysis)
-            print_analysis(analysis, outputs, quiet=quiet, one_per_line=len(sources) > 1)
-            write_images(analysis, source, outputs, tracks, quiet=quiet)
-    if analyses:
-        write_texts(analyses, outputs, failures, one_per_line=len(sources) > 1)
+    from mfer_edge.cli.results import ResultWriter
+
+    quiet, failures = quiet or outputs.use_stdout, FailureCount()
+    writer = ResultWriter(outputs, failures, tracks, several=len(sources) > 1, quiet=quiet)
+    with closing(writer):
+        for source in sources:
+            name = shown_source(source)
+            with failures.reported(name), opened(source) as clip:
+                with progress_bar(Path(name).name, quiet=quiet) as progress:
+                    analysis = analyze(clip, progress)
+                if source == STDIN:
+                    analysis = replace(analysis, source=Path(clip).name)
+                writer.write(analysis, clip)
     return failures.exit_code
 
 
-def print_analysis(
-    analysis: Analysis, outputs: OutputPaths, *, quiet: bool, one_per_line: bool
-) -> None:
-    """Print the summary of a clip, or its JSON if that goes to stdout."""
-    if not quiet:
-        from mfer_edge.outputs.terminal import summary
+@contextmanager
+def opened(source: Path | str) -> Iterator[Path | str]:
+    """The file or URL to read a source from."""
+    if source != STDIN:
+        yield source
+        return
+    from mfer_edge.sources.stdin import stdin_clip
 
-        click.echo(summary(analysis))
-    if outputs.json == STDOUT:
-        from mfer_edge.outputs.json import json_text
-
-        click.echo(json_text([analysis], one_per_line=one_per_line), nl=False)
+    with stdin_clip() as path:
+        yield path
 
 
-def write_images(
-    analysis: Analysis, source: Path, outputs: OutputPaths, tracks: TrackChoice, *, quiet: bool
-) -> None:
-    """Write the timeline and the overlay video of a clip."""
-    if outputs.plot is not None:
-        from mfer_edge.outputs.timeline import write_timeline
+def check_sources(sources: Sequence[Path | str], outputs: OutputPaths) -> None:
+    """Refuse sources that can't be read as asked.
 
-        write_timeline(analysis, outputs.plot)
-    if outputs.video is not None:
-        from mfer_edge.outputs.overlay import write_overlay
-
-        with progress_bar(outputs.video.name, quiet=quiet) as progress:
-            write_overlay(source, analysis, outputs.video, progress, tracks)
-
-
-def write_texts(
-    analyses: Sequence[Analysis],
-    outputs: OutputPaths,
-    failures: FailureCount,
-    *,
-    one_per_line: bool,
-) -> None:
-    """Write JSON, CSV and WebVTT; JSON for stdout has been printed clip by clip."""
-    from mfer_edge.outputs.csv import csv_text
-    from mfer_edge.outputs.json import json_text
-    from mfer_edge.outputs.webvtt import vtt_text
-
-    if outputs.json is not None and outputs.json != STDOUT:
-        with failures.reported():
-            write_or_print(outputs.json, json_text(analyses, one_per_line=one_per_line))
-    if outputs.csv is not None:
-        with failures.reported():
-            write_or_print(outputs.csv, csv_text(analyses))
-    if outputs.vtt is not None:
-        with failures.reported():
-            write_or_print(outputs.vtt, vtt_text(analyses[0]))
-
-
-def write_or_print(path: Path, text: str) -> None:
-    """Write a text to a file, or to stdout for `STDOUT`."""
-    from mfer_edge.outputs.files import write_text
-
-    if path == STDOUT:
-        click.echo(text, nl=False)
-    else:
-        write_text(path, text)
+    Raises:
+        click.UsageError: stdin is named twice, or a terminal; a URL is to be read twice.
+    """
+    if sources.count(STDIN) > 1:
+        raise click.UsageError("stdin, -, can be read only once")
+    if STDIN in sources and sys.stdin.isatty():
+        raise click.UsageError("-: this is a terminal; pipe a clip into the command")
+    if outputs.video is not None and isinstance(sources[0], str):
+        raise click.UsageError("--video takes a file: it is read twice, which a URL may not be")

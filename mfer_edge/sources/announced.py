@@ -37,16 +37,16 @@ class AnnouncedDuration:
     is_told: bool  # by the header; otherwise it is a guess
 
     @classmethod
-    def of(cls, container: InputContainer, path: Path) -> AnnouncedDuration:
-        """Read it from an opened container and the file's first bytes."""
+    def of(cls, container: InputContainer, path: Path | str) -> AnnouncedDuration:
+        """Read it from an opened container and the file's first bytes; only the former of a URL."""
         duration_s = (container.duration or 0) / av.time_base
         if duration_s >= MAX_DURATION_S:
             return cls(0.0, False)
         name = container.format.name.partition(",")[0]
         if name == "matroska":  # it tells the latest time stamp, wherever they start
             duration_s = max(0.0, duration_s - (container.start_time or 0) / av.time_base)
-        if name not in TELLING or not path.is_file():
-            return cls(duration_s, name in TELLING)
+        if name not in TELLING or isinstance(path, str) or not path.is_file():
+            return cls(duration_s, name in TELLING and name != "mp3")
         with path.open("rb") as file:
             if name == "mp3":
                 return cls(duration_s, _has_xing(file))

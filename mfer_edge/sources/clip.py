@@ -20,9 +20,10 @@ from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
 from mfer_edge.sources.probe import open_container
-from mfer_edge.sources.resample import MonoResampler, can_be_mixed
+from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
 from mfer_edge.sources.tracks import TrackChoice, choose_tracks
+from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
@@ -39,7 +40,7 @@ class Clip:
     is the file's choice. FFmpeg's own messages are not printed: what matters is raised or counted.
 
     Args:
-        path: any container that FFmpeg reads.
+        path: any container that FFmpeg reads, or the URL of one: see `url`.
         frame_rate: frames wanted per second of video. The first frame shown at or after each
             1/frame_rate tick is taken, so a slower video gives each of its frames once. None
             leaves the video undecoded and gives the audio alone. H.264 frames that are neither
@@ -73,16 +74,19 @@ class Clip:
         threads: int = 0,
         choice: TrackChoice | None = None,
     ) -> None:
-        self.path = Path(path)
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
-        self.name = os.fsencode(path).decode(errors="replace")
+        name = os.fsencode(path).decode(errors="replace")
+        self.name = shown_url(name) if is_url(path) else name
+        # As messages show it; a URL may hold a password.
+        self.path: Path | str = self.name if is_url(path) else Path(path)
         self.damaged = 0
         self.jumps = {VideoFrame: 0, AudioFrame: 0}
         self.missing_s = 0.0
         self._frame_rate = frame_rate
-        self._read = self._closed = False
+        self._read = self._closed = self._stalled = False
+        self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = open_container(self.path)
+        self._container = open_container(path)
         try:
             self._choose(choice or TrackChoice())
         except MediaError:
@@ -92,7 +96,6 @@ class Clip:
         self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
         self._announced = AnnouncedDuration.of(self._container, self.path)
         self.duration_s = self._announced.duration_s
-        self._resampler = MonoResampler(self.path)
         self._end = VideoEnd(self.video)
         unit_s = 0.0
         if self.video is not None:
@@ -103,7 +106,7 @@ class Clip:
         self._skipper = FrameSkipper(self.video, self._sampler) if self.video is not None else None
 
     def _choose(self, choice: TrackChoice) -> None:
-        self._chosen = choose_tracks(self._container, choice)
+        self._chosen = choose_tracks(self._container, choice, str(self.path))
         self.video, self.audio = self._chosen.video, self._chosen.audio
         self.has_video, self.has_audio = self.video is not None, self.audio is not None
         if not self.has_video and not self.has_audio:
@@ -137,6 +140,10 @@ class Clip:
         warnings = missing_tracks(self)
         warnings += [self._chosen.video_note] if self._frame_rate else []
         warnings += [self._chosen.audio_note]
+        for layout in sorted(self._resampler.averaged):
+            warnings.append(
+                f"the sound has channels without a place ({layout}): their average was read"
+            )
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
@@ -151,7 +158,9 @@ class Clip:
                 f"left and right of the sound cancel each other for "
                 f"{self._resampler.phase.inverted_s:.1f} s: one of them was inverted there"
             )
-        if self.missing_s > MAX_MISSING_S:
+        if self._stalled:
+            warnings.append(f"nothing came for {READ_TIMEOUT_S:g} s: the rest was not waited for")
+        elif self.missing_s > MAX_MISSING_S:
             announced_s = self.duration_s + self.missing_s
             warnings.append(
                 f"the file ends after {self.duration_s:.1f} s of the {announced_s:.1f} s that its "
@@ -214,7 +223,7 @@ class Clip:
                 self.damaged += not bytes(packet).startswith(TAGS)
                 continue
             for frame in frames:
-                usable = isinstance(frame, VideoFrame) or can_be_mixed(frame)
+                usable = isinstance(frame, VideoFrame) or can_be_resampled(frame)
                 self.damaged += frame.is_corrupt or not usable
                 if self._skipper is not None and isinstance(frame, VideoFrame):
                     self._skipper.observe(frame)
@@ -228,6 +237,9 @@ class Clip:
                 yield next(packets)
             except (StopIteration, IndexError):  # how PyAV ends if a track first showed midway
                 return
+            except av.error.ExitError:  # only a URL has a time limit
+                self._stalled = True
+                break
             except av.error.FFmpegError:  # the file can't be read from here on
                 self.damaged += 1
                 break

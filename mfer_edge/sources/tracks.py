@@ -65,18 +65,20 @@ class Tracks:
         yield from container.demux(*streams)
 
 
-def choose_tracks(container: InputContainer, choice: TrackChoice) -> Tracks:
+def choose_tracks(container: InputContainer, choice: TrackChoice, name: str) -> Tracks:
     """Choose a video and an audio track: those asked for, else as players do.
 
     That is the first track with a default flag, else the first that is no comment or the like, of
     those that hold data and that FFmpeg can decode.
+
+    Args:
+        name: of the clip, for messages.
 
     Raises:
         MediaError: a track that was asked for does not exist or can't be decoded.
     """
     videos = [s for s in container.streams.video if not s.disposition & NO_VIDEO]
     audios = list(container.streams.audio)
-    name = container.name.removeprefix("file:")
     video_order = _order(videos, choice.video, f"{name}: video track")
     audio_order = _order(audios, choice.audio, f"{name}: sound track")
     ahead = _read_ahead(container, [o for o in (video_order, audio_order) if len(o) > 1])

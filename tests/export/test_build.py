@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from export import build
 from export.build import build_bundle, build_from_engines
-from export.checkpoint import Source, model_identity, open_source
+from export.checkpoint import Source, model_identity
 from export.options import PRECISIONS, ExportOptions
 from export.parity import ParityError
 from export.precision.convert import convert
@@ -25,7 +24,7 @@ from mfer_edge.manifest import CARD, ENGINES, MANIFEST
 from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.damage import change_weight, largest_weight
-from tests.train.synthetic import small_presets
+from tests.support.paths import ROOT
 from train.labels import SEVEN_EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import DEPTH
@@ -68,14 +67,6 @@ def test_the_manifest_describes_the_bundle(
     files = {engine.file for engine in manifest.engines.values()}
     assert {path.name for path in built.bundle.folder.iterdir()} == {MANIFEST, CARD, *files}
     assert (built.bundle.folder / CARD).read_text() == "# A card\n"
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Path]]:
-    """The paper's model with small backbones, untrained, and its exported engines."""
-    with small_presets():
-        source = open_source("paper", random_init=True)
-    return source, build.export_engines(source.model, tmp_path_factory.mktemp("paper"))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -138,7 +129,7 @@ def test_int8_skips_the_attention_of_the_first_layer(int8: Built) -> None:
 
 def test_no_paths_of_this_machine_in_the_bundle(int8: Built) -> None:
     for name, data in content(int8.bundle.folder).items():
-        for trace in (str(build.SAMPLES.parent), str(Path.home()), "/tmp", "site-packages"):
+        for trace in (str(ROOT), str(Path.home()), "/tmp", "site-packages"):
             assert name == "vad.onnx" or trace.encode() not in data, (name, trace)
 
 

@@ -21,7 +21,7 @@ from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import write_clip
 from tests.support.footage import images_of
-from tests.support.paths import shared_case
+from tests.support.paths import shared_cases
 from tests.support.sessions import DEFAULT, FRAME_S, Stream, read
 
 
@@ -113,7 +113,7 @@ class TestClips:
         assert {window.faces for window in windows} == {1}
 
     def test_a_picture_held_for_over_an_hour(self, pipeline: Pipeline) -> None:
-        analysis = pipeline.analyze(shared_case("gap4000.mp4"))
+        analysis = pipeline.analyze(shared_cases("gap4000.mp4"))
         assert analysis.duration_s == 4002
         assert len(analysis.windows) == 3999
         assert all(window.frames == window.faces == 20 for window in analysis.windows)

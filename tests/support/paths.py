@@ -17,9 +17,9 @@ def shared_data(*parts: str) -> Path:
     return path
 
 
-def shared_case(name: str) -> Path:
-    """Give a small input of the workplace's shared/cases; skip the test on a machine without it."""
-    path = ROOT.parent.joinpath("shared", "cases", name)
+def shared_cases(name: str) -> Path:
+    """Give a file of the workplace's shared/cases; skip the test on a machine without it."""
+    path = ROOT.parent / "shared" / "cases" / name
     if not path.exists():
-        pytest.skip(f"the case is not on this machine: no {path}")
+        pytest.skip(f"not on this machine: {path}")
     return path

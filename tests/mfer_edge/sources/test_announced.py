@@ -10,7 +10,7 @@ import pytest
 
 from mfer_edge.sources.clip import Clip
 from tests.support.clips import CODECS, sine, write_clip
-from tests.support.paths import shared_case
+from tests.support.paths import shared_cases
 
 MORE: dict[str, tuple[str | None, str | None]] = {
     ".aac": (None, "aac"),
@@ -76,7 +76,7 @@ class TestWhole:
 
     def test_a_guess_is_no_announcement(self) -> None:
         """A raw AAC of changing bit rate: FFmpeg guesses 117 s for its 10."""
-        assert told(shared_case("sv_adts.aac")) == ()
+        assert told(shared_cases("sv_adts.aac")) == ()
 
     def test_mp3_without_a_header(self, tmp_path: Path) -> None:
         quiet_then_loud = sine(4.0)

@@ -22,7 +22,7 @@ from mfer_edge.sources.geometry import MAX_STRETCH, Orientation, shown_size
 from tests.support.analyses import analysis, reading
 from tests.support.clips import write_clip
 from tests.support.footage import filmed, images_of
-from tests.support.paths import shared_case
+from tests.support.paths import shared_cases
 
 SIZE = 96, 64
 COLOURS = np.array([[(40, 40, 220), (40, 200, 40)], [(220, 60, 40), (230, 230, 230)]], np.uint8)
@@ -109,7 +109,7 @@ class TestOrientation:
     def test_a_mirrored_clip_is_read_as_a_player_shows_it(
         self, pipeline: Pipeline, anger_analysis: Analysis
     ) -> None:
-        [window] = pipeline.analyze(shared_case("o_mirror.mp4")).windows
+        [window] = pipeline.analyze(shared_cases("o_mirror.mp4")).windows
         assert (window.frames, window.faces) == (21, 21)
         assert window.label == anger_analysis.windows[0].label
 

@@ -25,7 +25,7 @@ from mfer_edge.sources.tracks import TrackChoice
 from tests.support.analyses import analysis, reading
 from tests.support.clips import sine
 from tests.support.commands import infer, passed, refused
-from tests.support.paths import shared_case
+from tests.support.paths import shared_cases
 
 RATE = 16_000
 NONE, DEFAULT = Disposition(0), Disposition.default
@@ -212,7 +212,7 @@ class TestCases:
     def test_is_read_like_its_clean_twin(
         self, name: str, pipeline: Pipeline, anger_analysis: Analysis
     ) -> None:
-        [window], [expected] = pipeline.analyze(shared_case(name)).windows, anger_analysis.windows
+        [window], [expected] = pipeline.analyze(shared_cases(name)).windows, anger_analysis.windows
         assert window.scores is not None and expected.scores is not None
         assert window.faces == expected.faces
         for label, score in expected.scores.items():
