@@ -15,7 +15,7 @@ from mfer_edge.faces.stream import FrameFaces
 def frames(times_s: Sequence[float], until_s: float | None = None) -> ShownFrames:
     shown = ShownFrames(5.0)
     for time_s in times_s:
-        shown.push(FrameFaces(time_s, [], until_s))
+        shown.push(FrameFaces(time_s, (9, 9), [], until_s))
     return shown
 
 
