@@ -27,7 +27,7 @@ from mfer_edge.cpu import usable_threads
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.samples import ANGER
-from mfer_edge.sources.probe import open_file
+from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
@@ -229,9 +229,8 @@ def _measured_bundle(bundle: Bundle) -> MeasuredBundle:
 
 
 def _measured_clip(path: Path, analysis: Analysis) -> MeasuredClip:
-    with open_file(path) as container:
-        video = container.streams.best("video")
-        audio = container.streams.best("audio")
+    with Clip(path) as clip:
+        video, audio = clip.video, clip.audio
         return MeasuredClip(
             name=os.fsencode(path.name).decode(errors="replace"),  # as in `Analysis.source`
             sha256=file_sha256(path),
