@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,22 +68,6 @@ class TestProgram:
             "except SystemExit: print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
         )
         assert python(code, "infer", moment, "--quiet").stdout == "False True\n"
-
-    @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
-    def test_names_that_the_output_can_not_hold(
-        self, encoding: str, moment: Path, tmp_path: Path
-    ) -> None:
-        """As in a Windows pipe: names are escaped in text, and JSON is UTF-8 all the same."""
-        clip = tmp_path / "日本.mp4"
-        clip.symlink_to(moment)
-        command = [sys.executable, "-m", "mfer_edge", "infer", "--threads", "1", str(clip)]
-        environment = {**os.environ, "PYTHONIOENCODING": encoding}
-        done = subprocess.run(command, capture_output=True, env=environment)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert rb"\u65e5\u672c.mp4" in done.stdout
-        done = subprocess.run([*command, "--json", "-"], capture_output=True, env=environment)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert json.loads(done.stdout.decode("utf-8"))["source"].endswith("日本.mp4")
 
     def test_help_imports_no_command(self) -> None:
         code = (
