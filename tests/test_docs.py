@@ -31,7 +31,7 @@ from tests.support.paths import ROOT
 
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", samples.ANGER.with_name("README.md")]
 GUIDES += sorted((ROOT / "docs").glob("*.md"))
-LINKED = [*GUIDES, ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
+LINKED = [*GUIDES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
 LINKED += [ROOT / "benchmarks" / "results" / "README.md", ROOT / "export" / "assets" / "README.md"]
 
 CLIPS = {
@@ -57,7 +57,7 @@ VARIES = (
 """What differs from run to run and from machine to machine in an escaped line of output."""
 
 COMMON_PROGRAMS = ("cp", "mkdir")  # run as they are
-OTHER_PROGRAMS = ("jq", "find", "ruff", "mypy")  # neither run nor checked
+OTHER_PROGRAMS = ("find", "jq", "ruff", "mypy")  # neither run nor checked
 
 
 def check_command(words: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def check_command(words: Sequence[str]) -> None:
     elif program == "pip":
         check_requirement(arguments)
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(arguments) <= set(targets), f"{words}: no such target"
     else:
         assert program in COMMON_PROGRAMS + OTHER_PROGRAMS, f"{words}: an unknown program"
@@ -225,7 +225,9 @@ class Runner:
             subprocess.run(words, check=True)
 
     def _expanded(self, word: str) -> list[str]:
-        return sorted(path.name for path in self._folder.glob(word)) if "*" in word else [word]
+        if "*" not in word:
+            return [word]
+        return sorted(str(path.relative_to(self._folder)) for path in self._folder.glob(word))
 
 
 def check_output(expected: str, output: str) -> None:

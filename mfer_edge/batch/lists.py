@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mfer_edge.errors import BatchError
+from mfer_edge.install import install_hint
 
 LIST_SUFFIXES = (".csv", ".parquet")
 
@@ -46,9 +47,7 @@ def import_pyarrow() -> ModuleType:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise BatchError(
-            "Parquet needs pyarrow: pip install 'mfer-edge[cpu,batch]'; or use CSV"
-        ) from error
+        raise BatchError(f"Parquet needs pyarrow: {install_hint('batch')}; or use CSV") from error
     return pyarrow
 
 
