@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
     from mfer_edge.sources.base import AudioChunk, Frame, Source
+    from mfer_edge.sources.tracks import TrackChoice
 
 __all__ = [
     "Adaptation",
@@ -58,6 +59,7 @@ __all__ = [
     "Source",
     "Timing",
     "Track",
+    "TrackChoice",
     "WorkerSetup",
 ]
 
@@ -87,6 +89,7 @@ _HOME = {
     "AudioChunk": "sources.base",
     "Frame": "sources.base",
     "Source": "sources.base",
+    "TrackChoice": "sources.tracks",
 }
 
 

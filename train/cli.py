@@ -15,6 +15,7 @@ import click
 from mfer_edge.errors import MferError
 from mfer_edge.install import install_hint
 from train.cli_faces import clips, faces
+from train.cli_paper import paper
 from train.cli_voices import voices
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def train() -> None:
 train.add_command(faces)
 train.add_command(clips)
 train.add_command(voices)
+train.add_command(paper)
 
 Command = Callable[..., None]
 
