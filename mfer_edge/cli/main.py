@@ -60,7 +60,7 @@ COMMANDS = {
         "Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin.",
     ),
     "train": CommandEntry(
-        "train.cli",
+        "train.cli.main",
         "Train the arms and their fusion, and evaluate them on unseen people.",
         packages=("train",),
         extra="train",

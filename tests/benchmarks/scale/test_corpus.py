@@ -43,8 +43,8 @@ def test_too_few_clips(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux' /proc")
 def test_child_processes() -> None:
-    inner = "print(1, flush=True); input()"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    waits = "print(1, flush=True); input()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waits!r}])"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
