@@ -124,7 +124,7 @@ class Session:
             )
         if self._video_s is not None and time_s <= self._video_s:
             raise ValueError(f"the frame at {time_s} s is not later than the one before")
-        reached_s = max(self._video_s or 0.0, self._audio_s)
+        reached_s = max(self._video_s or 0.0, self.audio_s)
         if not 0 <= time_s <= reached_s + MAX_GAP_S:
             raise ValueError(
                 f"the frame's time is {time_s} s; it counts from the start of the session, "
@@ -182,7 +182,7 @@ class Session:
             for item in items:
                 self.push(item)
                 if progress and source.duration_s:
-                    done_s = item.time_s if isinstance(item, Frame) else self._audio_s
+                    done_s = item.time_s if isinstance(item, Frame) else self.audio_s
                     progress(min(1.0, done_s / source.duration_s))
                 yield from self.readings()
         self.close(source.duration_s)
@@ -206,7 +206,7 @@ class Session:
         if end_s is None:
             frame_s = 1 / self._model.manifest.frame_rate
             video_s = 0.0 if self._video_s is None else self._video_s + frame_s
-            end_s = max(video_s, self._audio_s)
+            end_s = max(video_s, self.audio_s)
         window_s, hop_s = self._options.window_s, self._options.hop_s
         self._read_windows(end_s)
         rest_s = end_s - self._last_end_s()
@@ -234,7 +234,8 @@ class Session:
             raise ValueError("the session is closed")
 
     @property
-    def _audio_s(self) -> float:
+    def audio_s(self) -> float:
+        """Seconds of audio that were pushed."""
         return self._speech.end / SAMPLE_RATE
 
     def _next_end_s(self) -> float:
@@ -251,7 +252,7 @@ class Session:
         if self._has_video:
             reached.append(self._video_s or 0.0)
         if self._has_audio:
-            reached.append(self._audio_s)
+            reached.append(self.audio_s)
         return max(min(reached), max(reached) - self._max_lag_s) if reached else 0.0
 
     def _read_windows(self, reached_s: float) -> None:
