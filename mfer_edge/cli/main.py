@@ -44,6 +44,10 @@ COMMANDS = {
     "infer": CommandEntry(
         "mfer_edge.cli.infer", "Read the emotion in each SOURCE, a video or audio file."
     ),
+    "live": CommandEntry(
+        "mfer_edge.cli.live",
+        "Read the emotion in front of a camera and a microphone, until Ctrl-C.",
+    ),
     "train": CommandEntry(
         "train.cli",
         "Train the arms and their fusion, and evaluate them on unseen people.",

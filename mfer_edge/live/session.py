@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from mfer_edge.errors import MferError
-from mfer_edge.live.clock import ArrivalOffset, Stamps
 from mfer_edge.live.events import Event, Gap, LatencySummary, LiveReading, LiveStats, Notice
 from mfer_edge.live.inbox import MAX_FRAMES, Arrival, Connected, Ended, Inbox, Lost
 from mfer_edge.options import SessionOptions
@@ -18,6 +17,7 @@ from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading, Track
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioChunk, Frame
+from mfer_edge.sources.clock import ArrivalOffset, Stamps
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_BACKLOG_S = 60.0  # of audio that waits: the machine is too slow even without frames
@@ -210,7 +210,7 @@ class LiveSession:
             own_s = session.audio_s
         self._clock.observe(own_s, arrived_s)
         self._reached_s = max(self._reached_s, self._shift_s + own_s)
-        yield from self._told_readings(session, done_s - start_s, done_s)
+        yield from self._told_readings(session, done_s - start_s, done_s, waited=False)
         if self._inbox.audio_s > MAX_BACKLOG_S:
             raise MferError(
                 f"this machine is {self._inbox.audio_s:.0f} s behind the sound, even without "
@@ -244,18 +244,25 @@ class LiveSession:
         start_s = time.monotonic()
         session.close(duration_s)
         done_s = time.monotonic()
-        yield from self._told_readings(session, done_s - start_s, done_s)
+        yield from self._told_readings(session, done_s - start_s, done_s, waited=True)
         tracks = session.tracks()
         self._tracks += map(self._shifted_track, tracks)
         self._first_track += max((track.track + 1 for track in tracks), default=0)
 
-    def _told_readings(self, session: Session, compute_s: float, now_s: float) -> Iterator[Event]:
+    def _told_readings(
+        self, session: Session, compute_s: float, now_s: float, *, waited: bool
+    ) -> Iterator[Event]:
+        """The readings that are ready.
+
+        Args:
+            waited: for the end of the source, so their lag says nothing about the machine.
+        """
         for reading in session.readings():
             lag_s = max(0.0, now_s - reading.end_s - self._clock.offset_s)
             if reading.main:
                 self._readings += 1
                 self._compute_s.append(compute_s)
-                self._lag_s.append(lag_s)
+                self._lag_s += [] if waited else [lag_s]
             self._reached_s = max(self._reached_s, self._shift_s + reading.end_s)
             if (
                 lag_s

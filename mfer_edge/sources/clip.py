@@ -11,6 +11,7 @@ import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -40,6 +41,7 @@ class Clip:
             leaves the video undecoded and gives the audio alone. H.264 frames that are neither
             taken nor referred to by others are left undecoded too.
         threads: that decode the video; 0 takes one for each core.
+        container: opened already; `path` is then a name for messages.
 
     Attributes:
         duration_s: by the container's header, 0 if that gives none; once all is decoded, of what
@@ -58,7 +60,14 @@ class Clip:
 
     max_lag_s = MAX_CLIP_LAG_S
 
-    def __init__(self, path: Path | str, frame_rate: float | None = 5.0, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        frame_rate: float | None = 5.0,
+        threads: int = 0,
+        *,
+        container: InputContainer | None = None,
+    ) -> None:
         self.path = Path(path)
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         self.name = os.fsencode(path).decode(errors="replace")
@@ -67,7 +76,7 @@ class Clip:
         self._frame_rate = frame_rate
         self._read = self._closed = False
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = open_container(self.path)
+        self._container = container or open_container(self.path)
         tracks = choose_tracks(self._container)
         self._video, self._audio = tracks.video, tracks.audio
         self.has_video, self.has_audio = self._video is not None, self._audio is not None
