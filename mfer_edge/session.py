@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
-from mfer_edge.faces.stream import FaceStream, FrameFaces, TrackedFace, faces_by_track, main_track
+from mfer_edge.faces.mouth import MouthMotion
+from mfer_edge.faces.stream import FaceStream, FrameFaces, TrackedFace, main_track
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.prefetch import prefetch
 from mfer_edge.speech.buffer import SpeechBuffer
-from mfer_edge.speech.vad import SAMPLE_RATE
+from mfer_edge.speech.speaker import Voice, speaker
+from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
@@ -89,8 +91,10 @@ class Session:
             model.manifest.crop,
             skip_still=options.skip_still,
             find_within_s=model.find_within_s,
+            follow=options.faces == "all",
         )
         self._frames: deque[FrameFaces] = deque()  # of the windows to come
+        self._mouths = MouthMotion()
         self._speech = SpeechBuffer(model.vad)
         self._video_s: float | None = None  # time of the latest frame
         self._windows_read = 0
@@ -136,6 +140,8 @@ class Session:
         self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
             found = self._faces.push(Frame(time_s, image))
+            if self._options.faces == "all":
+                self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
         self._frames.append(found)
         if self._keep_detections:
             self.detections += [
@@ -268,17 +274,38 @@ class Session:
         while self._frames and self._frames[0].time_s < start_s:
             self._frames.popleft()
         frames = [f for f in self._frames if f.time_s < end_s or last]
-        by_track = faces_by_track(frames)
+        by_track = self._faces.by_track(frames)
         main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
         speech = self._run_audio_arm(start_s, end_s, last)
-        faces = [] if main is None else by_track.pop(main)
-        self._ready.append(self._reading(window, main, faces, speech, main=True))
-        if self._options.faces == "all":
-            for track in sorted(by_track):
-                # Which face speaks is not known: the voice goes with the main one.
-                faces = by_track[track]
-                self._ready.append(self._reading(window, track, faces, _SILENCE, main=False))
+        if main is None or self._options.faces == "main":
+            faces = [] if main is None else by_track[main]
+            self._ready.append(self._reading(window, main, faces, speech, main=True))
+            return
+        self._read_people(window, main, by_track, speech)
+
+    def _read_people(
+        self, window: _Window, main: int, by_track: dict[int, list[TrackedFace]], speech: _Speech
+    ) -> None:
+        """A reading for each face; the voice goes to the one that speaks, or has its own."""
+        speaks = self._speakers(window, by_track) if speech.output else dict.fromkeys(by_track)
+        for track in (main, *sorted(by_track.keys() - {main})):
+            voice = speech if speaks[track] else _SILENCE
+            reading = self._reading(window, track, by_track[track], voice, main=track == main)
+            self._ready.append(replace(reading, speaker=speaks[track]))
+        if speech.output and True not in speaks.values():
+            self._ready.append(self._reading(window, None, [], speech, main=False))
+
+    def _speakers(
+        self, window: _Window, by_track: dict[int, list[TrackedFace]]
+    ) -> dict[int, bool | None]:
+        self._mouths.drop(window.start_s)
+        motions = {t: self._mouths.within(t, window.start_s, window.end_s) for t in by_track}
+        start = round(window.start_s * SAMPLE_RATE) // CHUNK * CHUNK
+        end = min(round(window.end_s * SAMPLE_RATE), self._speech.end)
+        samples = self._speech.samples(start, end)
+        probability = self._speech.probability(start, end)
+        return speaker(motions, Voice(start / SAMPLE_RATE, samples, probability))
 
     def _run_audio_arm(self, start_s: float, end_s: float, last: bool) -> _Speech:
         end = min(round(end_s * SAMPLE_RATE), self._speech.end)
