@@ -117,7 +117,8 @@ def measure(clip: Path, seconds: float, fast: bool, streams: int) -> LiveResult:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(streams) as pool:
         path = Path(folder) / "long.mkv"
         once_s = repeat(clip, 1, path)
-        with Watched(path, pipeline.bundle.manifest.frame_rate) as once:
+        once = Watched(path, pipeline.bundle.manifest.frame_rate)
+        with once:
             for _ in once:
                 pass
         length_s = repeat(clip, max(once_s, seconds), path)
