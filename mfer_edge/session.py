@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import wraps
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,6 +28,21 @@ from mfer_edge.stopwatch import Stopwatch
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = 3600.0  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _locked(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
+    """A method that one thread at a time runs."""
+
+    @wraps(method)
+    def run(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,9 @@ class Session:
 
     A reading is ready once both video and audio have reached its window's end. It depends on the
     frames and the samples alone, not on how they were cut into pushes, so a file and a live source
-    give the same readings. Memory holds one window, and the lag between audio and video.
+    give the same readings. Memory holds one window, and the lag between audio and video. Any thread
+    may call: a push waits for the one before, which may take as long as a reading. `LiveSession`
+    takes items without a wait.
 
     Args:
         model: engines to run.
@@ -100,6 +120,7 @@ class Session:
         self._windows_read = 0
         self._ready: list[Reading] = []
         self._closed = False
+        self._lock = RLock()
 
     def push(self, item: Frame | AudioChunk) -> None:
         """Add the next item of a source.
@@ -112,6 +133,7 @@ class Session:
         else:
             self.push_audio(item.samples)
 
+    @_locked
     def push_frame(self, image: np.ndarray, time_s: float) -> None:
         """Add the next frame: (height, width, 3) uint8 BGR, at seconds from the start.
 
@@ -149,6 +171,7 @@ class Session:
                 for f in found.faces
             ]
 
+    @_locked
     def push_audio(self, samples: np.ndarray) -> None:
         """Add the next (n,) float32 samples in [-1, 1], 16 kHz, mono; any number of them.
 
@@ -165,6 +188,7 @@ class Session:
         self._speech.push(samples)
         self._read_windows(self._reached_s())
 
+    @_locked
     def readings(self) -> list[Reading]:
         """Return the readings that have become ready since the last call."""
         ready, self._ready = self._ready, []
@@ -194,10 +218,12 @@ class Session:
         self.close(source.duration_s)
         yield from self.readings()
 
+    @_locked
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
         return self._faces.tracks()
 
+    @_locked
     def close(self, end_s: float | None = None) -> None:
         """End the stream; the rest of it makes a last window.
 
@@ -221,6 +247,7 @@ class Session:
             self._read_window(start_s, end_s, last=True)
         self._closed = True
 
+    @_locked
     def warnings(self) -> tuple[str, ...]:
         """What was left out so far, a line each, for the user."""
         warnings = []

@@ -32,6 +32,10 @@ COMMANDS = {
         "mfer_edge.cli.bench",
         "Measure how long everything takes on this machine; about a minute.",
     ),
+    "convert": CommandEntry(
+        "mfer_edge.cli.convert",
+        "Turn a recording of `mfer-edge live --jsonl` into the formats of `infer`.",
+    ),
     "doctor": CommandEntry(
         "mfer_edge.cli.doctor", "Tell what this machine can run, and why not the rest."
     ),

@@ -209,7 +209,7 @@ def _whole_objects(text: str) -> Iterator[dict[str, Any]]:
 
 def _reading(line: dict[str, Any]) -> Reading:
     names = ("start_s", "end_s", "track", "main", "scores", "visual", "audio", "frames", "faces")
-    more = {name: line[name] for name in ("speech_s", "reused")}
+    more = {name: line[name] for name in ("speech_s", "reused", "speaker")}
     return Reading(**{name: line[name] for name in names}, **more)
 
 
