@@ -13,6 +13,7 @@ from mfer_edge.faces.mtcnn import FaceBox
 SIZE = 64  # pixels on a side of an upright face
 POINTS = np.array([[20, 20], [44, 20], [22, 46], [42, 46]], np.float32)
 """Where the eyes and the mouth's corners lie in it."""
+EYES = 24  # pixels from one eye to the other
 LANDMARKS = (0, 1, 3, 4)  # of MTCNN's five: without the nose, which moves most when a head turns
 ROWS, COLUMNS = slice(38, 60), slice(16, 48)  # of the mouth, from its upper lip to the chin
 SHIFT = 3  # pixels by which landmarks jitter
@@ -75,13 +76,15 @@ def upright_mouth(image: np.ndarray, box: FaceBox) -> np.ndarray | None:
     if not part.size:
         return None
     points = (box.landmarks[list(LANDMARKS)] - (left, top)).astype(np.float32)
+    grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
+    shrink = EYES / max(1.0, float(np.linalg.norm(points[1] - points[0])))
+    if shrink < 1:  # a warp by itself takes single pixels of a large face
+        grey = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        points *= shrink
     matrix, _ = cv2.estimateAffinePartial2D(points, POINTS, method=cv2.LMEDS)
     if matrix is None:
         return None
-    grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
-    face = cv2.warpAffine(
-        grey, matrix, (SIZE, SIZE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
-    )
+    face = cv2.warpAffine(grey, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
     return face[
         ROWS.start - SHIFT : ROWS.stop + SHIFT, COLUMNS.start - SHIFT : COLUMNS.stop + SHIFT
     ]

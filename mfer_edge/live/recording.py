@@ -171,7 +171,7 @@ def read_recording(path: Path) -> list[Analysis]:
         if not runs:
             raise MediaError(f"{path}: not a recording of `mfer-edge live`: it holds no run")
         return [_analysis(run) for run in runs]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise MediaError(f"{path}: not a recording of `mfer-edge live` ({error})") from error
 
 
