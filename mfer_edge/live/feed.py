@@ -16,6 +16,7 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 
 FIRST_DELAY_S = 0.5  # before a source that was lost is tried again; doubled each time
 MAX_DELAY_S = 30.0
+BURST_S = 0.5  # by which items come before their time in a burst
 MAX_AHEAD_S = 2.0  # by which items are sorted by time: files interleave them by less
 JOIN_S = 5.0  # for which a thread that reads a device is waited for
 
@@ -35,8 +36,8 @@ class Feeder:
     """A thread that reads a source into a live session, at its own pace.
 
     A file is read as fast as it would be played, and waits while the machine is late. Anything else
-    gives items as it has them, and frames are dropped when the machine is late. A source that was
-    never there is an error; one that is lost is opened again, after half a second, then after
+    gives items as it has them, and frames are dropped when the machine is late; but not those that
+    a server sends in a burst, ahead of their time. A source that was never there is an error; one that is lost is opened again, after half a second, then after
     twice as long each time, up to 30 s.
 
     Args:
@@ -116,15 +117,19 @@ class Feeder:
 
     def _read(self, source: Source, ends: bool) -> Iterator[None]:
         """Put all of a source, until it ends or the session does; yields after each item."""
-        start_s = time.monotonic()
-        waits = ends and not self._options.drops
-        for due_s, item in in_order(source) if ends else ((0.0, item) for item in source):
-            if ends:
-                self._stop.wait(max(0.0, start_s + due_s / self._options.speed - time.monotonic()))
-            passed_s = due_s if ends else time.monotonic() - self._start_s
+        start_s: float | None = None  # when its time was 0, by the first item
+        for due_s, item in in_order(source) if ends else timed(source):
+            now_s = time.monotonic()
+            if start_s is None:
+                start_s = now_s - due_s
+            ahead_s = start_s + due_s / self._options.speed - now_s if ends else 0.0
+            self._stop.wait(max(0.0, ahead_s))
+            passed_s = due_s if ends else now_s - self._start_s
             if self._stop.is_set() or passed_s > self._options.max_s:
                 self._stop.set()
                 return
+            # What a server sends faster than it was made lies there, and can wait.
+            waits = not self._options.drops if ends else start_s + due_s - now_s > BURST_S
             if not self._live.put(item, wait=waits):
                 return
             yield
@@ -133,21 +138,27 @@ class Feeder:
         self.warnings += (warning for warning in warnings if warning not in self.warnings)
 
 
-def in_order(source: Source) -> Iterator[tuple[float, Frame | AudioChunk]]:
-    """Items of a file with the time at which a live source would have them, in that order.
-
-    That is a frame's own time, and for audio the time of its last sample. Files interleave the two
-    by less than the two seconds that are read ahead; the order within each is kept anyway.
-    """
-    frames: deque[tuple[float, Frame | AudioChunk]] = deque()
-    audio: deque[tuple[float, Frame | AudioChunk]] = deque()
+def timed(source: Source) -> Iterator[tuple[float, Frame | AudioChunk]]:
+    """Items with their time: a frame's own, and for audio that of its last sample."""
     samples = 0
     for item in source:
         if isinstance(item, Frame):
-            frames.append((item.time_s, item))
+            yield item.time_s, item
         else:
             samples += len(item.samples)
-            audio.append((samples / SAMPLE_RATE, item))
+            yield samples / SAMPLE_RATE, item
+
+
+def in_order(source: Source) -> Iterator[tuple[float, Frame | AudioChunk]]:
+    """Items of a file with the time at which a live source would have them, in that order.
+
+    Files interleave frames and audio by less than the two seconds that are read ahead; the order
+    within each is kept anyway.
+    """
+    frames: deque[tuple[float, Frame | AudioChunk]] = deque()
+    audio: deque[tuple[float, Frame | AudioChunk]] = deque()
+    for due_s, item in timed(source):
+        (frames if isinstance(item, Frame) else audio).append((due_s, item))
         while (frames and audio) or _span_s(frames) > MAX_AHEAD_S or _span_s(audio) > MAX_AHEAD_S:
             yield _earliest(frames, audio)
     while frames or audio:
