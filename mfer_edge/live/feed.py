@@ -37,8 +37,10 @@ class Feeder:
 
     A file is read as fast as it would be played, and waits while the machine is late. Anything else
     gives items as it has them, and frames are dropped when the machine is late; but not those that
-    a server sends in a burst, ahead of their time. A source that was never there is an error; one that is lost is opened again, after half a second, then after
-    twice as long each time, up to 30 s.
+    a server sends in a burst, ahead of their time.
+
+    A source that was never there is an error; one that is lost is opened again, after half a
+    second, then after twice as long each time, up to 30 s.
 
     Args:
         live: where items are put; not connected yet (`has_video=None, has_audio=None`).

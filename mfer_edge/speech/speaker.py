@@ -11,6 +11,7 @@ from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 SPEECH = 0.5  # mean probability from which on a step between two frames is speech
 MIN_STEPS = 3  # in speech, to decide
+SURE_STEPS = 12  # with fewer, the lead counts for less, in proportion
 STILL = 0.12  # mean motion in speech, under which a mouth is closed
 MAX_CORRELATION = 0.95
 # By a logistic regression on pairs of real faces, one that speaks beside one that does not, or
@@ -49,9 +50,13 @@ def speaker(motions: Mapping[int, np.ndarray], voice: Voice) -> dict[int, bool |
     decided.update(dict.fromkeys(still, False))
     if not open_ or None in open_.values():
         return decided
-    ranked = sorted(((s.value, t) for t, s in open_.items() if s is not None), reverse=True)
+    ranked = sorted(
+        ((score.value, track, score.steps) for track, score in open_.items() if score is not None),
+        reverse=True,
+    )
     best, *others = ranked
-    if not others or best[0] - others[0][0] > MARGIN:
+    sure = min(1.0, min(steps for _, _, steps in ranked) / SURE_STEPS)
+    if not others or sure * (best[0] - others[0][0]) > MARGIN:
         decided.update({track: track == best[1] for track in open_})
     return decided
 
@@ -60,6 +65,7 @@ def speaker(motions: Mapping[int, np.ndarray], voice: Voice) -> dict[int, bool |
 class _Score:
     value: float
     still: bool
+    steps: int  # in speech
 
 
 def _score(motion: np.ndarray, voice: Voice) -> _Score | None:
@@ -77,7 +83,7 @@ def _score(motion: np.ndarray, voice: Voice) -> _Score | None:
     fisher = np.arctanh(np.clip(correlation, -MAX_CORRELATION, MAX_CORRELATION))
     value = ACTIVITY_WEIGHT * np.log(spoken.mean())
     value += CORRELATION_WEIGHT * fisher * np.sqrt(max(1, len(moved) - 3)) / 4
-    return _Score(float(value), bool(spoken.mean() < STILL))
+    return _Score(float(value), bool(spoken.mean() < STILL), len(spoken))
 
 
 def _heard(voice: Voice, start_s: float, end_s: float) -> tuple[float, float] | None:
