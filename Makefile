@@ -1,9 +1,11 @@
 # `make demo` needs the lean runtime only; `make test` everything.
 PYTHON ?= python3
-SAMPLES := $(sort $(wildcard samples/*.mp4))
+SAMPLES := $(sort $(wildcard mfer_edge/samples/*.mp4))
 DEMO := demo
 
-.PHONY: demo test clean
+PACKAGE := .venv-package
+
+.PHONY: demo test package clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -18,6 +20,19 @@ test: .venv-test/done
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	.venv-test/bin/python -m pytest
+
+# The wheel in an environment that has nothing else, run in a folder that has nothing of this one.
+package: .venv-test/done
+	rm -rf dist $(PACKAGE)
+	.venv-test/bin/python -m build --outdir dist .
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --constraint constraints.txt \
+		"$$(echo dist/*.whl)[cpu,export]"
+	rm -rf $(PACKAGE)/empty && mkdir $(PACKAGE)/empty
+	cd $(PACKAGE)/empty && PATH="$(CURDIR)/$(PACKAGE)/bin:$$PATH" && mfer-edge doctor && \
+		mfer-edge export --fp16 --out fp16 && \
+		mfer-edge infer --bundle fp16 ../lib/python*/site-packages/mfer_edge/samples/*.mp4 && \
+		mfer-edge bench --runs 3
 
 .venv/done: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -34,4 +49,4 @@ test: .venv-test/done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-test $(DEMO) build *.egg-info
+	rm -rf .venv .venv-test $(PACKAGE) $(DEMO) build dist *.egg-info

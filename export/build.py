@@ -28,11 +28,10 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.errors import OutputError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.model import load_engines
+from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import Clip
 from train.data.preprocess import FRAME_RATE
 from train.models.emotion_model import EmotionModel
-
-SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def build_bundle(source: Source, options: ExportOptions) -> tuple[Bundle, Parity]:
@@ -54,15 +53,12 @@ def build_bundle(source: Source, options: ExportOptions) -> tuple[Bundle, Parity
 
 
 def verification_clips(clips: Sequence[Path]) -> Sequence[Path]:
-    """Clips to check parity on: these, or by default the project's samples.
+    """Clips to check parity on: these, or by default the samples in the package.
 
     Raises:
-        ParityError: there are none.
         MediaError: one can't be read.
     """
-    clips = clips or sorted(SAMPLES.glob("*.mp4"))
-    if not clips:
-        raise ParityError("no clip to verify the export on: name a real one with --verify")
+    clips = clips or CLIPS
     for clip in clips:
         with Clip(clip, FRAME_RATE):
             pass  # opened only to fail before the export

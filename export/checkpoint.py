@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from export.card import read_card
 from mfer_edge.manifest import Weights
 from train.models.emotion_model import CHECKPOINT, EmotionModel, load_model
+from train.models.hub import Downloaded, Hub, Pin
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
 from train.models.weights import CheckpointError
 from train.presets import PRESETS, Preset
@@ -55,6 +56,7 @@ def open_source(
     checkpoint: Path | None = None,
     weights: Path | None = None,
     random_init: bool = False,
+    hub: Hub | None = None,
 ) -> Source:
     """Load a model to export.
 
@@ -64,15 +66,21 @@ def open_source(
         weights: folder of published backbones to combine with untrained arms, instead of a
             checkpoint.
         random_init: initialize everything at random, instead of a checkpoint.
+        hub: to download published backbones from, instead of a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, or of another preset.
         CardError: the model card beside it can't be read.
+        DownloadError: the hub, or a file there, can't be had.
     """
+    if hub is not None:
+        return _downloaded(PRESETS[preset or "compact"], hub)
     if random_init:
         return _random(PRESETS[preset or "compact"])
     if weights is not None:
-        return _published(PRESETS[preset or "compact"], weights)
+        chosen = PRESETS[preset or "compact"]
+        face, voice = FACE_BACKBONES[chosen.face], SPEECH_BACKBONES[chosen.speech]
+        return _published(chosen, face.folder(weights), voice.folder(weights))
     if checkpoint is None:
         if preset not in (None, "compact"):
             raise CheckpointError(_no_checkpoint(PRESETS[preset]))
@@ -132,12 +140,31 @@ def _random(preset: Preset) -> Source:
     return Source(model, False, weights, ("Untrained: random weights.",))
 
 
-def _published(preset: Preset, folder: Path) -> Source:
+def _downloaded(preset: Preset, hub: Hub) -> Source:
+    """Published backbones from the model hub; the manifest names their revisions and digests."""
+    found: list[Downloaded] = []
+    for backbone in (FACE_BACKBONES[preset.face], SPEECH_BACKBONES[preset.speech]):
+        if backbone.hub is None:
+            raise CheckpointError(
+                f"the weights of the preset {preset.name} are not on the model hub: see --weights"
+            )
+        found.append(hub.fetch(backbone.hub, Pin.of(backbone.hub.repo), backbone.licence))
+    face, voice = found
+    source = _published(preset, face.folder, voice.folder)
+    states = {"face": face, "audio (encoder)": voice}
+    weights = tuple(
+        replace(one, source=f"{one.source}, {states[one.part]}") if one.part in states else one
+        for one in source.weights
+    )
+    return replace(source, weights=weights)
+
+
+def _published(preset: Preset, face_files: Path, voice_files: Path) -> Source:
     face, voice = FACE_BACKBONES[preset.face], SPEECH_BACKBONES[preset.speech]
     torch.manual_seed(SEED)
     parts: list[nn.Module] = []
     missing: list[str] = []
-    for backbone in (face, voice):
+    for backbone, folder in ((face, face_files), (voice, voice_files)):
         try:
             parts.append(backbone.load(folder))
         except CheckpointError as error:
@@ -161,6 +188,7 @@ def _no_checkpoint(preset: Preset) -> str:
     wanted = f"{FACE_BACKBONES[preset.face].wanted} and {SPEECH_BACKBONES[preset.speech].wanted}"
     return (
         f"no trained model of the preset {preset.name} comes with the package: give --checkpoint "
-        f"(`mfer-edge train all --preset {preset.name}` makes one), or --weights DIR with {wanted} "
-        "downloaded into DIR, or --random-init for an untrained one to measure its speed"
+        f"(`mfer-edge train all --preset {preset.name}` makes one), --download, or "
+        f"--weights DIR with {wanted} downloaded into DIR, or --random-init for an "
+        "untrained one to measure its speed"
     )

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from export.checkpoint import Source
     from mfer_edge.bundle import Bundle
     from mfer_edge.manifest import Manifest
+    from train.models.hub import Hub
 
 INPUT = click.Path(path_type=Path, readable=False)
 PACKAGE = "-"  # value of `--list` without a bundle: the one in the package
-MODELS = ("--checkpoint", "--weights", "--random-init")
+MODELS = ("--checkpoint", "--weights", "--download", "--random-init")
 PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
 
 
@@ -33,6 +34,11 @@ PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
     "--checkpoint", type=INPUT, help="Trained model [default: compact's, in the package]."
 )
 @click.option("--weights", type=INPUT, help="Folder of published backbones, under untrained arms.")
+@click.option(
+    "--download",
+    is_flag=True,
+    help="With --preset paper: fetch its published backbones from the model hub.",
+)
 @click.option("--random-init", is_flag=True, help="An untrained model, to measure its speed.")
 @click.option("--fp32", is_flag=True, help="Single precision [default].")
 @click.option("--fp16", is_flag=True, help="Half precision, for GPUs.")
@@ -75,6 +81,7 @@ def export(
     preset: str | None,
     checkpoint: Path | None,
     weights: Path | None,
+    download: bool,
     random_init: bool,
     merge_tokens: int | None,
     tensorrt: bool,
@@ -105,7 +112,8 @@ def export(
         from export.rewrites.token_merging import merge_tokens as merge_tokens_of
     if tensorrt:
         require_tensorrt()
-    source = open_source(preset, checkpoint, weights, random_init)
+    hub = model_hub(preset) if download else None
+    source = open_source(preset, checkpoint, weights, random_init, hub)
     if merge_tokens:
         source = merge_tokens_of(source, merge_tokens)
     warn_untrained(source)
@@ -129,6 +137,21 @@ def chosen_precision(given: Sequence[str]) -> str:
     if precision == "int8" and "--tensorrt" in given:
         raise click.UsageError("--int8 is for CPUs: --tensorrt takes --int8-gpu, --fp16 or --fp32")
     return precision
+
+
+def model_hub(preset: str | None) -> Hub:
+    """Give access to the model hub.
+
+    Raises:
+        click.UsageError: the preset's weights are not there.
+    """
+    if preset != "paper":
+        raise click.UsageError("--download goes with --preset paper: compact is in the package")
+    with named_extra("paper"):
+        import huggingface_hub  # noqa: F401
+    from train.models.hub import Hub
+
+    return Hub(lambda line: click.echo(line, err=True))
 
 
 def list_bundle(folder: Path | None) -> None:
@@ -215,11 +238,12 @@ def shown_figures() -> Iterator[None]:
 
 
 @contextmanager
-def named_extra() -> Iterator[None]:
+def named_extra(*more: str) -> Iterator[None]:
     """Name the extra to install if a package that exporting needs is missing."""
     try:
         yield
     except ImportError as error:
+        extras = ",".join(("cpu", "export", *more))
         raise MferError(
-            f"{error.name} is not installed: pip install 'mfer-edge[cpu,export]'"
+            f"{error.name} is not installed: pip install 'mfer-edge[{extras}]'"
         ) from error

@@ -8,7 +8,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mfer_edge.adapt import Adaptation, AdaptationStatistics
-    from mfer_edge.errors import AdaptationError, BundleError, EngineError, MediaError, MferError
+    from mfer_edge.errors import (
+        AdaptationError,
+        BundleError,
+        CrashError,
+        EngineError,
+        HangError,
+        IsolationError,
+        MediaError,
+        MemoryLimitError,
+        MferError,
+    )
+    from mfer_edge.isolation.pool import IsolatedPool
+    from mfer_edge.isolation.worker import ClipJob, WorkerSetup
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
@@ -22,9 +34,15 @@ __all__ = [
     "Analysis",
     "AudioChunk",
     "BundleError",
+    "ClipJob",
+    "CrashError",
     "EngineError",
     "Frame",
+    "HangError",
+    "IsolatedPool",
+    "IsolationError",
     "MediaError",
+    "MemoryLimitError",
     "MferError",
     "Overall",
     "Pipeline",
@@ -34,6 +52,7 @@ __all__ = [
     "Source",
     "Timing",
     "Track",
+    "WorkerSetup",
 ]
 
 _HOME = {
@@ -41,9 +60,16 @@ _HOME = {
     "AdaptationStatistics": "adapt",
     "AdaptationError": "errors",
     "BundleError": "errors",
+    "CrashError": "errors",
     "EngineError": "errors",
+    "HangError": "errors",
+    "IsolationError": "errors",
     "MediaError": "errors",
+    "MemoryLimitError": "errors",
     "MferError": "errors",
+    "IsolatedPool": "isolation.pool",
+    "ClipJob": "isolation.worker",
+    "WorkerSetup": "isolation.worker",
     "Pipeline": "pipeline",
     "Analysis": "results",
     "Overall": "results",

@@ -30,6 +30,12 @@ nine corpora: with 10 recordings and more a weight of n / (n + 10) is as good as
 better."""
 FEW_WINDOWS = 5  # with fewer an adaptation gains little
 ONE_MOOD = 0.7  # share of the windows with one label from which on they may not be mixed enough
+NO_AUTO = (
+    "auto: not offered, as a recording's own statistics take its mood for the place; make a file "
+    "from several recordings with `mfer-edge adapt`"
+)
+"""Measured: of voices that were never trained on, mixed recordings of 12 windows gained 7 points of
+recall, those of one emotion lost 7, and ordinary talk called neutral fell from 86 to 59 %."""
 MAX_BYTES = 1 << 20  # of a file, and of what is in it
 
 

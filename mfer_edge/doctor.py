@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,15 @@ from mfer_edge.engines.onnx import import_onnxruntime, providers_for
 from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_gpu, this_target
 from mfer_edge.errors import MferError
 from mfer_edge.model import ACCELERATED
+from mfer_edge.pipeline import Pipeline
+from mfer_edge.samples import ANGER
 
-EXTRAS = {"export": "onnx", "train": "torch"}  # each with a package that only it installs
+EXTRAS = {
+    "export": ("onnx", "onnxscript", "safetensors", "torch"),
+    "paper": ("huggingface-hub",),
+    "train": ("matplotlib", "scikit-learn", "scipy"),
+}
+"""Packages that each extra adds to those before it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Check:
 
 
 def checkup(bundle: Path | None = None) -> list[Check]:
-    """Check the interpreter, the packages, the bundle and every device."""
+    """Check the interpreter, the packages, every device, the bundle, and a clip's analysis."""
     python = platform.python_version()
     checks = [
         Check("python", True, f"{python} on {platform.machine()} {platform.system()}", True),
@@ -49,7 +56,9 @@ def checkup(bundle: Path | None = None) -> list[Check]:
         _check("gpu for tensorrt", lambda: str(this_gpu())),
         _check("bundle", lambda: _bundle(bundle), True),
     ]
-    return checks + [_extra(extra, package) for extra, package in EXTRAS.items()]
+    if checks[-1].ok:
+        checks.append(_check("analysis", lambda: _analysis(bundle), True))
+    return checks + [_extra(extra, packages) for extra, packages in EXTRAS.items()]
 
 
 def _package(name: str) -> Check:
@@ -59,13 +68,14 @@ def _package(name: str) -> Check:
         return Check(name, False, f"not installed: pip install {name}", True)
 
 
-def _extra(extra: str, package: str) -> Check:
-    try:
-        detail = f"{package} {importlib.metadata.version(package)}"
-        return Check(f"extra {extra}", True, detail, False)
-    except importlib.metadata.PackageNotFoundError:
-        detail = f"{package} is not installed: pip install 'mfer-edge[{extra}]'"
+def _extra(extra: str, packages: Sequence[str]) -> Check:
+    found = [_package(package) for package in packages]
+    if missing := [check.what for check in found if not check.ok]:
+        are = "is" if len(missing) == 1 else "are"
+        detail = f"{', '.join(missing)} {are} not installed: pip install 'mfer-edge[{extra}]'"
         return Check(f"extra {extra}", False, detail, False)
+    versions = ", ".join(f"{check.what} {check.detail}" for check in found)
+    return Check(f"extra {extra}", True, versions, False)
 
 
 def _check(what: str, run: Callable[[], str], needed: bool = False) -> Check:
@@ -85,6 +95,14 @@ def _bundle(folder: Path | None) -> str:
         built_for = Target(plan.tensorrt, Gpu(plan.gpu, plan.compute_capability))
         detail += f"; with engines for {built_for}"
     return detail
+
+
+def _analysis(folder: Path | None) -> str:
+    """Analyse a sample; name it with its path, so that its owner can do so too."""
+    found = Pipeline.open(folder, "cpu").analyze(ANGER)
+    if found.overall is None or len(found.overall.modalities) < 2:
+        raise MferError(f"{ANGER}: this machine finds no face or no voice in it")
+    return f"{ANGER}: {found.overall.label}, from face and voice, in {found.timing.wall_s:.1f} s"
 
 
 def _tensorrt(folder: Path | None) -> str:

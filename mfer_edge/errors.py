@@ -23,3 +23,23 @@ class EngineError(MferError):
 
 class OutputError(MferError):
     """A result that can't be written where, or in the format, it was asked for."""
+
+
+class BatchError(MferError):
+    """A list of clips that can't be read, or a folder that holds no batch or a running one."""
+
+
+class IsolationError(MferError):
+    """A clip lost with the worker process that analysed it, or a worker that does not start."""
+
+
+class CrashError(IsolationError):
+    """A worker that crashed or was killed while it analysed a clip."""
+
+
+class HangError(IsolationError):
+    """A clip that took longer than it may."""
+
+
+class MemoryLimitError(IsolationError):
+    """A clip that needed more memory than it may."""

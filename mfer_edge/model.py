@@ -115,17 +115,7 @@ class Model:
         if adaptation is None:
             place = _training_set(self.manifest)
         else:
-            self.check_adaptable()
-            name, width = adaptation.name or "the adaptation", self.manifest.observed
-            if adaptation.model != self.manifest.model:
-                raise AdaptationError(
-                    f"{name}: made with another model than that of {self.bundle.folder}: run "
-                    "`mfer-edge adapt` with this one"
-                )
-            if adaptation.mean.shape != (width,):
-                raise AdaptationError(
-                    f"{name}: damaged: it has {len(adaptation.mean)} numbers, the model {width}"
-                )
+            check_adaptation(self.bundle, adaptation)
             place = adaptation.place
         return replace(self, audio=replace(self.audio, place=place), adaptation=adaptation)
 
@@ -135,11 +125,7 @@ class Model:
         Raises:
             AdaptationError: its bundle was exported by a version that did not know adaptation.
         """
-        if not self.manifest.observed or not self.manifest.model:
-            raise AdaptationError(
-                f"{self.bundle.folder}: this model can't be adapted: export it again with "
-                "`mfer-edge export`"
-            )
+        check_adaptable(self.bundle)
 
     @property
     def manifest(self) -> Manifest:
@@ -150,6 +136,37 @@ class Model:
     def device(self) -> str:
         """Where the accelerated engines run: `cpu`, `cuda` or `tensorrt`."""
         return self.providers[0].split()[0].removesuffix("ExecutionProvider").lower()
+
+
+def check_adaptable(bundle: Bundle) -> None:
+    """Refuse a bundle whose model can't be adapted.
+
+    Raises:
+        AdaptationError: it was exported by a version that did not know adaptation.
+    """
+    if not bundle.manifest.observed or not bundle.manifest.model:
+        raise AdaptationError(
+            f"{bundle.folder}: this model can't be adapted: export it again with `mfer-edge export`"
+        )
+
+
+def check_adaptation(bundle: Bundle, adaptation: Adaptation) -> None:
+    """Refuse an adaptation that is not for a bundle.
+
+    Raises:
+        AdaptationError: the model can't be adapted, or the adaptation is another model's.
+    """
+    check_adaptable(bundle)
+    name, width = adaptation.name or "the adaptation", bundle.manifest.observed
+    if adaptation.model != bundle.manifest.model:
+        raise AdaptationError(
+            f"{name}: made with another model than that of {bundle.folder}: run `mfer-edge adapt` "
+            "with this one"
+        )
+    if adaptation.mean.shape != (width,):
+        raise AdaptationError(
+            f"{name}: damaged: it has {len(adaptation.mean)} numbers, the model {width}"
+        )
 
 
 def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[str, Engine]:

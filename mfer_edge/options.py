@@ -24,6 +24,26 @@ class SessionOptions:
     take over its embedding; 0 embeds every crop."""
 
 
+def make_options(
+    manifest: Manifest,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    *,
+    faces: str = "main",
+    skip_still: float = 0.0,
+) -> SessionOptions:
+    """Options for a bundle; windows and hops that are not given are those of its training.
+
+    Raises:
+        ValueError: the engines can't take such windows.
+    """
+    window_s = manifest.window_s if window_s is None else window_s
+    hop_s = min(manifest.hop_s, window_s) if hop_s is None else hop_s
+    options = SessionOptions(window_s, hop_s, faces, skip_still)
+    check_options(options, manifest)
+    return options
+
+
 def check_options(options: SessionOptions, manifest: Manifest) -> None:
     """Refuse options that a bundle can't serve.
 

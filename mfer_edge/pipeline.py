@@ -16,7 +16,7 @@ from mfer_edge.cpu import decoding_threads
 from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
 from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, check_options
+from mfer_edge.options import SessionOptions, make_options
 from mfer_edge.results import AdaptationInfo, Analysis, BundleInfo, Reading, Timing, overall
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
@@ -117,11 +117,7 @@ class Pipeline:
             ValueError: the engines can't take such windows.
         """
         manifest = self.bundle.manifest
-        window_s = manifest.window_s if window_s is None else window_s
-        hop_s = min(manifest.hop_s, window_s) if hop_s is None else hop_s
-        options = SessionOptions(window_s, hop_s, faces, skip_still)
-        check_options(options, manifest)
-        return options
+        return make_options(manifest, window_s, hop_s, faces=faces, skip_still=skip_still)
 
     def session(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -21,8 +22,9 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
     """Convert a value that `json.loads` returned to a type.
 
     Args:
-        kind: a dataclass, `tuple[T, ...]`, `Mapping[str, T]`, `str`, `int`, `float`, `bool`, or a
-            union of the last four and None. A dataclass needs all its fields and no others.
+        kind: a dataclass, `tuple[T, ...]`, `Mapping[str, T]`, `dict[str, T]`, one of these or
+            None, `str`, `int`, `float`, `bool`, or a union of the last four and None. A dataclass
+            needs all its fields and no others.
         name: of the field that holds the value, for the error message.
 
     Raises:
@@ -30,7 +32,7 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
     """
     if isinstance(kind, type) and is_dataclass(kind):
         expect(isinstance(value, dict), name, value, "an object")
-        hints = get_type_hints(kind)
+        hints = _field_types(kind)
         names = [field.name for field in fields(kind)]
         dot = f"{name}." if name else ""
         for missing in [field for field in names if field not in value]:
@@ -39,10 +41,16 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
             raise ValueError(f"{dot}{unknown} is unknown to this version of mfer-edge")
         return kind(**{field: read_as(hints[field], value[field], dot + field) for field in names})
     of = get_args(kind)
+    if NoneType in of:
+        if value is None:
+            return None
+        inner = [one for one in of if one not in NAMES]
+        if inner:
+            return read_as(inner[0], value, name)
     if get_origin(kind) is tuple:
         expect(isinstance(value, list), name, value, "a list")
         return tuple(read_as(of[0], item, f"{name}[{index}]") for index, item in enumerate(value))
-    if get_origin(kind) is Mapping:
+    if get_origin(kind) in (Mapping, dict):
         expect(isinstance(value, dict), name, value, "an object")
         return {key: read_as(of[1], item, f"{name}.{key}") for key, item in value.items()}
     allowed = of or (kind,)  # of a union, or the type itself
@@ -50,6 +58,11 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
         return float(value)
     expect(type(value) in allowed, name, value, " or ".join(NAMES[one] for one in allowed))
     return value
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def expect(fits: bool, name: str, value: Any, what: str) -> None:

@@ -24,27 +24,28 @@ import pytest
 from click.testing import CliRunner
 
 import mfer_edge
+from mfer_edge import samples
 from mfer_edge.cli.main import main
 from tests.support.documents import Block, blocks, commands, inline_code, prose
 from tests.support.paths import ROOT
 
-GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "samples" / "README.md"]
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", samples.ANGER.with_name("README.md")]
 GUIDES += sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*GUIDES, ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
 LINKED += [ROOT / "benchmarks" / "results" / "README.md", ROOT / "export" / "assets" / "README.md"]
 
 CLIPS = {
-    "clip.mp4": "anger.mp4",
-    "talk.mp4": "fear.mp4",
-    "meeting.mp4": "fear.mp4",
-    "monday.mp4": "fear.mp4",
-    "tuesday.mp4": "anger.mp4",
-    "recordings/one.mp4": "anger.mp4",
+    "clip.mp4": samples.ANGER,
+    "talk.mp4": samples.FEAR,
+    "meeting.mp4": samples.FEAR,
+    "monday.mp4": samples.FEAR,
+    "tuesday.mp4": samples.ANGER,
+    "recordings/one.mp4": samples.ANGER,
 }
 """Names of clips in the documents, and the samples that they stand for."""
 
 LANGUAGES = ("sh", "python", "json", "text")
-OUR_PATH = re.compile(r"(mfer_edge|export|train|benchmarks|tests|docs|samples)/[\w./*-]*")
+OUR_PATH = re.compile(r"(mfer_edge|export|train|benchmarks|tests|docs)/[\w./*-]*")
 OUR_NAME = re.compile(r"(mfer_edge|export|train|benchmarks|tests)(\.\w+)+")
 VARIES = (
     (r"\d+", r"\\d+"),
@@ -185,8 +186,9 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         for name, sample in CLIPS.items():
             (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).symlink_to(ROOT / "samples" / sample)
-        (folder / "samples").symlink_to(ROOT / "samples")
+            (folder / name).symlink_to(sample)
+        (folder / "mfer_edge").mkdir()
+        (folder / "mfer_edge" / "samples").symlink_to(samples.ANGER.parent)
         (folder / "my-bundle").symlink_to(ROOT / "mfer_edge" / "models" / "compact")
         self._folder = folder
         self._names: dict[str, Any] = {"__name__": "document"}

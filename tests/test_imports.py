@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.paths import ROOT
 
@@ -113,6 +116,42 @@ def test_circles_are_found() -> None:
     graph = {name: frozenset(to) for name, to in {"a": "b", "b": "cd", "c": "", "d": "b"}.items()}
     assert cycle(graph) == ["b", "d", "b"]
     assert cycle({**graph, "d": frozenset("c")}) == []
+
+
+@pytest.mark.parametrize("extra", ["export", "train"])
+def test_an_extra_declares_what_its_package_imports(extra: str) -> None:
+    """`mfer-edge[cpu,export]` alone must be able to export."""
+    graph, reached, open_ = import_graph(), set[str](), [*modules_of(extra)]
+    while open_:
+        if (name := open_.pop()) not in reached:
+            reached.add(name)
+            open_ += graph[name]
+    paths = [ROOT.joinpath(*name.split(".")) for name in reached]
+    files = [path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths]
+    roots = {name.split(".")[0] for file in files for name in imports(file)}
+    needed = roots - set(PACKAGES) - sys.stdlib_module_names
+    distributions = importlib.metadata.packages_distributions()
+    declared = declared_distributions("cpu", extra)
+    assert {name for name in needed if declared.isdisjoint(distributions[name])} == set()
+    assert needed
+
+
+def modules_of(package: str) -> list[str]:
+    return [name for name in import_graph() if name.split(".")[0] == package]
+
+
+def declared_distributions(*extras: str) -> set[str]:
+    """Distributions that the project asks for, with these extras."""
+    found, open_ = set(), [*extras]
+    seen: set[str] = set()
+    while open_:
+        seen.add(extra := open_.pop())
+        for line in importlib.metadata.requires("mfer-edge") or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                found.add(requirement.name)
+                open_ += [name for name in requirement.extras if name not in seen]
+    return found
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import click
 
 from mfer_edge.errors import MferError
 from train.cli_faces import clips, faces
+from train.cli_voices import voices
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
@@ -46,6 +47,7 @@ def train() -> None:
 
 train.add_command(faces)
 train.add_command(clips)
+train.add_command(voices)
 
 Command = Callable[..., None]
 

@@ -100,5 +100,9 @@ class StageContext:
         folder = None if self.folder is None else self.folder / name
         return replace(self, name=name, folder=folder)
 
+    def with_seed(self, seed: int) -> StageContext:
+        """The same context with another seed."""
+        return replace(self, seed=seed)
+
 
 NO_FOLDER = StageContext()

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from train.data.augment_voices import PAPER as PAPER_VOICES
-from train.data.augment_voices import STRONG as STRONG_VOICES
-from train.data.augment_voices import VoiceChanges
+from train.data.voice_changes import PAPER as PAPER_VOICES
+from train.data.voice_changes import STRONG as STRONG_VOICES
+from train.data.voice_changes import VoiceChanges
 from train.labels import EMOTIONS, SEVEN_EMOTIONS
 from train.options import TrainOptions
-from train.voices.recipe import PlaceShares, VoiceRecipe
+from train.voices.recipe import BackboneTuning, PlaceShares, VoiceRecipe
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Preset:
     audio_one: Stage | None  # None: no stage on four emotions, but all corpora together
     audio_two: Stage
     voices: VoiceRecipe | None  # of training on all corpora together; needs a "statistics" arm
+    backbone: BackboneTuning | None  # of the speech backbone on all corpora; None: as published
     fine_tuning: FineTuning
     fine_tuned: int  # last layers of the speech backbone fine-tuned by default
     fusion: Literal["classifier", "pool"]  # over both arms' states, or of their scores
@@ -103,6 +104,7 @@ PAPER = Preset(
     audio_one=Stage(replace(_PAPER, schedule="plateau", optimizer="adam")),
     audio_two=Stage(replace(_PAPER, epochs=25, schedule="plateau", optimizer="adam"), gru_rate=0.1),
     voices=None,
+    backbone=None,
     fine_tuning=FineTuning(
         replace(_PAPER, epochs=5, learning_rate=1e-4, schedule="one-cycle"), 0.1, 0.8
     ),
@@ -166,6 +168,25 @@ COMPACT = Preset(
         closed=0.3,
         contrast=0.2,
         neutral_prior=0.2,  # on people left out, 0.1 to 0.4 cost no recall (benchmarks/results)
+    ),
+    backbone=BackboneTuning(
+        replace(
+            _COMPACT,
+            epochs=12,
+            batch=128,
+            weight_decay=0.05,
+            average_decay=0.995,
+            average_warmup=True,
+        ),
+        VoiceRecipe(
+            heads=3,
+            clean=0.3,
+            corpus_power=0.5,
+            prior_adjustment=0.5,
+            closed=0.3,
+            contrast=0.2,
+        ),
+        layer_rate=0.15,
     ),
     fine_tuning=FineTuning(
         replace(_COMPACT, epochs=6, learning_rate=3e-4, weight_decay=1e-2, average_decay=0.99),

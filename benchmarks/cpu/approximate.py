@@ -19,11 +19,12 @@ from benchmarks.cpu.score_differences import Change, Observation, unit
 from benchmarks.harness import script
 from benchmarks.harness.processes import Job
 from benchmarks.harness.rounds import JobSeries, Spread, run_rounds, time_ratio
-from benchmarks.harness.systems import SAMPLES, analysis_job, grey_levels
+from benchmarks.harness.systems import analysis_job, grey_levels
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
+from mfer_edge.samples import CLIPS
 
 LEVELS = (3.0, 5.0, 8.0)
 UNTRAINED = (
@@ -157,7 +158,7 @@ def markdown(result: ApproximateResult) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write the JSON where asked."""
     parser = script.parser_of(__doc__)
-    parser.add_argument("clips", nargs="*", metavar="CLIP", default=list(map(str, SAMPLES)))
+    parser.add_argument("clips", nargs="*", metavar="CLIP", default=list(map(str, CLIPS)))
     parser.add_argument("--bundle", default="")
     parser.add_argument("--merged")
     parser.add_argument("--skip-still", type=grey_levels, action="append", metavar="LEVELS")

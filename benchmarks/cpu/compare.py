@@ -32,7 +32,6 @@ from benchmarks.harness.processes import Job
 from benchmarks.harness.rounds import JobSeries, run_rounds
 from benchmarks.harness.systems import (
     HOW_TO_EXPORT,
-    SAMPLES,
     grey_levels,
     open_systems,
     write_reference_weights,
@@ -41,6 +40,7 @@ from benchmarks.harness.tables import MB, document, markdown_table
 from benchmarks.harness.third_party import VERSIONS
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.errors import MferError
+from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import Clip
 
 
@@ -137,7 +137,7 @@ def markdown(result: CompareResult) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, and write the JSON where asked."""
     parser = script.parser_of(__doc__)
-    parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP", default=SAMPLES)
+    parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP", default=CLIPS)
     parser.add_argument("--bundle", type=Path, action="append", default=[], dest="bundles")
     parser.add_argument("--skip-still", type=grey_levels, default=0.0, metavar="LEVELS")
     options = script.parse(parser, arguments)

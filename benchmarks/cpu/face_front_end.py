@@ -22,10 +22,10 @@ from typing import Any
 
 from benchmarks.cpu.face_finders import SAME_IOU, FaceFinders, FaceTimes
 from benchmarks.harness import script
-from benchmarks.harness.systems import SAMPLES
 from benchmarks.harness.tables import document, markdown_table
 from benchmarks.harness.third_party import VERSIONS
 from mfer_edge.bench.machine import Machine, describe_machine
+from mfer_edge.samples import CLIPS
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def markdown(result: FaceFrontEndResult) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write it as JSON where asked."""
     parser = script.parser_of(__doc__)
-    parser.add_argument("clips", nargs="*", type=Path, default=SAMPLES, metavar="CLIP")
+    parser.add_argument("clips", nargs="*", type=Path, default=CLIPS, metavar="CLIP")
     options = script.parse(parser, arguments)
     result = measure(options.clips, options.rounds)
     script.publish(markdown(result), result, options.json)

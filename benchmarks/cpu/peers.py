@@ -24,11 +24,12 @@ from benchmarks.cpu import peer_jobs
 from benchmarks.harness import script
 from benchmarks.harness.processes import Job
 from benchmarks.harness.rounds import JobSeries, Spread, run_rounds, time_ratio
-from benchmarks.harness.systems import HOW_TO_EXPORT, SAMPLES, write_reference_weights
+from benchmarks.harness.systems import HOW_TO_EXPORT, write_reference_weights
 from benchmarks.harness.tables import document, markdown_table
 from benchmarks.harness.third_party import VERSIONS
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.bundle import Bundle
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
 
 FACES = (1, 20)  # in one call: a new frame's, and a window's
@@ -156,7 +157,7 @@ def markdown(result: PeersResult) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write the JSON where asked."""
     parser = script.parser_of(__doc__)
-    parser.add_argument("--clip", type=Path, default=SAMPLES[0])
+    parser.add_argument("--clip", type=Path, default=ANGER)
     parser.add_argument("--bundle", type=Path, action="append", default=[], dest="bundles")
     options = script.parse(parser, arguments)
     result = measure(options.clip, options.bundles, options.rounds)

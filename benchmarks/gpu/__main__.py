@@ -44,7 +44,6 @@ from benchmarks.gpu.report import GpuResult, markdown, to_json
 from benchmarks.gpu.tensorrt_backends import with_plans
 from benchmarks.gpu.torch_backends import free_compiled, torch_backends
 from benchmarks.harness.script import log
-from export.build import SAMPLES
 from export.calibration import record_calls
 from export.checkpoint import Source
 from export.torch_reference import reference_engines
@@ -54,6 +53,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.outputs.files import check_output
+from mfer_edge.samples import CLIPS
 
 
 def measure(options: GpuOptions, folder: Path) -> GpuResult:
@@ -66,9 +66,7 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
         MferError: there is no bundle to measure, or the clips hold no face and speech.
     """
     not_run: dict[str, str] = {}
-    clips = options.clips or tuple(sorted(SAMPLES.glob("*.mp4")))
-    if not clips:
-        raise MferError("no clip to measure on: name one with --clip")
+    clips = options.clips or CLIPS
     bundles, source = bundles_of(options, clips, folder, not_run)
     if options.device == "cuda" and "tensorrt" in options.without:
         not_run["TensorRT"] = LEFT_OUT

@@ -14,7 +14,6 @@ from mfer_edge.errors import MferError
 from mfer_edge.faces.embedding_cache import MAX_LEVELS
 from mfer_edge.stopwatch import STAGES
 
-SAMPLES = sorted((Path(__file__).resolve().parents[2] / "samples").glob("*.mp4"))
 HOW_TO_EXPORT = (
     "The full size was not compared: mfer-edge export --preset paper --random-init --int8 "
     "--out paper-int8, then add --bundle paper-int8."

@@ -26,14 +26,13 @@ from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
 from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.cpu import core_count
-from mfer_edge.errors import MferError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 STARTS = 5  # new processes
-SAMPLE_CLIP = INSTALL_FOLDER / "samples" / "anger.mp4"  # only in a checkout
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class BenchOptions:
         bundles: folders; by default the compact bundle in the package. All but the first are for
             the scenario `sweep`.
         device: of the large engines: `auto`, `cpu`, `cuda` or `tensorrt`.
-        clip: by default a sample clip of the checkout.
+        clip: by default a sample in the package.
         scenario: `single`, one clip at a time and one live session, as fast as they go; `streams`,
             the number of live sessions that keep up in real time; `offline`, clips on as many
             workers as there are threads; `sweep`, precisions, threads and batch sizes.
@@ -104,7 +103,7 @@ def measure(
     Raises:
         MferError: a bundle, the device or the clip can't be used.
     """
-    clip = options.clip or sample_clip()
+    clip = options.clip or ANGER
     threads = options.threads or core_count()
     gpu_bytes_before = _gpu_memory()
     pipeline = Pipeline.open(
@@ -192,20 +191,6 @@ SCENARIOS: Mapping[str, Callable[[Setup], Measurements]] = {
     "offline": _offline,
     "sweep": _sweep,
 }
-
-
-def sample_clip() -> Path:
-    """Sample clip of the checkout.
-
-    Raises:
-        MferError: mfer-edge is not run from a checkout.
-    """
-    if not SAMPLE_CLIP.is_file():
-        raise MferError(
-            "no clip to measure on: name one with --clip, best a video of a face that speaks "
-            "(samples/ in the project's repository holds some)"
-        )
-    return SAMPLE_CLIP
 
 
 def thread_counts(threads: int) -> list[int]:

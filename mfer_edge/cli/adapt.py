@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from mfer_edge.adapt import AdaptationStatistics
     from mfer_edge.pipeline import Pipeline
 
-SUFFIXES = (
-    *(".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav"),
-    *(".wma", ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".ogv", ".ts", ".webm", ".wmv"),
-)
-"""File names in a folder that are taken for clips; a file that is named itself is always tried."""
-
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=INPUT)
@@ -70,12 +63,13 @@ def adapt(
 def expanded(sources: Sequence[Path], failures: FailureCount) -> Iterator[Path]:
     """The clips among files and folders, each once, in order; folders with all that are in them."""
     from mfer_edge.errors import MediaError
+    from mfer_edge.sources.folder import clips_in
 
     seen: set[str] = set()
     for source in sources:
         found = [source]
         if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            found = clips_in(source)
         with failures.reported():
             if not found:
                 raise MediaError(f"{source}: no clips in this folder")

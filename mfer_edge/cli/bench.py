@@ -16,7 +16,7 @@ from mfer_edge.cli.progress import print_step
 @click.option("--bundle", "bundles", multiple=True, type=INPUT,
               help="Model to measure [default: compact]; more than one with --sweep.")  # fmt: skip
 @device_option
-@click.option("--clip", type=INPUT, help="What to measure on [default: a checkout's sample].")
+@click.option("--clip", type=INPUT, help="What to measure on [default: a sample in the package].")
 @click.option("--runs", type=click.IntRange(1), help="Of each kind [default: 100, or for 20 s].")
 @threads_option
 @click.option("--scenario", type=click.Choice(["single", "streams", "offline"]), default="single",

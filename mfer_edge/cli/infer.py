@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mfer_edge.cli.analyzers import Analyzer, Isolation, Request, WindowRequest, analyzer
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import (
     INPUT,
@@ -17,31 +18,37 @@ from mfer_edge.cli.options import (
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
+    bundle_option,
     device_option,
+    faces_option,
+    hop_option,
+    isolate_option,
+    max_memory_option,
+    skip_still_option,
     threads_option,
+    timeout_option,
+    window_option,
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from mfer_edge.options import SessionOptions
-    from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=INPUT)
-@click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
+@bundle_option
 @device_option
-@click.option("--window", type=float, help="Seconds that a reading covers [default: bundle's].")
-@click.option("--hop", type=float, help="Seconds from one reading to the next [default: bundle's].")
-@click.option("--faces", type=click.Choice(["main", "all"]), default="main", show_default=True,
-              help="Whose emotion to read.")  # fmt: skip
-@click.option("--skip-still", type=float, default=0.0, metavar="LEVELS",
-              help="Approximate: don't embed a face again that changed by at most so many of 255 "
-              "grey levels.")  # fmt: skip
+@window_option
+@hop_option
+@faces_option
+@skip_still_option
 @adapt_option
 @threads_option
+@isolate_option
+@timeout_option
+@max_memory_option
 @click.option("--json", "json_path", type=TEXT_OUTPUT, help="Write the results; - for stdout.")
 @click.option("--csv", "csv_path", type=TEXT_OUTPUT,
               help="Write a line per window; - for stdout.")  # fmt: skip
@@ -62,6 +69,9 @@ def infer(
     skip_still: float,
     adapt: str,
     threads: int | None,
+    isolate: bool,
+    timeout_s: float | None,
+    max_memory: float | None,
     json_path: Path | None,
     csv_path: Path | None,
     vtt_path: Path | None,
@@ -72,20 +82,23 @@ def infer(
     """Read the emotion in each SOURCE, a video or audio file."""
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
-    from mfer_edge.pipeline import Pipeline
-
-    pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation_file(adapt))
-    try:
-        options = pipeline.options(window, hop, faces, skip_still)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    sys.exit(analyze_sources(pipeline, sources, options, outputs, quiet=quiet))
+    request = Request(
+        bundle=bundle,
+        device=device,
+        threads=threads or 0,
+        adaptation=adaptation_file(adapt),
+        windows=WindowRequest(window, hop, faces, skip_still),
+        isolation=Isolation(isolate, timeout_s, max_memory),
+        keep_detections=video_path is not None,
+    )
+    with analyzer(request) as analyze:
+        code = analyze_sources(analyze, sources, outputs, quiet=quiet)
+    sys.exit(code)
 
 
 def analyze_sources(
-    pipeline: Pipeline,
+    analyze: Analyzer,
     sources: Sequence[Path],
-    options: SessionOptions,
     outputs: OutputPaths,
     *,
     quiet: bool,
@@ -100,9 +113,7 @@ def analyze_sources(
     for source in sources:
         with failures.reported():
             with progress_bar(source.name, quiet=quiet) as progress:
-                analysis = pipeline.analyze(
-                    source, options, keep_detections=outputs.video is not None, progress=progress
-                )
+                analysis = analyze(source, progress)
             analyses.append(analysis)
             print_analysis(analysis, outputs, quiet=quiet, one_per_line=len(sources) > 1)
             write_images(analysis, source, outputs, quiet=quiet)

@@ -28,6 +28,7 @@ COMMANDS = {
         "mfer_edge.cli.adapt",
         "Adapt a model to a place or a person, from recordings without labels.",
     ),
+    "batch": CommandEntry("mfer_edge.cli.batch", "Read the emotion in many clips, into tables."),
     "bench": CommandEntry(
         "mfer_edge.cli.bench",
         "Measure how long everything takes on this machine; about a minute.",

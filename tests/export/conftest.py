@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from export import build
-from export.build import SAMPLES, build_from_engines, export_engines
+from export.build import build_from_engines, export_engines
 from export.checkpoint import Source, open_source
 from export.graphs import model_graphs, to_onnx
 from export.options import PRECISIONS, ExportOptions
 from export.parity import Parity
 from mfer_edge.bundle import Bundle
+from mfer_edge.samples import CLIPS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
 from tests.support.clips import write_clip
@@ -71,7 +72,7 @@ class CapturedOutput(io.StringIO):
 
 @pytest.fixture(scope="session")
 def samples() -> list[Path]:
-    return sorted(SAMPLES.glob("*.mp4"))
+    return list(CLIPS)
 
 
 @pytest.fixture(scope="session")

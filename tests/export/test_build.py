@@ -25,6 +25,7 @@ from mfer_edge.manifest import CARD, ENGINES, MANIFEST
 from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.damage import change_weight, largest_weight
+from tests.support.paths import ROOT
 from tests.train.synthetic import small_presets
 from train.labels import SEVEN_EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
@@ -138,7 +139,7 @@ def test_int8_skips_the_attention_of_the_first_layer(int8: Built) -> None:
 
 def test_no_paths_of_this_machine_in_the_bundle(int8: Built) -> None:
     for name, data in content(int8.bundle.folder).items():
-        for trace in (str(build.SAMPLES.parent), str(Path.home()), "/tmp", "site-packages"):
+        for trace in (str(ROOT), str(Path.home()), "/tmp", "site-packages"):
             assert name == "vad.onnx" or trace.encode() not in data, (name, trace)
 
 

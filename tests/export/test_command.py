@@ -131,13 +131,6 @@ def test_unusable_checkpoint(
     assert not list(tmp_path.glob("compact-*"))
 
 
-def test_no_clip_to_verify_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel has no samples."""
-    monkeypatch.setattr(build, "SAMPLES", tmp_path / "samples")
-    monkeypatch.setattr(build, "export_engines", stop)  # fails before the export
-    assert_one_line(export("--out", tmp_path / "out"), "no clip", "--verify")
-
-
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["missing", "no clip"])
 def test_unreadable_clip(kind: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import BundleError, EngineError
 from mfer_edge.manifest import MODEL_ENGINES
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.export.small_graphs import OBSERVED, in_place
@@ -121,7 +122,7 @@ def test_audio(
     engines: dict[str, OnnxEngine],
     references: dict[str, Engine],
 ) -> None:
-    real = read_audio(ROOT / "samples" / "anger.mp4")
+    real = read_audio(ANGER)
     wave = np.resize(real if origin == "real" else voice(10.0), length)[None]
     result = assert_same(engines["audio"], references["audio"], **in_place(wave, own))
     assert result["observations"].shape == (1, 1, OBSERVED)

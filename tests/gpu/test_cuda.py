@@ -15,9 +15,8 @@ from mfer_edge.engines.tensorrt_target import this_gpu
 from mfer_edge.errors import EngineError
 from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
-from tests.support.paths import ROOT
+from mfer_edge.samples import CLIPS
 
-CLIPS = sorted((ROOT / "samples").glob("*.mp4"))
 SCORE_TOLERANCE = 0.01  # int8 activations are rounded differently where sums differ slightly
 MIN_COSINE = 0.999
 

@@ -18,9 +18,8 @@ from mfer_edge.engines.tensorrt_target import check_plans, this_target
 from mfer_edge.errors import EngineError
 from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
-from tests.support.paths import ROOT
+from mfer_edge.samples import CLIPS
 
-CLIPS = sorted((ROOT / "samples").glob("*.mp4"))
 SCORE_TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8-gpu": 0.15}  # as the parity check of exports
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8-gpu": 0.98}
 

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfer_edge import samples
 from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, images_of
 from tests.support.gpu_bundle import gpu_bundle
-from tests.support.paths import ROOT
 from tests.support.sessions import OnceDetector, Stream, read_stream
-
-SAMPLES = ROOT / "samples"
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +59,13 @@ def other_stream(fear: Path) -> Stream:
 @pytest.fixture(scope="session")
 def anger() -> Path:
     """A real clip: an actor in full view who speaks, 4.1 s."""
-    return SAMPLES / "anger.mp4"
+    return samples.ANGER
 
 
 @pytest.fixture(scope="session")
 def fear() -> Path:
     """Another actor, 3.4 s."""
-    return SAMPLES / "fear.mp4"
+    return samples.FEAR
 
 
 @pytest.fixture(scope="session")

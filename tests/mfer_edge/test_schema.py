@@ -17,12 +17,27 @@ class Pet:
     legs: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Owner:
+    pet: Pet | None
+    rooms: dict[str, float] | None
+
+
 class TestReadAs:
     def test_reads_what_fits(self) -> None:
         read = read_as(tuple[Pet, ...], [{"name": "a", "age": 3, "legs": {"left": 2}}])
         assert read == (Pet("a", 3.0, {"left": 2}),)
         assert type(read[0].age) is float
         assert read_as(Pet, {"name": "a", "age": None, "legs": {}}).age is None
+
+    def test_a_dataclass_or_none(self) -> None:
+        owner = {"pet": {"name": "a", "age": 3, "legs": {}}, "rooms": {"hall": 2.5}}
+        assert read_as(Owner, owner) == Owner(Pet("a", 3.0, {}), {"hall": 2.5})
+        assert read_as(Owner, {"pet": None, "rooms": None}) == Owner(None, None)
+        with pytest.raises(ValueError, match=r"pet is \[\], not an object"):
+            read_as(Owner, {"pet": [], "rooms": None})
+        with pytest.raises(ValueError, match=r"rooms.hall is null, not a number"):
+            read_as(Owner, {"pet": None, "rooms": {"hall": None}})
 
     @pytest.mark.parametrize(
         ("value", "why"),

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfer_edge.samples import ANGER
 from tests.support.clips import write_clip
 from tests.support.footage import filmed, images_of
-from tests.support.paths import ROOT
 from train import fuse, train_arms
 from train.data.index import Entry
 from train.faces import training
@@ -129,7 +129,7 @@ def spoken_tree(root: Path, actors: int = 16, takes: int = 4) -> Path:
 @functools.cache
 def real_faces() -> list[np.ndarray]:
     """Faces from a real clip, close up, in which MTCNN finds them again: (64, 64, 3) uint8 BGR."""
-    images = images_of(ROOT / "samples" / "anger.mp4")[::5]
+    images = images_of(ANGER)[::5]
     return [cv2.resize(image[51:315, 201:465], (64, 64)) for image in images]
 
 
@@ -208,7 +208,11 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
 
     recipe = preset.voices and replace(preset.voices, draws=256, neutral_prior=0.0)
 
-    tuning = preset.fine_tuning
+    tuning, backbone = preset.fine_tuning, preset.backbone
+    if backbone is not None:
+        options = replace(backbone.options, epochs=1, batch=8)
+        small = replace(backbone.recipe, draws=16)
+        backbone = replace(backbone, options=options, recipe=small)
     return replace(
         preset,
         views=2,
@@ -217,6 +221,7 @@ def small_preset(preset: Preset, epochs: int, **changes: object) -> Preset:
         audio_one=preset.audio_one and shorter(preset.audio_one),
         audio_two=shorter(preset.audio_two),
         voices=recipe,
+        backbone=backbone,
         fine_tuning=replace(tuning, options=replace(tuning.options, epochs=1)),
         combined=preset.combined and replace(preset.combined, epochs=epochs),
         **changes,
@@ -233,13 +238,13 @@ def small_presets() -> Iterator[None]:
         face = replace(
             FACE_BACKBONES["vit"],
             make=lambda: Vit(SMALL_VIT),
-            load=lambda folder: load_vit(folder / vit.FOLDER, SMALL_VIT),
+            load=lambda folder: load_vit(folder, SMALL_VIT),
             size=SMALL_VIT.size,
         )
         speech = replace(
             SPEECH_BACKBONES["emotion2vec"],
             make=lambda: Emotion2vec(SMALL_EMOTION2VEC),
-            load=lambda folder: load_emotion2vec(folder / emotion2vec.FOLDER, SMALL_EMOTION2VEC),
+            load=lambda folder: load_emotion2vec(folder, SMALL_EMOTION2VEC),
         )
         patch.setitem(FACE_BACKBONES, "vit", face)
         patch.setitem(SPEECH_BACKBONES, "emotion2vec", speech)

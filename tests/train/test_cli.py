@@ -72,10 +72,10 @@ def test_the_model_is_made_of_the_trained_arms(runs: Runs) -> None:
 
 def test_the_frozen_backbones_are_the_published_ones(runs: Runs) -> None:
     made, weights = model(runs.one_by_one), runs.datasets.weights
-    face = FACE_BACKBONES[made.preset.face].load(weights)
+    face = FACE_BACKBONES[made.preset.face].load_from(weights)
     for name, value in made.face.state_dict().items():
         torch.testing.assert_close(value, face.state_dict()[name], rtol=1e-3, atol=1e-6)
-    speech = SPEECH_BACKBONES[made.preset.speech].load(weights).state_dict()
+    speech = SPEECH_BACKBONES[made.preset.speech].load_from(weights).state_dict()
     same = {
         name: torch.allclose(value, speech[name], rtol=1e-3, atol=1e-6)
         for name, value in made.speech.state_dict().items()

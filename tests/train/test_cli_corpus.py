@@ -15,7 +15,7 @@ from tests.train.cli_runs import call, done
 from tests.train.synthetic import small_presets, voice, write_sound
 from train.data.index import read_index
 from train.evaluate.adapted import read_adapted
-from train.evaluate.predictions import read_run
+from train.evaluate.predictions import Predictions, read_run
 from train.labels import EMOTIONS, FOUR_EMOTIONS, SEVEN_EMOTIONS
 
 NEMO = {"neutral": 0, "happiness": 1, "sadness": 2, "anger": 3, "fear": 4, "surprised": 6}
@@ -174,3 +174,38 @@ def test_the_voices_of_all_corpora_train_one_arm(corpora: Corpora, tmp_path: Pat
     assert weights["arm.classifier.weight"].shape == (7, 384)
     assert np.isfinite(weights["arm.standardise.mean"].numpy()).all()
     assert weights["arm.standardise.mean"].abs().max() > 0
+
+
+def test_a_backbone_is_tuned_without_a_fold_and_takes_the_published_ones_place(
+    corpora: Corpora, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    options = ("--device", "cpu", "--trainings", 2, "--without", "corpus:nemo", "--out", out)
+    printed = done("voices", *corpora.data, *options)
+    entries = read_index(corpora.index)
+    talk = sum(part.fold == "nemo" and path_is_talk for part, path_is_talk in _talk(corpora))
+    nemo = sum(entry.dataset == "nemo" for entry in entries)
+    kept = len(entries) - nemo - talk
+    assert f"{kept} of {len(entries)} recordings to train on" in printed
+    weights = load_file(out / "whisper_tiny_en_encoder.safetensors")
+    assert all(bool(value.isfinite().all()) for value in weights.values())
+    data = (corpora.index, "--weights", out, "--cache", tmp_path / "cache")
+    assert "to go" in done("features", *data, "--modality", "voice")
+
+
+def _talk(corpora: Corpora) -> list[tuple[Predictions, bool]]:
+    return [
+        (part, name == "ordinary") for part in read_run(corpora.run)[1] for name in part.datasets
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [("nemo", "not a fold"), ("corpus:savee", "no fold savee"), ("paper:1", "not a fold")],
+)
+def test_a_fold_that_there_is_not_is_refused_before_anything_is_trained(
+    corpora: Corpora, tmp_path: Path, fold: str, message: str
+) -> None:
+    result = call("voices", *corpora.data, "--without", fold, "--out", tmp_path / "no")
+    assert result.exit_code == 1 and message in result.output
+    assert not (tmp_path / "no").exists()

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.train.synthetic import SMALL_EMOTION2VEC, SMALL_VIT, voice
-from train.data.augment_voices import PAPER as PAPER_VOICES
 from train.data.batches import Examples, Split, predict
 from train.data.examples import FaceClips, FeatureExamples, SpeechExamples
 from train.data.features import Features
+from train.data.voice_changes import PAPER as PAPER_VOICES
 from train.errors import TrainError
 from train.models.arms import GruArm
 from train.models.emotion2vec import Emotion2vec

@@ -65,7 +65,7 @@ class DataContext:
 
     def _backbone(self, spec: BackboneSpec) -> nn.Module:
         torch.manual_seed(0)  # of random weights: a resumed training needs the same
-        backbone = spec.make() if self._random_init else spec.load(self._weights)
+        backbone = spec.make() if self._random_init else spec.load_from(self._weights)
         return backbone.eval()
 
     @functools.cached_property

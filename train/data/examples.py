@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from mfer_edge.speech.vad import SAMPLE_RATE
-from train.data.augment_voices import VoiceChanges, vary_voice
+from train.data.augment_voices import vary_voice
 from train.data.batches import Examples
 from train.data.faces.augment import vary_faces
 from train.data.faces.damage import damage_faces
 from train.data.features import Features
+from train.data.voice_changes import VoiceChanges
 
 Random = np.random.Generator
 

@@ -36,16 +36,34 @@ class SpeechBackbone(Protocol):
 
 
 @dataclass(frozen=True)
+class HubModel:
+    """A model on the model hub, and its files that are needed."""
+
+    repo: str
+    folder: str  # for the files, below a folder of published weights
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BackboneSpec:
     """One entry of the registry."""
 
     make: Callable[[], nn.Module]  # with random weights
     load: Callable[[Path], nn.Module]
-    """From a folder of published weights; CheckpointError if they are missing or don't fit."""
+    """From the folder of its files; CheckpointError if they are missing or don't fit."""
     source: str  # of the weights
     licence: str  # of the weights
     wanted: str  # files in the folder of published weights, and where to get them
     size: int = 0  # of a face: pixels on a side
+    hub: HubModel | None = None  # None: the weights are not on the model hub as they are needed
+
+    def folder(self, weights: Path) -> Path:
+        """Folder of this backbone's files in one of published weights."""
+        return weights / self.hub.folder if self.hub else weights
+
+    def load_from(self, weights: Path) -> nn.Module:
+        """Load from a folder of published weights of several backbones."""
+        return self.load(self.folder(weights))
 
 
 def last_blocks(blocks: Sequence[nn.Module], last: int) -> list[nn.Module]:

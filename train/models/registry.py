@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from train.models import emotion2vec, fer_resnet, vit, whisper
-from train.models.base import BackboneSpec
+from train.models.base import BackboneSpec, HubModel
 from train.models.weights import CheckpointError, load_strict, read_state
 
 WHISPER = "whisper_tiny_en_encoder.safetensors"
@@ -65,12 +65,13 @@ FACE_BACKBONES = {
     ),
     "vit": BackboneSpec(
         make=vit.Vit,
-        load=lambda weights: vit.load_vit(weights / vit.FOLDER),
+        load=vit.load_vit,
         source="dima806/facial_emotions_image_detection (ViT-B/16)",
         licence="Apache-2.0",
         wanted="facial_emotions_image_detection/config.json and model.safetensors "
         "(dima806/facial_emotions_image_detection on the model hub)",
         size=224,
+        hub=HubModel(vit.HUB, vit.FOLDER, ("config.json", "model.safetensors")),
     ),
 }
 SPEECH_BACKBONES = {
@@ -83,10 +84,11 @@ SPEECH_BACKBONES = {
     ),
     "emotion2vec": BackboneSpec(
         make=emotion2vec.Emotion2vec,
-        load=lambda weights: emotion2vec.load_emotion2vec(weights / emotion2vec.FOLDER),
+        load=emotion2vec.load_emotion2vec,
         source="emotion2vec_plus_base (Ma et al. 2024)",
         licence="FunASR Model License: attribution, the model's name kept",
         wanted="emotion2vec_plus_base/model.pt "
         "(emotion2vec/emotion2vec_plus_base on the model hub)",
+        hub=HubModel(emotion2vec.HUB, emotion2vec.FOLDER, ("model.pt",)),
     ),
 }

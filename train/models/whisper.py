@@ -68,12 +68,39 @@ class LogMel(nn.Module):
         power = (wave * wave).mean(1, keepdim=True)
         wave = wave * (LEVEL / power.sqrt().clamp(min=QUIETEST))
         padded = F.pad(wave[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")
+        log = self._log(padded)
+        log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0)
+        return (log + 4.0) / 4.0
+
+    def _log(self, padded: Tensor) -> Tensor:
+        """Give the spectrogram of (n, 1, samples) before its range is limited."""
         spectrum = F.conv1d(padded, self.basis, stride=HOP)[:, :, :-1]
         real, imaginary = spectrum.chunk(2, 1)
         mel = self.filters @ (real * real + imaginary * imaginary)
-        log = mel.clamp(min=1e-10).log10()
-        log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0)
-        return (log + 4.0) / 4.0
+        return mel.clamp(min=1e-10).log10()
+
+    def padded(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """Give the spectrograms of recordings of different lengths, each as `forward` does.
+
+        Args:
+            waves: (n, longest) samples; what is after a recording's end does not count.
+            lengths: (n,) samples, over 200.
+
+        Returns:
+            (n, 80, longest // 160), zeros after each recording's end.
+        """
+        half, longest = N_FFT // 2, waves.shape[1]
+        place = torch.arange(-half, longest + half, device=waves.device)[None].abs()
+        place = torch.where(place < lengths[:, None], place, 2 * (lengths[:, None] - 1) - place)
+        waves = waves.gather(1, place.clamp(min=0)) * (place >= 0)
+        inside = (torch.arange(longest, device=waves.device) < lengths[:, None]).float()
+        kept = waves[:, half : half + longest] * inside
+        power = (kept * kept).sum(1, keepdim=True) / lengths[:, None]
+        waves = waves * (LEVEL / power.sqrt().clamp(min=QUIETEST))
+        log = self._log(waves[:, None])
+        real = (torch.arange(log.shape[2], device=log.device) < (lengths // HOP)[:, None])[:, None]
+        log = torch.maximum(log, log.masked_fill(~real, -torch.inf).amax((1, 2), keepdim=True) - 8)
+        return (log + 4.0) / 4.0 * real
 
 
 class EncoderLayer(nn.Module):
@@ -152,6 +179,32 @@ class WhisperEncoder(nn.Module):
         """Give every layer's states of (1, n) samples, one step for 20 ms."""
         return self._layers(self.log_mel(wave))
 
+    def pooled(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the mean and the deviation over time of every layer's states.
+
+        A recording's result is that of `forward`: the batch is padded, and padding is masked.
+
+        Args:
+            waves: (n, longest) samples, 16 kHz.
+            lengths: (n,) samples of each.
+
+        Returns:
+            (n, depth, 384) each.
+        """
+        mel = self.log_mel.padded(waves, lengths)
+        frames = (lengths // HOP).clamp(min=2 * POOL)
+        if self.training:
+            mel = mask_spectrograms(mel, frames)
+        with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
+            states = self._layers(mel, frames).float()
+        steps = ((frames + 1) // 2) // POOL
+        pairs = pool_steps(states)
+        real = torch.arange(pairs.shape[1], device=steps.device) < steps[:, None]
+        weight = (real / steps[:, None])[:, :, None, None]
+        mean = (pairs * weight).sum(1)
+        variance = ((pairs - mean[:, None]) ** 2 * weight).sum(1)
+        return mean, variance.clamp(min=1e-8).sqrt()
+
     def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Give every layer's states of recordings of any lengths: (steps, depth, 384) each.
 
@@ -179,10 +232,10 @@ class WhisperEncoder(nn.Module):
         x = F.gelu(self.conv1(mel))
         real = None
         if frames is not None:
-            x = x * (torch.arange(x.shape[2]) < frames[:, None])[:, None]
+            x = x * (torch.arange(x.shape[2], device=x.device) < frames[:, None])[:, None]
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         if frames is not None:
-            real = torch.arange(x.shape[1]) < (frames[:, None] + 1) // 2
+            real = torch.arange(x.shape[1], device=x.device) < (frames[:, None] + 1) // 2
         x = x + self.embed_positions.weight[: x.shape[1]]
         states = []
         for layer in self.layers:
@@ -239,3 +292,24 @@ def mask_spectrogram(mel: Tensor) -> Tensor:
         start, end = start_and_end(mel.shape[1], int(mel.shape[1] * MASKED_SHARE))
         mel[:, start:end] = masked
     return mel
+
+
+def mask_spectrograms(mel: Tensor, frames: Tensor) -> Tensor:
+    """`mask_spectrogram` of (n, 80, time) spectrograms with their own lengths, (n,) frames."""
+    count, _, longest = mel.shape
+    bands = torch.arange(MELS, device=mel.device)[None, :, None]
+    times = torch.arange(longest, device=mel.device)[None, None, :]
+    real = times < frames[:, None, None]
+    average = mel.sum((1, 2)) / (MELS * frames)
+
+    def span(size: Tensor | int, longest: Tensor | int, places: Tensor) -> Tensor:
+        length = (torch.rand(count, device=mel.device) * (longest + 1)).long()
+        start = (torch.rand(count, device=mel.device) * (size - length + 1)).long()
+        first, last = start[:, None, None], (start + length)[:, None, None]
+        return (places >= first) & (places < last)
+
+    masked = torch.zeros_like(mel, dtype=torch.bool)
+    for _ in range(2):
+        masked = masked | span(MELS, MASKED_MELS, bands)
+        masked = masked | span(frames, (frames * MASKED_SHARE).long(), times)
+    return torch.where(masked & real, average[:, None, None], mel)

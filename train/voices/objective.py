@@ -56,17 +56,20 @@ class VoiceObjective:
 
     def _head_loss(self, states: Tensor, logits: Tensor, indices: np.ndarray) -> Tensor:
         recipe = self._recipe
-        truth = torch.from_numpy(self._corpora.truth[indices])
+        device = logits.device
+        truth = torch.from_numpy(self._corpora.truth[indices]).to(device)
         corpus = torch.from_numpy(self._corpora.corpus[indices])
-        smoothing = self._smoothing[torch.from_numpy(indices)][:, None]
+        smoothing = self._smoothing[torch.from_numpy(indices)][:, None].to(device)
         classes = logits.shape[1]
         target = F.one_hot(truth, classes) * (1 - smoothing) + smoothing / classes
-        loss = F.cross_entropy(logits + self._adjustment, target)
+        loss = F.cross_entropy(logits + self._adjustment.to(device), target)
         if recipe.closed:
-            closed = F.cross_entropy(logits + self._foreign[corpus], truth)
+            closed = F.cross_entropy(logits + self._foreign[corpus].to(device), truth)
             loss = (1 - recipe.closed) * loss + recipe.closed * closed
         if recipe.contrast:
-            contrast = contrastive_loss(states, truth, corpus, recipe.contrast_temperature)
+            contrast = contrastive_loss(
+                states, truth, corpus.to(device), recipe.contrast_temperature
+            )
             loss = loss + recipe.contrast * contrast
         return loss
 
@@ -83,8 +86,9 @@ def contrastive_loss(states: Tensor, truth: Tensor, corpus: Tensor, temperature:
     """
     unit = F.normalize(states, dim=1)
     similarity = unit @ unit.T / temperature
-    similarity = similarity.masked_fill(torch.eye(len(states), dtype=torch.bool), -torch.inf)
-    likely = similarity.log_softmax(1).masked_fill(torch.eye(len(states), dtype=torch.bool), 0.0)
+    itself = torch.eye(len(states), dtype=torch.bool, device=states.device)
+    similarity = similarity.masked_fill(itself, -torch.inf)
+    likely = similarity.log_softmax(1).masked_fill(itself, 0.0)
     positive = (truth[:, None] == truth) & (corpus[:, None] != corpus)
     count = positive.sum(1)
     if not count.any():

@@ -1,10 +1,12 @@
-"""Settings of training the audio arm on several corpora together."""
+"""Settings of training the speech backbone and the audio arm on several corpora together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from train.data.acoustics.batched import BatchedVoiceChanges
 from train.errors import TrainError
+from train.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,18 @@ class VoiceRecipe:
                 raise TrainError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
         if min(self.places.weights) < 0 or not sum(self.places.weights):
             raise TrainError(f"places {self.places.weights} are no weights of a choice")
+
+
+@dataclass(frozen=True)
+class BackboneTuning:
+    """How a speech backbone is fine-tuned on several corpora."""
+
+    options: TrainOptions  # of the arm; its epochs and batches are of `recipe.draws` examples
+    recipe: VoiceRecipe
+    changes: BatchedVoiceChanges = field(default_factory=BatchedVoiceChanges)
+    layer_rate: float = 0.2  # of the last layer's learning rate, beside the arm's
+    layer_decay: float = 0.8  # of every earlier layer's, beside the next one's
+    width: int = 384  # of the arm's hidden layer
+    dropout: float = 0.5
+    longest_s: float = 4.0
+    published: float = 0.0  # share of the published weights in the mean that is kept

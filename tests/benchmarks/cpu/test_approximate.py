@@ -19,11 +19,11 @@ from benchmarks.cpu.approximate import (
 from benchmarks.cpu.score_differences import Change, Observation
 from benchmarks.harness.processes import JobRun, run_job
 from benchmarks.harness.rounds import JobSeries, Spread
+from mfer_edge import samples
 from mfer_edge.bench.machine import describe_machine
 from tests.benchmarks.cpu.synthetic import reading
-from tests.support.paths import ROOT
 
-FEAR = str(ROOT / "samples" / "fear.mp4")
+FEAR = str(samples.FEAR)
 
 
 def test_the_exact_variant_comes_first() -> None:

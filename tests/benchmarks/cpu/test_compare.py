@@ -18,10 +18,8 @@ from benchmarks.cpu.time_ratios import (
 )
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.errors import MferError
+from mfer_edge.samples import FEAR
 from tests.benchmarks.cpu.synthetic import synthetic_series
-from tests.support.paths import ROOT
-
-FEAR = ROOT / "samples" / "fear.mp4"
 
 
 def test_the_result_is_a_table_and_json() -> None:

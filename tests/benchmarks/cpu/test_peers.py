@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from benchmarks.cpu import peer_jobs, peers
 from benchmarks.harness.rounds import JobSeries, Spread
+from mfer_edge.samples import FEAR
 from tests.benchmarks.cpu.synthetic import series
-from tests.support.paths import ROOT
-
-FEAR = ROOT / "samples" / "fear.mp4"
 
 
 def test_groups_and_their_times() -> None:

@@ -22,17 +22,15 @@ from benchmarks.cpu.reference_weights import (
     write_weights,
 )
 from mfer_edge.errors import MediaError, MferError
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip, read_audio
 from tests.support.clips import sine, write_clip
-from tests.support.paths import ROOT
 from tests.train.synthetic import small_presets, voice
 from train.labels import EMOTIONS
 from train.models import emotion2vec
 from train.models.emotion_model import EmotionModel
 from train.presets import PRESETS
-
-ANGER = ROOT / "samples" / "anger.mp4"
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 
 from benchmarks.cpu.score_differences import Change, Observation, agreement_table, agreements
 from benchmarks.cpu.time_ratios import REFERENCE
+from mfer_edge import samples
 from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 from tests.benchmarks.cpu.synthetic import reading, series
 from tests.support.footage import filmed
-from tests.support.paths import ROOT
 
-FEAR = str(ROOT / "samples" / "fear.mp4")
+FEAR = str(samples.FEAR)
 EVEN = {"calm": 0.5, "angry": 0.5}
 
 

@@ -13,16 +13,16 @@ from export.calibration import record_calls
 from export.checkpoint import open_source
 from mfer_edge.bundle import COMPACT, Bundle
 from mfer_edge.manifest import MODEL_ENGINES
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, images_of
-from tests.support.paths import ROOT
 from train.models.emotion_model import EmotionModel
 
 
 @pytest.fixture(scope="package")
 def moment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second and a half of a real clip, with face and speech."""
-    anger = ROOT / "samples" / "anger.mp4"
+    anger = ANGER
     path = tmp_path_factory.mktemp("moment") / "moment.mp4"
     return filmed(path, images_of(anger)[7:15], read_audio(anger)[22_400:48_000])
 

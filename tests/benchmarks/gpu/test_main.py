@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu.options import parse
 from benchmarks.gpu.report import GpuResult, markdown
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import COMPACT, Bundle
-from mfer_edge.errors import MferError
 from tests.support.clips import sine, write_clip
 
 NO_GPU = not torch.cuda.is_available()
@@ -101,9 +99,3 @@ def test_a_result_without_measurements(bundle: Bundle) -> None:
     text = markdown(report)
     assert "random weights" in text
     assert text.endswith("Did not run: everything (no time).")
-
-
-def test_no_clip_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gpu, "SAMPLES", tmp_path)
-    with pytest.raises(MferError, match="--clip"):
-        gpu.measure(parse(["--device", "cpu"], None), tmp_path)

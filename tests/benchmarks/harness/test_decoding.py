@@ -9,12 +9,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 from benchmarks.harness.decoding import decode_all, decode_opencv, decode_sampled, decoded
+from mfer_edge.samples import FEAR
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import sine, write_clip
-from tests.support.paths import ROOT
-
-FEAR = ROOT / "samples" / "fear.mp4"
 
 
 def test_every_frame_and_all_audio_are_decoded() -> None:

@@ -12,10 +12,9 @@ import pytest
 from benchmarks.harness.systems import analyze_with_bundle, open_systems
 from mfer_edge.bundle import COMPACT, Bundle
 from mfer_edge.errors import MferError
+from mfer_edge.samples import FEAR
 from mfer_edge.stopwatch import STAGES
 from tests.support.paths import ROOT
-
-FEAR = ROOT / "samples" / "fear.mp4"
 
 
 def test_a_bundle_analyses_a_clip_with_its_stages() -> None:

@@ -19,6 +19,7 @@ from export.precision.graph import PrecisionError, parameters_of
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.manifest import MODEL_ENGINES
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
@@ -39,7 +40,6 @@ from tests.export.small_graphs import (
     weight_types,
     written,
 )
-from tests.support.paths import ROOT
 from tests.train.synthetic import face_image
 
 FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -269,7 +269,7 @@ def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
     """Realistic inputs of each engine."""
     random = np.random.default_rng(0)
     faces = np.stack([face_image(k % 7, random)[None] for k in range(7)])
-    wave = read_audio(ROOT / "samples" / "anger.mp4")[None, 16_000:48_000]
+    wave = read_audio(ANGER)[None, 16_000:48_000]
     found = {"face": {"faces": faces}, "audio": in_place(wave)}
     embedding = {
         name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1)(**call)["embedding"]

@@ -18,6 +18,7 @@ from export.precision.graph import PrecisionError
 from export.precision.int8 import quantize_dynamic, quantize_static
 from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
+from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import read_audio
 from tests.export.conftest import Exported
 from tests.export.small_graphs import (
@@ -38,7 +39,6 @@ from tests.export.small_graphs import (
     weight_types,
     written,
 )
-from tests.support.paths import ROOT
 from tests.train.synthetic import face_image
 
 Quantizer = Callable[[Path], None]
@@ -266,7 +266,7 @@ def test_calibration_needs_finite_calls(calls: list[dict[str, np.ndarray]], tmp_
 def faces_and_waves() -> tuple[dict[str, list[dict[str, np.ndarray]]], ...]:
     """Calls to calibrate on, and others to test on."""
     random = np.random.default_rng(0)
-    audio = [read_audio(ROOT / "samples" / f"{name}.mp4")[None] for name in ("anger", "fear")]
+    audio = [read_audio(clip)[None] for clip in CLIPS]
     images = [np.stack([face_image(k % 7, random)[None] for k in range(count)]) for count in (8, 5)]
     used, others = (
         {"face": [{"faces": faces}], "audio": [in_place(wave[:, a:b]) for a, b in cuts]}

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mfer_edge.bench import run as run_module
 from mfer_edge.bench.result import (
     BenchResult,
 )
 from mfer_edge.bench.run import (
     BenchOptions,
     measure,
-    sample_clip,
     thread_counts,
 )
 from mfer_edge.bundle import Bundle, save_bundle
-from mfer_edge.errors import MferError
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +60,6 @@ class TestMeasure:
         assert [trial.streams for trial in found.trials] == [2]
         assert found.streams == 2 * found.trials[0].holds
         assert not found.times
-
-    def test_the_sample_clip_is_the_default(self) -> None:
-        assert sample_clip().name == "anger.mp4"
-
-    def test_without_a_clip_or_a_checkout(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(run_module, "SAMPLE_CLIP", Path("gone.mp4"))
-        with pytest.raises(MferError, match="name one with --clip"):
-            measure(BenchOptions())
 
     @pytest.mark.parametrize(("cores", "tried"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6])])
     def test_thread_counts_of_a_sweep(self, cores: int, tried: list[int]) -> None:

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfer_edge.errors import MediaError
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.sampling import FrameSkipper, Sampler
 from tests.support.clips import write_clip
-from tests.support.paths import ROOT, shared_data
+from tests.support.paths import shared_data
 
 RATE = 5.0  # frames a second
 X264 = {
@@ -112,7 +113,7 @@ class TestFramesAreTheSame:
     @pytest.mark.parametrize("threads", [0, 1, 3])
     @pytest.mark.parametrize("name", ["anger.mp4", "fear.mp4"])
     def test_of_the_samples(self, name: str, threads: int) -> None:
-        assert_same_frames(ROOT / "samples" / name, threads)
+        assert_same_frames(ANGER.with_name(name), threads)
 
     @pytest.mark.parametrize(
         "name", ["01-01-05-02-02-01-01.mp4", "01-01-06-02-01-02-04.mp4"], ids=["skipped", "whole"]

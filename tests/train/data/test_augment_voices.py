@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.train.synthetic import voice
 from train.data.acoustics.background import Babble
-from train.data.augment_voices import PAPER, PEAK, SHORTEST, STRONG, VoiceChanges, vary_voice
+from train.data.augment_voices import PEAK, SHORTEST, vary_voice
+from train.data.voice_changes import PAPER, STRONG, VoiceChanges
 
 NONE = VoiceChanges(speed=0.0, keep=1.0, colour_db=0.0, noise_db=(20.0, 20.0), noisy=0.0)
 

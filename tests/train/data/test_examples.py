@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.train.synthetic import RATE, voice
-from train.data.augment_voices import PAPER, STRONG, VoiceChanges
 from train.data.examples import (
     FaceClips,
     FaceImages,
@@ -20,6 +19,7 @@ from train.data.examples import (
     SpeechExamples,
 )
 from train.data.features import Features
+from train.data.voice_changes import PAPER, STRONG, VoiceChanges
 
 UNCHANGED = VoiceChanges(speed=0.0, keep=1.0, colour_db=0.0, noise_db=(20.0, 20.0), noisy=0.0)
 

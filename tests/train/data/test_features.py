@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import nn
 
+from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
 from tests.support.footage import filmed, images_of
-from tests.support.paths import ROOT
 from tests.train.data.extraction import (
     DEPTH,
     PRESET,
@@ -40,7 +40,7 @@ from train.models.fer_resnet import FerResnet
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
     """A face with a voice; a silent face; a voice without a face."""
-    folder, clip = tmp_path_factory.mktemp("films"), ROOT / "samples" / "anger.mp4"
+    folder, clip = tmp_path_factory.mktemp("films"), ANGER
     images = [np.ascontiguousarray(image[:, 160:520]) for image in images_of(clip)[8:11]]
     sound = read_audio(clip)[25_600:35_200]
     blank = [np.full((80, 80, 3), 90, np.uint8)] * 3
@@ -174,7 +174,7 @@ class TestFaces:
         """Over many views, as some draws change little beside the noise of every frame."""
         many = replace(PRESET, face_views=17)
         extract = FeatureExtractor(many, inputs, cache, face=face_network())
-        image = np.ascontiguousarray(images_of(ROOT / "samples" / "anger.mp4")[8][:, 160:520])
+        image = np.ascontiguousarray(images_of(ANGER)[8][:, 160:520])
         (views,) = extract([entry(filmed(tmp_path / "a.mp4", [image] * 4, None), "av")]).sequences
         varied = np.stack(views[1:]).astype(float)
         spread = np.abs(varied - varied.mean(1, keepdims=True)).mean()

@@ -17,10 +17,11 @@ from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Crop
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
+from mfer_edge.samples import ANGER, FEAR
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SpeechProbability, collect_speech, speech_segments
 from tests.support.footage import filmed, images_of
-from tests.support.paths import ROOT, shared_data
+from tests.support.paths import shared_data
 from tests.train.synthetic import RATE, entry, voice, write_sound
 from train.data.cache import Cache
 from train.data.index import DatasetError
@@ -28,7 +29,6 @@ from train.data.preprocess import FRAME_RATE, Preprocessor, read_face
 
 WHOLE_S = 9.0  # a window longer than any clip here
 HALF_LEVEL = 0.501 / 32767  # of 16 bits, in which speech is kept
-ANGER, FEAR = (ROOT / "samples" / name for name in ("anger.mp4", "fear.mp4"))
 
 
 @dataclasses.dataclass

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.train.synthetic import voice
-from train.data.augment_voices import STRONG
 from train.data.examples import PairedExamples, SpeechExamples
 from train.data.faces.sequences import FaceSequences, SyntheticFaceSequences
 from train.data.features import Features
 from train.data.index import DatasetError
+from train.data.voice_changes import STRONG
 from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
 
 NEUTRAL = FACE_EMOTIONS.index("neutral")

@@ -1,0 +1,142 @@
+"""Worker processes: a child that holds an open pipeline and analyses clips one at a time.
+
+Jobs come pickled from the parent. What goes back is JSON: a process that has read a hostile clip is
+not trusted with pickles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mfer_edge import errors
+from mfer_edge.errors import CrashError, MferError
+from mfer_edge.options import SessionOptions
+
+if TYPE_CHECKING:
+    from mfer_edge.pipeline import Pipeline
+
+PR_SET_PDEATHSIG = 1  # option of prctl(2), Linux
+PROGRESS_S = 0.1  # least time between two messages on the progress of a clip
+
+Message = dict[
+    str, Any
+]  # one of: {"state": ...}, {"progress": ...}, {"result": ...}, {"error": ...}
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker of a pool opens, and how much it may take."""
+
+    bundle: Path | None = None  # by default the compact bundle in the package
+    device: str = "auto"
+    threads: int = 0  # CPU threads of each worker; 0: all cores that it may use
+    adaptation: Path | None = None  # file of an adaptation
+    max_memory_bytes: int | None = None  # resident memory of a worker during a clip
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """A clip to analyse."""
+
+    path: Path
+    options: SessionOptions | None = None  # by default as the bundle was trained
+    adaptation: Path | None = None  # file of an adaptation, instead of the setup's
+    keep_detections: bool = False
+    timeout_s: float | None = None  # from the start of the analysis; None: no limit
+
+
+def work(file_descriptor: int) -> None:
+    """Main function of a worker: open the pipeline, then analyse what comes until told to end.
+
+    Args:
+        file_descriptor: of the child's end of a `multiprocessing.Pipe`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    if sys.platform == "linux":  # ends with its parent, even while it hangs in native code
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    connection = Connection(file_descriptor)
+    jobs = _received(connection)
+    setup = jobs.get()
+    assert isinstance(setup, WorkerSetup)
+    try:
+        from mfer_edge.pipeline import Pipeline
+
+        pipeline = Pipeline.open(
+            setup.bundle, setup.device, setup.threads, adaptation=setup.adaptation
+        )
+    except Exception as error:  # whatever it is, the parent has to know
+        _send(connection, _failure(error))
+        return
+    _send(connection, {"state": "ready"})
+    while (job := jobs.get()) is not None:
+        assert isinstance(job, ClipJob)
+        _send(connection, {"state": "started"})
+        try:
+            _send(connection, {"result": asdict(_analyze(pipeline, job, connection))})
+        except MferError as error:
+            _send(connection, _failure(error))
+        except Exception as error:  # a fault of ours: this process may be in any state
+            _send(connection, _failure(error, f"{job.path}: "))
+            return
+
+
+def _received(connection: Connection) -> queue.SimpleQueue[WorkerSetup | ClipJob | None]:
+    """What the parent sends; this process ends when the parent's end of the pipe does."""
+    received: queue.SimpleQueue[WorkerSetup | ClipJob | None] = queue.SimpleQueue()
+
+    def receive() -> None:
+        while True:
+            try:
+                received.put(connection.recv())
+            except (EOFError, OSError):
+                os._exit(1)
+
+    threading.Thread(target=receive, name="parent", daemon=True).start()
+    return received
+
+
+def error_of(message: Message) -> MferError:
+    """The error that a message tells of."""
+    kind = getattr(errors, str(message["kind"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, MferError)):
+        kind = CrashError
+    return kind(str(message["error"]))
+
+
+def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
+    from mfer_edge.adapt import Adaptation
+
+    last = [0.0]
+
+    def progress(fraction: float) -> None:
+        if (now := time.monotonic()) >= last[0] + PROGRESS_S:
+            last[0] = now
+            _send(connection, {"progress": fraction})
+
+    if job.adaptation is not None:
+        pipeline = pipeline.adapted(Adaptation.load(job.adaptation))
+    return pipeline.analyze(
+        job.path, job.options, keep_detections=job.keep_detections, progress=progress
+    )
+
+
+def _failure(error: Exception, prefix: str = "") -> Message:
+    if isinstance(error, MferError):
+        return {"kind": type(error).__name__, "error": str(error)}
+    line = " ".join(str(error).split())
+    return {"kind": "CrashError", "error": f"{prefix}failed: {type(error).__name__}: {line}"}
+
+
+def _send(connection: Connection, message: Message) -> None:
+    connection.send_bytes(json.dumps(message).encode())
