@@ -12,6 +12,7 @@ from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 SPEECH = 0.5  # mean probability from which on a step between two frames is speech
 MIN_STEPS = 3  # in speech, to decide
 SURE_STEPS = 12  # with fewer, the lead counts for less, in proportion
+MIN_MOTION = 1e-3  # a picture does not move at all
 STILL = 0.12  # mean motion in speech, under which a mouth is closed
 MAX_CORRELATION = 0.95
 # By a logistic regression on pairs of real faces, one that speaks beside one that does not, or
@@ -81,7 +82,7 @@ def _score(motion: np.ndarray, voice: Voice) -> _Score | None:
     if moved.std() > 0 and loudness.std() > 0:
         correlation = float(np.corrcoef(moved, loudness)[0, 1])
     fisher = np.arctanh(np.clip(correlation, -MAX_CORRELATION, MAX_CORRELATION))
-    value = ACTIVITY_WEIGHT * np.log(spoken.mean())
+    value = ACTIVITY_WEIGHT * np.log(max(MIN_MOTION, float(spoken.mean())))
     value += CORRELATION_WEIGHT * fisher * np.sqrt(max(1, len(moved) - 3)) / 4
     return _Score(float(value), bool(spoken.mean() < STILL), len(spoken))
 
