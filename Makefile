@@ -5,7 +5,7 @@ DEMO := demo
 
 PACKAGE := .venv-package
 
-.PHONY: demo test package clean
+.PHONY: demo test test-versions package clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -20,6 +20,12 @@ test: .venv-test/done
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	.venv-test/bin/python -m pytest
+	@$(MAKE) --no-print-directory test-versions
+
+# The oldest declared versions of the runtime's dependencies on the oldest Python, the newest on the
+# newest Python: .venv-min and .venv-new.
+test-versions:
+	$(PYTHON) -m tests.versions
 
 # The wheel in an environment that has nothing else, run in a folder that has nothing of this one.
 package: .venv-test/done
@@ -49,4 +55,4 @@ package: .venv-test/done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-test $(PACKAGE) $(DEMO) build dist *.egg-info
+	rm -rf .venv .venv-test .venv-min .venv-new $(PACKAGE) $(DEMO) build dist *.egg-info

@@ -28,6 +28,7 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.errors import OutputError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.model import load_engines
+from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import Clip
 from train.data.preprocess import FRAME_RATE
@@ -56,13 +57,36 @@ def verification_clips(clips: Sequence[Path]) -> Sequence[Path]:
     """Clips to check parity on: these, or by default the samples in the package.
 
     Raises:
+        ParityError: no window of those that were named has a face and speech.
         MediaError: one can't be read.
     """
+    named = bool(clips)
     clips = clips or CLIPS
     for clip in clips:
         with Clip(clip, FRAME_RATE):
             pass  # opened only to fail before the export
+    if named:
+        _check_content(clips)
     return clips
+
+
+def _check_content(clips: Sequence[Path]) -> None:
+    """Refuse clips on which some engine would never run, before the export instead of after it.
+
+    A bundle's face detector and its VAD are those of the bundle in the package.
+    """
+    pipeline, found = Pipeline.open(device="cpu"), set[str]()
+    for clip in clips:
+        for reading in pipeline.stream(clip):
+            found.update(reading.modalities)
+            if len(reading.modalities) == 2:
+                return
+    missing = [
+        name for arm, name in {"visual": "face", "audio": "speech"}.items() if arm not in found
+    ]
+    what = f"no {' and no '.join(missing)}" if missing else "no window with both a face and speech"
+    names = ", ".join(map(str, clips))
+    raise ParityError(f"{names}: {what}; name a clip that has both with --verify")
 
 
 def export_engines(model: EmotionModel, folder: Path) -> dict[str, Path]:

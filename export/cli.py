@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 
 if TYPE_CHECKING:
     from export.checkpoint import Source
@@ -243,7 +244,5 @@ def named_extra(*more: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        extras = ",".join(("cpu", "export", *more))
-        raise MferError(
-            f"{error.name} is not installed: pip install 'mfer-edge[{extras}]'"
-        ) from error
+        hint = install_hint(",".join(("export", *more)))
+        raise MferError(f"{error.name} is not installed: {hint}") from error

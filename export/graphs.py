@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from export.onnx_io import save_onnx, trace_module
 from export.rewrites.fold_batchnorm import fold_batchnorm
 from export.rewrites.gru import OnnxGru
+from export.rewrites.uint8_inputs import take_shapes_after_cast
 from export.rewrites.vit import simplify_vit
 from mfer_edge.bundle import MAX_GRAPH_BYTES
 from mfer_edge.errors import BundleError
@@ -105,6 +106,7 @@ def to_onnx(graph: Graph, path: Path) -> None:
     """
     model = trace(graph)
     fold_batchnorm(model)
+    take_shapes_after_cast(model)
     save_onnx(model, path)
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Nothing leaves the machine. From 1.29 on, ONNX Runtime's wheels store an id of the device and send
+# events to its maker, unless one of these is set before it is imported (docs/Privacy.md in it).
+for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_switch, "1")
 
 if TYPE_CHECKING:
     from mfer_edge.adapt import Adaptation, AdaptationStatistics

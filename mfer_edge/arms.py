@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfer_edge.engines.base import Engine
+from mfer_edge.errors import EngineError
 
+MAX_SUM_ERROR = 0.01  # of probabilities: half precision rounds them
 FACES_AT_ONCE = 5  # in one call on a CPU: no slower than a window's 20, for a quarter of the memory
 
 
@@ -57,7 +59,7 @@ class AudioArm:
             result = self.engine(wave=speech[None], **place)
             if self.observer is not None:
                 self.observer(result["observations"][0])
-        return ArmOutput(result["scores"][0], result["embedding"])
+        return ArmOutput(_probabilities(result, "audio"), result["embedding"])
 
 
 class VisualArm:
@@ -83,7 +85,7 @@ class VisualArm:
     def __call__(self, embeddings: np.ndarray) -> ArmOutput:
         """Score one face over time: (frames, width) float32 embeddings, in order of time."""
         result = self._sequence(embeddings=embeddings[None])
-        return ArmOutput(result["scores"][0], result["embedding"])
+        return ArmOutput(_probabilities(result, "visual"), result["embedding"])
 
 
 class Fusion:
@@ -99,6 +101,20 @@ class Fusion:
     def __call__(self, visual: ArmOutput | None, audio: ArmOutput | None) -> np.ndarray | None:
         """Fuse two outputs, or take the scores of the only one: (labels,); None without any."""
         if visual is not None and audio is not None:
-            return self._engine(visual=visual.embedding, audio=audio.embedding)["scores"][0]
+            result = self._engine(visual=visual.embedding, audio=audio.embedding)
+            return _probabilities(result, "fusion")
         only = visual if visual is not None else audio
         return None if only is None else only.scores
+
+
+def _probabilities(result: dict[str, np.ndarray], engine: str) -> np.ndarray:
+    """The scores in a result, of its only window.
+
+    Raises:
+        EngineError: they are no probabilities.
+    """
+    scores = result["scores"][0]
+    # NaN compares as false.
+    if not (abs(float(scores.sum()) - 1) <= MAX_SUM_ERROR and float(scores.min()) >= 0):
+        raise EngineError(f"the engine {engine} gave scores that are no probabilities: {scores}")
+    return scores

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from mfer_edge.manifest import (
     format_manifest,
     parse_manifest,
 )
+from mfer_edge.outputs.temporary import exchange, temporary_folder
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # ONNX is protobuf, which holds no more in one file
@@ -86,8 +86,7 @@ def save_bundle(
     try:
         check_destination(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with temporary_folder(folder.parent) as fresh:
             for file in manifest.files:
                 shutil.copyfile(files[file.file], fresh / file.file)
             (fresh / MANIFEST).write_text(format_manifest(manifest))
@@ -96,8 +95,6 @@ def save_bundle(
             Bundle.open(fresh)
             fresh.chmod(0o755)
             _replace_folder(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"{folder}: can't be written ({error})") from error
     return Bundle.open(folder)
@@ -135,20 +132,19 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 def _replace_folder(fresh: Path, folder: Path) -> None:
-    """Rename a folder to the path of another, which is restored if that fails."""
+    """Rename a folder to the path of another, in one step where the system can."""
     if not folder.exists():
         os.rename(fresh, folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    if exchange(fresh, folder):  # the caller deletes the old one
+        return
+    with temporary_folder(folder.parent) as old:
         os.rename(folder, old / "old")
         try:
             os.rename(fresh, folder)
         except OSError:
             os.rename(old / "old", folder)
             raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -10,6 +10,11 @@ def decoding_threads(threads: int) -> int:
     return max(1, threads - 1)
 
 
+def usable_threads(threads: int) -> int:
+    """Number of threads to compute with: as asked, at most one for each core; 0 takes all cores."""
+    return min(threads or core_count(), core_count())
+
+
 def core_count() -> int:
     """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.schema import expect, read_as
-from mfer_edge.schema_2 import upgrade_schema_2
+from mfer_edge.schema import expect, read_as, upgrade_schema_2
 
 SCHEMA = 3
 MANIFEST = "manifest.json"
 CARD = "README.md"
 SUBSTANTIAL = 0.1  # share of the MACs from which on a type is part of a model's precision
+WINDOWS_S = 0.1, 60.0  # of windows and hops
+FRAME_RATES = 0.1, 240.0  # frames per second
+CROP_SIZES = 8, 1024  # pixels
+CROP_SCALES = 0.1, 10.0
+MAX_LABELS, MAX_LABEL_LENGTH = 100, 60
+MAX_DIMENSIONS, MAX_SIZE = 8, 1 << 24  # of a tensor
 TYPES = ("int8", "fp16", "fp32")  # of the factors of products, narrowest first
 
 ENGINES = ("vad", "pnet", "rnet", "onet", "face", "visual", "audio", "fusion")
@@ -183,20 +187,44 @@ def _check(manifest: Manifest) -> None:
         ValueError: a value is out of range, or two fields contradict each other.
     """
     _check_engines(manifest)
-    for name in ("window_s", "hop_s", "max_window_s", "frame_rate"):
-        expect(0 < getattr(manifest, name) < math.inf, name, getattr(manifest, name), "over 0")
-    expect(manifest.min_speech_s >= 0, "min_speech_s", manifest.min_speech_s, "0 or more")
-    expect(manifest.crop.size > 0, "crop.size", manifest.crop.size, "over 0")
-    expect(0 < manifest.crop.scale < math.inf, "crop.scale", manifest.crop.scale, "over 0")
+    for name, value, (least, most) in (
+        ("window_s", manifest.window_s, WINDOWS_S),
+        ("hop_s", manifest.hop_s, WINDOWS_S),
+        ("max_window_s", manifest.max_window_s, WINDOWS_S),
+        ("frame_rate", manifest.frame_rate, FRAME_RATES),
+        ("crop.size", manifest.crop.size, CROP_SIZES),
+        ("crop.scale", manifest.crop.scale, CROP_SCALES),
+        ("min_speech_s", manifest.min_speech_s, (0, manifest.max_window_s)),
+    ):
+        expect(least <= value <= most, name, value, f"from {least:g} to {most:g}")
     if not manifest.hop_s <= manifest.window_s <= manifest.max_window_s - manifest.hop_s / 2:
         raise ValueError("its window_s, hop_s and max_window_s do not fit together")
+    for text in _texts(asdict(manifest)):
+        if not text.isprintable():  # it would reach terminals and file names
+            raise ValueError(f"{ascii(text)[:40]} holds control characters")
     if not manifest.labels or len(set(manifest.labels)) < len(manifest.labels):
         raise ValueError("the labels are empty or not distinct")
+    if len(manifest.labels) > MAX_LABELS or not all(
+        label and len(label) <= MAX_LABEL_LENGTH for label in manifest.labels
+    ):
+        raise ValueError("a label is empty, or labels are too long or too many")
     for name in ("visual", "audio", "fusion"):
         shapes = {tensor.name: tensor.shape for tensor in manifest.engines[name].outputs}
         if shapes.get("scores", ())[-1:] != (len(manifest.labels),):
             labels = len(manifest.labels)
             raise ValueError(f"it has {labels} labels, and the engine {name} not as many scores")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a manifest, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (key, *_texts(item))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _check_engines(manifest: Manifest) -> None:
@@ -209,6 +237,11 @@ def _check_engines(manifest: Manifest) -> None:
         for kind, count in engine.macs.items():
             expect(kind in TYPES, f"engines.{name}.macs", kind, f"one of {', '.join(TYPES)}")
             expect(count >= 0, f"engines.{name}.macs.{kind}", count, "0 or more")
+        expect(engine.bytes >= 0, f"engines.{name}.bytes", engine.bytes, "0 or more")
+        for tensor in (*engine.inputs, *engine.outputs):
+            fixed = [size for size in tensor.shape if isinstance(size, int)]
+            if len(tensor.shape) > MAX_DIMENSIONS or not all(0 < s <= MAX_SIZE for s in fixed):
+                raise ValueError(f"engines.{name}: the shape of {tensor.name} is impossible")
         if name in MODEL_ENGINES and not any(engine.macs.values()):
             raise ValueError(f"engines.{name}.macs has no count over 0")
     for unknown in [name for name in manifest.plans if name not in manifest.engines]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from mfer_edge.adapt import Adaptation
 from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bundle import Bundle
-from mfer_edge.cpu import core_count
+from mfer_edge.cpu import usable_threads
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.graph_file import check_graph
+from mfer_edge.engines.interface import check_described, check_interface
 from mfer_edge.engines.malloc import memory_returned
 from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import TensorRtEngine
@@ -46,7 +48,7 @@ class Model:
     providers: tuple[str, ...] = (PROVIDER_OF_DEVICE["cpu"],)  # of the accelerated engines
     threads: int = 1  # CPU threads of each accelerated engine
     load_s: float = 0.0  # seconds that opening and loading took
-    notes: tuple[str, ...] = ()  # why `auto` did not take a better device; shown with every result
+    notes: tuple[str, ...] = ()  # what could not be had as asked; shown with every result
     find_within_s: float = field(default=FIND_WITHIN_S, kw_only=True)  # longest to find a new face
     adaptation: Adaptation | None = field(default=None, kw_only=True)  # that the audio arm uses
 
@@ -60,16 +62,20 @@ class Model:
             bundle: opened, or its folder; by default the compact bundle in the package.
             device: where the accelerated engines run: `cpu`, `cuda`, `tensorrt` (the bundle's
                 plans), or `auto`, the best of them that works.
-            threads: CPU threads; 0 takes all cores that this process may use.
+            threads: CPU threads, at most one for each core; 0 takes all cores that this process
+                may use.
 
         Raises:
             BundleError: the bundle is not whole.
             EngineError: the device can't be used, or an engine does not load.
         """
         start = time.perf_counter()
-        threads = threads or core_count()
+        asked, threads = threads, usable_threads(threads)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         notes: list[str] = []
+        if asked > threads:
+            cores = "1 core" if threads == 1 else f"{threads} cores"
+            notes.append(f"{asked} threads were asked for, and {cores} used: there are no more")
         *better, last = _devices_to_try(opened, device)
         for choice in better:
             try:
@@ -180,16 +186,22 @@ def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[
         EngineError: the device can't be used, or an engine does not load.
     """
     providers, cpu = providers_for(device), providers_for("cpu")
+    check_interface(bundle.manifest)
     if device == "tensorrt":
         check_plans(bundle, ACCELERATED, this_target())
 
     def load(name: str) -> Engine:
-        if name not in ACCELERATED:
-            return OnnxEngine(bundle.engine_path(name), cpu, threads=1, large=False)
-        if device == "tensorrt":
+        if device == "tensorrt" and name in ACCELERATED:
             plan = bundle.manifest.plans[name]
             return TensorRtEngine(bundle.folder / plan.file, plan)
-        return OnnxEngine(bundle.engine_path(name), providers, threads)
+        path = bundle.engine_path(name)
+        check_graph(path)
+        if name in ACCELERATED:
+            engine = OnnxEngine(path, providers, threads)
+        else:
+            engine = OnnxEngine(path, cpu, threads=1, large=False)
+        check_described(name, engine, bundle.manifest.engines[name])
+        return engine
 
     with (
         memory_returned(bundle.manifest.weights_bytes),

@@ -77,6 +77,7 @@ class FaceDetection:
     top: float
     right: float
     bottom: float
+    size: tuple[int, int] | None = None  # height and width of that frame; None: as all others
 
 
 @dataclass(frozen=True)

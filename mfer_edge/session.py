@@ -26,7 +26,7 @@ from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
-MAX_GAP_S = 3600.0  # frames that are further apart have wrong times: say, of the clock
+MAX_GAP_S = 86_400.0  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 
 
@@ -167,7 +167,9 @@ class Session:
         self._frames.append(found)
         if self._keep_detections:
             self.detections += [
-                FaceDetection(time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom)
+                FaceDetection(
+                    time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom, found.size
+                )
                 for f in found.faces
             ]
 

@@ -31,7 +31,7 @@ from tests.support.paths import ROOT
 
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", samples.ANGER.with_name("README.md")]
 GUIDES += sorted((ROOT / "docs").glob("*.md"))
-LINKED = [*GUIDES, ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
+LINKED = [*GUIDES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", ROOT / "LICENSE-WEIGHTS.md"]
 LINKED += [ROOT / "benchmarks" / "results" / "README.md", ROOT / "export" / "assets" / "README.md"]
 
 CLIPS = {
@@ -75,7 +75,7 @@ def check_command(words: Sequence[str]) -> None:
     elif program == "pip":
         check_requirement(arguments)
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(arguments) <= set(targets), f"{words}: no such target"
     else:
         assert program in COMMON_PROGRAMS + OTHER_PROGRAMS, f"{words}: an unknown program"

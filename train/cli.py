@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 from train.cli_faces import clips, faces
 from train.cli_voices import voices
 
@@ -35,9 +36,7 @@ class TrainGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ImportError as error:
-            raise MferError(
-                f"{error.name} is not installed: pip install 'mfer-edge[cpu,train]'"
-            ) from error
+            raise MferError(f"{error.name} is not installed: {install_hint('train')}") from error
 
 
 @click.group(cls=TrainGroup)

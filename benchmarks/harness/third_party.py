@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 
 if TYPE_CHECKING:
     from train.models.emotion2vec import Emotion2vecConfig
@@ -193,7 +194,7 @@ def _missing(package: str, error: ImportError | None = None) -> MferError:
     reason = f" ({error})" if error else ""
     pinned = " ".join(f"{name}=={version}" for name, version in VERSIONS.items())
     return MferError(
-        f"{package} can't be imported{reason}: pip install 'mfer-edge[dev]', then "
+        f"{package} can't be imported{reason}: {install_hint('dev')}, then "
         f"pip install --no-deps {pinned}"
     )
 

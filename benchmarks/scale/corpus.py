@@ -39,15 +39,17 @@ def make_corpus(sources: Sequence[Path], folder: Path, size: int = FULL_SIZE) ->
 
     Args:
         sources: folders of real clips, from which equal numbers are taken.
-        folder: new or empty.
+        folder: replaced.
         size: number of files. Of fewer than `FULL_SIZE` each kind has its share, at least one.
 
     Raises:
         MferError: a source has no clips.
     """
     rng = random.Random(SEED)
-    folder.mkdir(parents=True)
     broken, copies = _share(BROKEN, size), _share(COPIES, size)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     lengths_s = [s for s, count in MADE_LENGTHS for _ in range(_share(count, size))]
     taken = _taken(sources, size - broken - copies, rng)
     made: list[Path] = []

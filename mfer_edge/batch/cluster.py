@@ -23,6 +23,7 @@ from typing import Any
 from mfer_edge.batch.local import default_workers
 from mfer_edge.batch.records import ClipRecord, ClipTask
 from mfer_edge.errors import BatchError, MferError
+from mfer_edge.install import install_hint
 from mfer_edge.isolation.pool import IsolatedPool
 from mfer_edge.isolation.worker import WorkerSetup
 from mfer_edge.schema import read_as
@@ -120,7 +121,7 @@ def import_ray() -> ModuleType:
         import ray
         import ray.data
     except ImportError as error:
-        raise BatchError("--ray needs Ray: pip install 'mfer-edge[cpu,ray]'") from error
+        raise BatchError(f"--ray needs Ray: {install_hint('ray')}") from error
     return ray
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -39,7 +38,9 @@ class Journal:
             raise OutputError(f"{self.path}: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._places = dict(self._scan())
+            self._places: dict[str, tuple[int, int]] = {}  # start and length of the last line
+            self._end = 0  # of the lines that are in it
+            self.catch_up()
         except BlockingIOError as error:
             self.close()
             raise BatchError(f"{folder}: another batch writes to this folder") from error
@@ -61,6 +62,28 @@ class Journal:
             return None
         return record
 
+    def catch_up(self) -> None:
+        """Read the lines that are not known yet: an interruption may come after one is written.
+
+        Raises:
+            BatchError: a line is damaged.
+        """
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(self._end)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    os.ftruncate(self._file, self._end)
+                    return
+                try:
+                    key = str(json.loads(line)["key"])
+                except (ValueError, LookupError, TypeError) as error:
+                    raise BatchError(
+                        f"{self.path}, after {self._end} bytes: a damaged line; delete it, or the "
+                        "file to begin anew"
+                    ) from error
+                self._places[key] = (self._end, len(line))
+                self._end += len(line)
+
     def append(self, record: ClipRecord) -> None:
         """Write a record; it is on the disk when this returns.
 
@@ -68,15 +91,14 @@ class Journal:
             OutputError: it can't be written; the journal is as it was.
         """
         line = f"{record.to_json()}\n".encode()
-        start = os.fstat(self._file).st_size
         try:
             if os.write(self._file, line) != len(line):
                 raise OSError(0, "the disk is full")
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, start)
+            os.ftruncate(self._file, self._end)
             raise OutputError(f"{self.path}: {error.strerror}") from error
-        self._places[record.key] = (start, len(line))
+        self.catch_up()
 
     def close(self) -> None:
         """Let others open it."""
@@ -92,25 +114,6 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _scan(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Keys with the start and length of their lines."""
-        start = 0
-        with open(self._file, "rb", closefd=False) as file:
-            file.seek(0)
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    os.ftruncate(self._file, start)
-                    return
-                try:
-                    key = json.loads(line)["key"]
-                except (ValueError, LookupError, TypeError) as error:
-                    raise BatchError(
-                        f"{self.path}, line {number}: damaged; delete the line, or the file to "
-                        "begin anew"
-                    ) from error
-                yield key, (start, len(line))
-                start += len(line)
 
     def _read(self, start: int, length: int) -> bytes:
         return os.pread(self._file, length, start)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mfer_edge.errors import BatchError
+from mfer_edge.install import install_hint
 
 LIST_SUFFIXES = (".csv", ".parquet")
 
@@ -46,9 +47,7 @@ def import_pyarrow() -> ModuleType:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise BatchError(
-            "Parquet needs pyarrow: pip install 'mfer-edge[cpu,batch]'; or use CSV"
-        ) from error
+        raise BatchError(f"Parquet needs pyarrow: {install_hint('batch')}; or use CSV") from error
     return pyarrow
 
 
@@ -72,7 +71,7 @@ def _read_csv(path: Path) -> Iterator[ListedClip]:
 def _read_parquet(path: Path) -> Iterator[ListedClip]:
     pyarrow = import_pyarrow()
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open(path, "rb") as opened, pyarrow.parquet.ParquetFile(opened) as file:
             header = _checked_header(path, list(file.schema_arrow.names))
             number = 0
             for batch in file.iter_batches():

@@ -27,9 +27,9 @@ class Failure:
     lost: bool  # with its worker, so that another try may go better
 
     @classmethod
-    def of(cls, error: MferError, path: Path) -> Failure:
+    def of(cls, error: MferError, name: str) -> Failure:
         """Describe the failure of a clip."""
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{name}: ")
         return cls(type(error).__name__, reason, isinstance(error, IsolationError))
 
 
@@ -68,7 +68,7 @@ class ClipTask:
 
     def failed(self, error: MferError) -> ClipRecord:
         """The record of a failure."""
-        failure = Failure.of(error, self.job.path)
+        failure = Failure.of(error, self.job.name)
         return ClipRecord(self.key, self.sha256, self.size, None, failure)
 
 

@@ -102,7 +102,7 @@ class BatchRun:
             try:
                 task = self._plan.tasks.task(clip.path, clip.adaptation)
             except MediaError as error:
-                self._unreadable[number] = failure = Failure.of(error, clip.path)
+                self._unreadable[number] = failure = Failure.of(error, str(clip.str(path)))
                 self._count(replace(self.counts, analysed=self.counts.analysed + 1), clip, failure)
                 continue
             if task.key in self._waiting:
@@ -139,21 +139,22 @@ class BatchRun:
         start = time.monotonic()
         plan = self._plan
         self.windows = 0
+        self._journal.catch_up()
         self.files = write_tables(plan.folder, plan.formats, plan.tables.tables, self._rows())
         pause_s = max(TABLES_EVERY_S, TABLES_SHARE * (time.monotonic() - start))
         self._next_writing_s = time.monotonic() + pause_s
 
     def _rows(self) -> Iterator[Sequence[Sequence[Row]]]:
         firsts: dict[str, str] = {}  # name of the first clip with a result, by its key
+        # An interruption may fall between the journal and this state.
+        keys = {n: key for key, numbers in self._waiting.items() for n in numbers} | self._keys
         for number, clip in enumerate(self._plan.inputs):
             if number in self._unreadable:
                 yield self._plan.tables.rows(Finished(clip, None, self._unreadable[number]))
-            elif number in self._keys:
-                key = self._keys[number]
-                record = self._journal.get(key)
-                assert record is not None, "it was settled"
-                rows = self._plan.tables.rows(Finished(clip, record, copy_of=firsts.get(key)))
-                firsts.setdefault(key, clip.name)
+            elif number in keys and (record := self._journal.get(keys[number])) is not None:
+                copy_of = firsts.get(record.key)
+                rows = self._plan.tables.rows(Finished(clip, record, copy_of=copy_of))
+                firsts.setdefault(record.key, clip.name)
                 self.windows += len(rows[0])
                 yield rows
 

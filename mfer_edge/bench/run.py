@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
-
 from mfer_edge.bench.latency import (
     INSTALL_FOLDER,
     time_clip,
@@ -25,10 +23,11 @@ from mfer_edge.bench.stats import NOISE, LatencyStats, RunBudget
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
 from mfer_edge.bundle import Bundle, file_sha256
-from mfer_edge.cpu import core_count
+from mfer_edge.cpu import usable_threads
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.samples import ANGER
+from mfer_edge.sources.probe import open_file
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
@@ -104,12 +103,12 @@ def measure(
         MferError: a bundle, the device or the clip can't be used.
     """
     clip = options.clip or ANGER
-    threads = options.threads or core_count()
+    threads = usable_threads(options.threads)
     gpu_bytes_before = _gpu_memory()
     pipeline = Pipeline.open(
         options.bundles[0] if options.bundles else None,
         options.device,
-        1 if options.scenario == "offline" else threads,
+        1 if options.scenario == "offline" else options.threads,
     )
     analysis = pipeline.analyze(clip)
     usage_before = cpu_usage()
@@ -230,7 +229,7 @@ def _measured_bundle(bundle: Bundle) -> MeasuredBundle:
 
 
 def _measured_clip(path: Path, analysis: Analysis) -> MeasuredClip:
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
+    with open_file(path) as container:
         video = container.streams.best("video")
         audio = container.streams.best("audio")
         return MeasuredClip(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mfer_edge.options import SessionOptions
     from mfer_edge.results import Analysis
 
-Analyzer = Callable[[Path, Progress | None], "Analysis"]
+Analyzer = Callable[[Path | str, Progress | None], "Analysis"]
 """Analyses one clip; raises an `MferError` if that fails."""
 
 
@@ -114,7 +114,7 @@ def _isolated(request: Request) -> Iterator[Analyzer]:
     )
     with IsolatedPool(setup) as pool:
 
-        def analyze(clip: Path, progress: Progress | None) -> Analysis:
+        def analyze(clip: Path | str, progress: Progress | None) -> Analysis:
             job = ClipJob(
                 clip,
                 options,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from mfer_edge.cli.analyzers import Analyzer, Isolation, Request, WindowRequest, analyzer
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import (
-    INPUT,
     OUTPUT,
-    STDOUT,
+    SOURCE,
+    STDIN,
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
@@ -31,13 +32,11 @@ from mfer_edge.cli.options import (
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
-
-if TYPE_CHECKING:
-    from mfer_edge.results import Analysis
+from mfer_edge.sources.url import shown_source
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, type=INPUT)
+@click.argument("sources", nargs=-1, required=True, type=SOURCE)
 @bundle_option
 @device_option
 @window_option
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def infer(
     *,
-    sources: tuple[Path, ...],
+    sources: tuple[Path | str, ...],
     bundle: Path | None,
     device: str,
     window: float | None,
@@ -79,9 +78,10 @@ def infer(
     plot_path: Path | None,
     quiet: bool,
 ) -> None:
-    """Read the emotion in each SOURCE, a video or audio file."""
+    """Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin."""
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
+    check_sources(sources, outputs)
     request = Request(
         bundle=bundle,
         device=device,
@@ -97,86 +97,50 @@ def infer(
 
 
 def analyze_sources(
-    analyze: Analyzer,
-    sources: Sequence[Path],
-    outputs: OutputPaths,
-    *,
-    quiet: bool,
+    analyze: Analyzer, sources: Sequence[Path | str], outputs: OutputPaths, *, quiet: bool
 ) -> int:
     """Analyze clips one after the other and write the outputs.
 
     Returns:
         The exit code; a clip or an output that fails does not stop the others.
     """
-    quiet = quiet or outputs.use_stdout
-    analyses, failures = [], FailureCount()
-    for source in sources:
-        with failures.reported():
-            with progress_bar(source.name, quiet=quiet) as progress:
-                analysis = analyze(source, progress)
-            analyses.append(analysis)
-            print_analysis(analysis, outputs, quiet=quiet, one_per_line=len(sources) > 1)
-            write_images(analysis, source, outputs, quiet=quiet)
-    if analyses:
-        write_texts(analyses, outputs, failures, one_per_line=len(sources) > 1)
+    from mfer_edge.cli.results import ResultWriter
+
+    quiet, failures = quiet or outputs.use_stdout, FailureCount()
+    writer = ResultWriter(outputs, failures, several=len(sources) > 1, quiet=quiet)
+    with closing(writer):
+        for source in sources:
+            name = shown_source(source)
+            with failures.reported(name), opened(source) as clip:
+                with progress_bar(Path(name).name, quiet=quiet) as progress:
+                    analysis = analyze(clip, progress)
+                if source == STDIN:
+                    analysis = replace(analysis, source=Path(clip).name)
+                writer.write(analysis, clip)
     return failures.exit_code
 
 
-def print_analysis(
-    analysis: Analysis, outputs: OutputPaths, *, quiet: bool, one_per_line: bool
-) -> None:
-    """Print the summary of a clip, or its JSON if that goes to stdout."""
-    if not quiet:
-        from mfer_edge.outputs.terminal import summary
+@contextmanager
+def opened(source: Path | str) -> Iterator[Path | str]:
+    """The file or URL to read a source from."""
+    if source != STDIN:
+        yield source
+        return
+    from mfer_edge.sources.stdin import stdin_clip
 
-        click.echo(summary(analysis))
-    if outputs.json == STDOUT:
-        from mfer_edge.outputs.json import json_text
-
-        click.echo(json_text([analysis], one_per_line=one_per_line), nl=False)
+    with stdin_clip() as path:
+        yield path
 
 
-def write_images(analysis: Analysis, source: Path, outputs: OutputPaths, *, quiet: bool) -> None:
-    """Write the timeline and the overlay video of a clip."""
-    if outputs.plot is not None:
-        from mfer_edge.outputs.timeline import write_timeline
+def check_sources(sources: Sequence[Path | str], outputs: OutputPaths) -> None:
+    """Refuse sources that can't be read as asked.
 
-        write_timeline(analysis, outputs.plot)
-    if outputs.video is not None:
-        from mfer_edge.outputs.overlay import write_overlay
-
-        with progress_bar(outputs.video.name, quiet=quiet) as progress:
-            write_overlay(source, analysis, outputs.video, progress)
-
-
-def write_texts(
-    analyses: Sequence[Analysis],
-    outputs: OutputPaths,
-    failures: FailureCount,
-    *,
-    one_per_line: bool,
-) -> None:
-    """Write JSON, CSV and WebVTT; JSON for stdout has been printed clip by clip."""
-    from mfer_edge.outputs.csv import csv_text
-    from mfer_edge.outputs.json import json_text
-    from mfer_edge.outputs.webvtt import vtt_text
-
-    if outputs.json is not None and outputs.json != STDOUT:
-        with failures.reported():
-            write_or_print(outputs.json, json_text(analyses, one_per_line=one_per_line))
-    if outputs.csv is not None:
-        with failures.reported():
-            write_or_print(outputs.csv, csv_text(analyses))
-    if outputs.vtt is not None:
-        with failures.reported():
-            write_or_print(outputs.vtt, vtt_text(analyses[0]))
-
-
-def write_or_print(path: Path, text: str) -> None:
-    """Write a text to a file, or to stdout for `STDOUT`."""
-    from mfer_edge.outputs.files import write_text
-
-    if path == STDOUT:
-        click.echo(text, nl=False)
-    else:
-        write_text(path, text)
+    Raises:
+        click.UsageError: stdin is named twice, or a terminal; a URL is to be read twice.
+    """
+    if sources.count(STDIN) > 1:
+        raise click.UsageError("stdin, -, can be read only once")
+    if STDIN in sources and sys.stdin.isatty():
+        raise click.UsageError("-: this is a terminal; pipe a clip into the command")
+    if outputs.video is not None and isinstance(sources[0], str):
+        raise click.UsageError("--video takes a file: it is read twice, which a URL may not be")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -9,8 +12,18 @@ from typing import Any
 import click
 
 from mfer_edge import __version__
-from mfer_edge.cli.errors import FAILED, INTERRUPTED, WRONG_USAGE, print_error
-from mfer_edge.errors import MferError
+from mfer_edge.cli.errors import (
+    DEBUG,
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
+    print_error,
+    print_unexpected,
+)
+from mfer_edge.cli.streams import checked_stdout, ended_as_by_ctrl_c
+from mfer_edge.errors import MferError, OutputError
+
+ARGUMENTS = "mfer_edge.arguments"  # key in a context's `meta`
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,8 @@ COMMANDS = {
         extra="export",
     ),
     "infer": CommandEntry(
-        "mfer_edge.cli.infer", "Read the emotion in each SOURCE, a video or audio file."
+        "mfer_edge.cli.infer",
+        "Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin.",
     ),
     "live": CommandEntry(
         "mfer_edge.cli.live",
@@ -70,7 +84,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = COMMANDS.get(cmd_name)
-        return None if entry is None else load_command(cmd_name, entry)
+        return None if entry is None else with_debug(load_command(cmd_name, entry))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = formatter.width - 6 - max(map(len, COMMANDS))
@@ -81,6 +95,18 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with checked_stdout(), ended_as_by_ctrl_c():
+                return super().main(*args, **kwargs)
+        except OutputError as error:  # of --help, --version, or the last flush
+            print_error(error)
+            sys.exit(FAILED)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -88,11 +114,26 @@ class LazyGroup(click.Group):
             print_error(error)
             ctx.exit(FAILED)
         except click.UsageError as error:
-            print_error(error.format_message().rstrip("."))
+            message = error.format_message().rstrip(".")
+            print_error(message + _dash_hint(error, ctx.meta[ARGUMENTS]))
             ctx.exit(WRONG_USAGE)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            print_unexpected(error)
+            ctx.exit(FAILED)
+
+
+def _dash_hint(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """How to name a file whose name starts with a dash, if that is what was meant."""
+    if isinstance(error, click.NoSuchOption):
+        for argument in arguments:
+            if argument.startswith("-") and os.path.exists(argument):
+                return f"; for the file of that name write {os.path.join('.', argument)}"
+    return ""
 
 
 def load_command(name: str, entry: CommandEntry) -> click.Command:
@@ -112,9 +153,31 @@ def load_command(name: str, entry: CommandEntry) -> click.Command:
         missing = error.name or ""
         if entry.extra is None or missing.split(".")[0] in ("mfer_edge", *entry.packages):
             raise
-        raise MferError(
-            f"{missing} is not installed: pip install 'mfer-edge[cpu,{entry.extra}]'"
-        ) from error
+        from mfer_edge.install import install_hint
+
+        raise MferError(f"{missing} is not installed: {install_hint(entry.extra)}") from error
+    return command
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = ctx.meta.get(DEBUG, False) or value
+
+
+debug_option = click.Option(
+    ["--debug"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Print the traceback of an unexpected error.",
+)
+
+
+def with_debug(command: click.Command) -> click.Command:
+    """Add `--debug` to a command and to all that are below it, once."""
+    if debug_option not in command.params:
+        command.params.append(debug_option)
+    for name in getattr(command, "commands", ()):
+        with_debug(command.commands[name])  # type: ignore[attr-defined]
     return command
 
 
@@ -122,3 +185,6 @@ def load_command(name: str, entry: CommandEntry) -> click.Command:
 @click.version_option(__version__, prog_name="mfer-edge")
 def main() -> None:
     """Emotion recognition from face and voice, at the edge."""
+
+
+with_debug(main)

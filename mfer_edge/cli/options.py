@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mfer_edge.sources.url import is_url
+
 STDOUT = Path("-")
 
 
@@ -33,6 +35,18 @@ OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False)
 OUTPUT_FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
 TEXT_OUTPUT = click.Path(path_type=Path, readable=False, dir_okay=False, allow_dash=True)
 
+STDIN = Path("-")
+
+
+class SourceType(click.Path):
+    """A file's path, `-` for stdin, or a URL, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+SOURCE = SourceType(path_type=Path, readable=False)
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
@@ -47,7 +61,9 @@ adapt_option = click.option(
     help="Adaptation to a place or a person that `mfer-edge adapt` made.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads [default: all cores]."
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads, at most all cores [default: all].",
 )
 isolate_option = click.option(
     "--isolate",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import click
@@ -41,7 +43,7 @@ class OutputPaths:
         }
         return {option: path for option, path in paths.items() if path is not None}
 
-    def check(self, sources: Sequence[Path]) -> None:
+    def check(self, sources: Sequence[Path | str]) -> None:
         """Check that the outputs can be written and overwrite none of the sources.
 
         Raises:
@@ -50,13 +52,20 @@ class OutputPaths:
         """
         if [self.json, self.csv, self.vtt].count(STDOUT) > 1:
             raise click.UsageError("only one of --json, --csv and --vtt can go to stdout")
+        self._check_distinct()
         for option, path in self.by_option().items():
             if len(sources) > 1 and option in SINGLE_SOURCE_OPTIONS:
                 raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
             _check_path(option, path, sources)
 
+    def _check_distinct(self) -> None:
+        for (first, path), (second, other) in combinations(self.by_option().items(), 2):
+            same = os.path.realpath(path) == os.path.realpath(other) or is_same_file(path, other)
+            if same and not is_same_file(path, Path(os.devnull)):
+                raise click.UsageError(f"{first} and {second} are the same file, {other}")
 
-def _check_path(option: str, path: Path, sources: Sequence[Path]) -> None:
+
+def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
     from mfer_edge.outputs.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, is_stream
 
     is_text = option in TEXT_OPTIONS
@@ -71,8 +80,10 @@ def _check_path(option: str, path: Path, sources: Sequence[Path]) -> None:
     check_output(path, suffixes.get(option, ()))
 
 
-def is_same_file(path: Path, other: Path) -> bool:
-    """Whether two paths lead to one file that exists."""
+def is_same_file(path: Path | str, other: Path) -> bool:
+    """Whether two paths lead to one file that exists; a URL leads to none."""
+    if isinstance(path, str):
+        return False
     try:
         return path.samefile(other)
     except OSError:  # one is missing, or in a folder without permission

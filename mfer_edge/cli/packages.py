@@ -12,10 +12,8 @@ from pathlib import Path
 
 import click
 
-import mfer_edge
 from mfer_edge.errors import MferError
-
-INSTALL_FOLDER = Path(mfer_edge.__file__).resolve().parents[1]
+from mfer_edge.install import INSTALL_FOLDER
 
 
 def check_packages(names: Sequence[str], *, command: str) -> None:

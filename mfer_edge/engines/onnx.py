@@ -16,6 +16,7 @@ import numpy as np
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.tensorrt_target import import_tensorrt
 from mfer_edge.errors import EngineError
+from mfer_edge.install import install_hint
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
@@ -48,12 +49,14 @@ def import_onnxruntime() -> ModuleType:
         EngineError: it is not installed.
     """
     try:
-        return importlib.import_module("onnxruntime")
+        runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise EngineError(
-            "ONNX Runtime is not installed: pip install 'mfer-edge[cpu]' "
-            "(or 'mfer-edge[gpu]' on a machine with CUDA)"
+            f"ONNX Runtime is not installed: {install_hint('cpu')} "
+            "(or the extra gpu on a machine with CUDA)"
         ) from error
+    runtime.disable_telemetry_events()  # in case it was imported before `mfer_edge`
+    return runtime
 
 
 def providers_for(device: str) -> list[str]:
@@ -79,7 +82,7 @@ def providers_for(device: str) -> list[str]:
     if wanted not in available:
         raise EngineError(
             f"--device {device}: the installed ONNX Runtime has no {wanted}; "
-            "pip uninstall onnxruntime, then pip install 'mfer-edge[gpu]'"
+            f"pip uninstall onnxruntime, then {install_hint('gpu')}"
         )
     return [wanted] if wanted == cpu else [wanted, cpu]
 

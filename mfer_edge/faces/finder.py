@@ -17,9 +17,9 @@ class FaceFinder:
     """Finds the faces in each frame of a video, for less than a full search of each frame.
 
     The whole frame is searched at the start, while no face is known, when one of the known faces
-    is not found again, and often enough that a new one is found in time: every 0.4 s at 5 frames
-    per second. The result depends on the frames and their times alone. The boxes of one frame are
-    remembered.
+    is not found again, when frames change their size, and often enough that a new one is found in
+    time: every 0.4 s at 5 frames per second. The result depends on the frames and their times
+    alone. The boxes of one frame are remembered.
 
     Args:
         detector: finds faces in a single image.
@@ -30,6 +30,7 @@ class FaceFinder:
         self._detector = detector
         self._find_within_s = find_within_s
         self._known: list[FaceBox] = []
+        self._size: tuple[int, ...] = ()  # of the last frame
         self._time_s = self._searched_s = -math.inf  # of the last frame, of the last full search
 
     def __call__(self, image: np.ndarray, time_s: float) -> list[FaceBox]:
@@ -41,7 +42,8 @@ class FaceFinder:
         """
         next_s = time_s + (time_s - self._time_s)  # of the next frame, at an even rate
         self._time_s = time_s
-        due = next_s - self._searched_s > self._find_within_s
+        due = next_s - self._searched_s > self._find_within_s or image.shape != self._size
+        self._size = image.shape
         if due or not self._known or not self._search_near(image):
             self._known = self._detector(image)
             self._searched_s = time_s

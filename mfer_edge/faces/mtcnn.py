@@ -74,6 +74,11 @@ class FaceBox:
         """Area in square pixels."""
         return (self.right - self.left) * (self.bottom - self.top)
 
+    def in_shares(self, height: int, width: int) -> FaceBox:
+        """The box in shares of an image's width and height, instead of pixels."""
+        left, right = self.left / width, self.right / width
+        return FaceBox(left, self.top / height, right, self.bottom / height, self.probability)
+
 
 Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Boxes (n, 4), their probability (n,) and offsets (n, 4), all float32."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
+from mfer_edge.faces.look import Look, Scene
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.people import People
 from mfer_edge.faces.tracker import FaceTracker
@@ -22,6 +25,7 @@ class TrackedFace:
 
     track: int
     box: FaceBox
+    area: float  # of the box, as a share of the frame
     cached: CachedFace  # its crop and embedding; shared by frames in which it is nearly the same
 
 
@@ -30,6 +34,7 @@ class FrameFaces:
     """All faces in one frame, the largest first."""
 
     time_s: float
+    size: tuple[int, int]  # height and width in pixels
     faces: list[TrackedFace]
 
 
@@ -62,13 +67,16 @@ class FaceStream:
     def push(self, frame: Frame) -> FrameFaces:
         """Process the next frame, later than the one before."""
         boxes = self._finder(frame.image, frame.time_s)
-        tracks = self._tracker.update(frame.time_s, boxes)
+        height, width = frame.image.shape[:2]
+        crops = [crop_face(frame.image, box, self._crop) for box in boxes]
+        shares = [box.in_shares(height, width) for box in boxes]
+        tracks = self._tracker.update(frame.time_s, shares, _looks(frame.image, crops))
         if self._people is not None:
             tracks = self._people.name(frame.time_s, frame.image, boxes, tracks)
-        crops = [crop_face(frame.image, box, self._crop) for box in boxes]
         cached = self._cache(tracks, crops)
-        faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, cached, strict=True)]
-        return FrameFaces(frame.time_s, faces)
+        areas = [box.area for box in shares]
+        faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, areas, cached, strict=True)]
+        return FrameFaces(frame.time_s, (height, width), faces)
 
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
@@ -102,4 +110,11 @@ def faces_by_track(
 
 def main_track(by_track: dict[int, list[TrackedFace]]) -> int | None:
     """The face whose boxes cover the largest area, summed over the frames; None without faces."""
-    return max(by_track, key=lambda track: sum(f.box.area for f in by_track[track]), default=None)
+    return max(by_track, key=lambda track: sum(f.area for f in by_track[track]), default=None)
+
+
+def _looks(image: np.ndarray, crops: Sequence[np.ndarray]) -> list[Look]:
+    if not crops:
+        return []
+    scene = Scene.of(image)
+    return [Look.of(scene, crop) for crop in crops]

@@ -164,9 +164,9 @@ class _Slot:
             except IsolationError as error:
                 self._lose()
                 if self._cancelled:
-                    raise IsolationError(f"{order.job.path}: the pool was closed") from error
+                    raise IsolationError(f"{order.job.name}: the pool was closed") from error
                 raise
-        raise IsolationError(f"{order.job.path}: {STARTS} workers ended before they took it")
+        raise IsolationError(f"{order.job.name}: {STARTS} workers ended before they took it")
 
     def _start(self) -> WorkerProcess:
         self._lose()

@@ -151,12 +151,12 @@ class WorkerProcess:
         self.kill()
         if self._max_memory is not None and used > self._max_memory:
             limit = f"{self._max_memory / 1e6:.0f} MB"
-            return MemoryLimitError(f"{job.path}: stopped as it took more than {limit} of memory")
+            return MemoryLimitError(f"{job.name}: stopped as it took more than {limit} of memory")
         if hung:
-            return HangError(f"{job.path}: stopped as it was not done in {job.timeout_s:g} s")
+            return HangError(f"{job.name}: stopped as it was not done in {job.timeout_s:g} s")
         if not started:
             return NotStartedError()
-        return CrashError(f"{job.path}: the process that analysed it {self._ending()}")
+        return CrashError(f"{job.name}: the process that analysed it {self._ending()}")
 
     def _ending(self) -> str:
         code = self._process.returncode
@@ -175,7 +175,7 @@ def _analysis(job: ClipJob, message: Message) -> Analysis:
     try:
         analysis: Analysis = read_as(Analysis, message["result"])
     except ValueError as error:
-        raise CrashError(f"{job.path}: the worker's result is damaged: {error}") from error
+        raise CrashError(f"{job.name}: the worker's result is damaged: {error}") from error
     return analysis
 
 

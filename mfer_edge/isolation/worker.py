@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mfer_edge import errors
 from mfer_edge.errors import CrashError, MferError
 from mfer_edge.options import SessionOptions
+from mfer_edge.sources.url import shown_source
 
 if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
@@ -49,11 +50,16 @@ class WorkerSetup:
 class ClipJob:
     """A clip to analyse."""
 
-    path: Path
+    path: Path | str  # or a URL
     options: SessionOptions | None = None  # by default as the bundle was trained
     adaptation: Path | None = None  # file of an adaptation, instead of the setup's
     keep_detections: bool = False
     timeout_s: float | None = None  # from the start of the analysis; None: no limit
+
+    @property
+    def name(self) -> str:
+        """The clip as messages name it."""
+        return shown_source(self.path)
 
 
 def work(file_descriptor: int) -> None:
@@ -87,7 +93,7 @@ def work(file_descriptor: int) -> None:
         except MferError as error:
             _send(connection, _failure(error))
         except Exception as error:  # a fault of ours: this process may be in any state
-            _send(connection, _failure(error, f"{job.path}: "))
+            _send(connection, _failure(error, f"{job.name}: "))
             return
 
 

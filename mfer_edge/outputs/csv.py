@@ -16,13 +16,13 @@ COLUMNS = (
 """Columns before those of the labels."""
 
 
-def csv_text(analyses: Sequence[Analysis]) -> str:
-    """Table of the readings of several clips, with one header."""
+def csv_text(analyses: Sequence[Analysis], *, header: bool = True) -> str:
+    """Table of the readings of several clips, with one header, or none for more rows of a table."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, analysis in enumerate(analyses):
         labels = analysis.labels
-        if number == 0:
+        if header and number == 0:
             writer.writerow([*COLUMNS, *labels])
         for reading in analysis.windows:
             scores = round_scores(reading.scores) or {}

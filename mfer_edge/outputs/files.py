@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from mfer_edge.errors import OutputError
+from mfer_edge.outputs.temporary import temporary_file
 
 VIDEO_SUFFIXES = (".mp4",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -37,6 +37,8 @@ def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:
             raise OutputError(f"{out}: there is no folder {folder}")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{out}: no permission to write to the folder {folder}")
+        with temporary_file(folder, out.suffix):
+            pass  # it can be created: permissions alone don't tell
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 
@@ -68,15 +70,12 @@ def replacing(out: Path | str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
     out = Path(out)
     check_output(out, suffixes)
     target = _target(out)
-    temporary = target.with_name(f".mfer-edge-{secrets.token_hex(4)}{out.suffix}")
     try:
-        yield temporary
-        temporary.replace(target)
+        with temporary_file(target.parent, out.suffix) as temporary:
+            yield temporary
+            temporary.replace(target)
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def write_text(out: Path, text: str) -> None:
@@ -91,6 +90,26 @@ def write_text(out: Path, text: str) -> None:
         return
     try:
         out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
+
+
+def append_text(out: Path, text: str) -> None:
+    """Add to the end of a text file: all of it, or nothing.
+
+    Raises:
+        OutputError: the file can't be written, for example on a full disk.
+    """
+    data, size = text.encode(), None
+    try:
+        with open(out, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except BaseException:  # an interrupt too
+                file.truncate(size)
+                raise
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 

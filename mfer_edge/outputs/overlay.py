@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av.error
@@ -38,6 +39,8 @@ DESIGN_SIZE = 720
 MIN_SCALE = 2 / 3  # smaller letters are illegible
 PAD, LINE, TEXT = 16, 19, 9  # of the panel: padding, line height, height of capital letters
 MAX_WIDTH, MAX_HEIGHT = 0.5, 0.6  # of the panel, as fractions of the frame
+MAX_COVERED = 0.02  # of the faces, by a panel with bars
+TITLES, CAPTIONS = 0.1, 0.2  # of the frame's height: bands that captions and clocks stand in
 OPACITY = 0.82  # of the panel's background
 GREY: Colour = (200, 196, 192)
 LIGHT_RED: Colour = (130, 130, 255)
@@ -72,12 +75,14 @@ def write_overlay(
         if not frames.has_video:
             raise MediaError(f"{clip}: no video to draw on")
         try:
+            size: tuple[int, ...] | None = None  # of the first frame, and so of the video
             with ClipWriter(temporary, clip) as writer:
                 for frame in frames:
                     if not isinstance(frame, Frame):
                         continue
-                    overlay.draw(frame.image, frame.time_s)
-                    writer.write(frame.image, frame.time_s)
+                    image, shown = fitted(frame.image, size := size or frame.image.shape[:2])
+                    overlay.draw(image, frame.time_s, shown)
+                    writer.write(image, frame.time_s)
                     if progress and analysis.duration_s:
                         progress(min(1.0, frame.time_s / analysis.duration_s))
         except av.error.FFmpegError as error:
@@ -92,14 +97,23 @@ class Overlay:
         self._spans = window_spans(analysis.windows, analysis.duration_s)
         self._several = len(analysis.tracks) > 1
         self._colours = label_colours(analysis.labels)
+        self._drawn_on: tuple[int, int, Box] | None = None  # to which the next two belong
         self._detections: dict[int, list[FaceDetection]] = {}  # by track, ordered by time
-        for detection in sorted(analysis.detections, key=lambda d: d.time_s):
-            self._detections.setdefault(detection.track, []).append(detection)
-        self._panel: Panel | None = None  # for the size of the latest frame
+        self._panel: Panel | None = None
 
-    def draw(self, image: np.ndarray, time_s: float) -> None:
-        """Draw on a frame: (height, width, 3) uint8 BGR, at seconds from the start of the clip."""
+    def draw(self, image: np.ndarray, time_s: float, shown: Box | None = None) -> None:
+        """Draw on a frame.
+
+        Args:
+            image: (height, width, 3) uint8 BGR.
+            time_s: from the start of the clip.
+            shown: the part of the image in which the clip's frame is; by default all.
+        """
         height, width = image.shape[:2]
+        shown = shown or (0.0, 0.0, float(width), float(height))
+        if self._drawn_on != (height, width, shown):
+            self._resize(height, width, shown)
+            self._drawn_on = height, width, shown
         scale = _scale(height, width)
         span = self._span_at(time_s)
         main = span.main if span else None
@@ -108,9 +122,15 @@ class Overlay:
             if (box := box_at(detections, time_s)) is not None:
                 is_main = main is not None and main.track == track
                 self._draw_face(image, box, readings.get(track), is_main, scale)
-        if self._panel is None or self._panel.size != (height, width):
-            self._panel = Panel(self._analysis, height, width)
-        self._panel.draw(image, main)
+        if self._panel is not None:
+            self._panel.draw(image, main)
+
+    def _resize(self, height: int, width: int, shown: Box) -> None:
+        detections = [_placed(d, shown) for d in self._analysis.detections]
+        self._panel = Panel(replace(self._analysis, detections=tuple(detections)), height, width)
+        self._detections = {}
+        for detection in sorted(detections, key=lambda d: d.time_s):
+            self._detections.setdefault(detection.track, []).append(detection)
 
     def _span_at(self, time_s: float) -> WindowSpan | None:
         index = bisect_right(self._spans, time_s, key=lambda span: span.start_s) - 1
@@ -165,13 +185,15 @@ class Panel:
         rows_height = len(self._colours) * LINE * scale
         self._width = 2 * PAD * scale + max([row_width, note_width, *headings])
         self._height = 2 * PAD * scale + 23 * scale + notes_height + rows_height
-        # On a small frame the panel has no bars; on a tiny one it is not drawn.
-        self._has_bars = self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
+        # Where it would be too large, or cover a face, the panel has no bars; on a tiny frame it is
+        # not drawn.
+        self._left, self._top, covered = self._place(analysis.detections)
+        self._has_bars = self._is_small_enough() and covered <= MAX_COVERED
         if not self._has_bars:
             self._width = 2 * PAD * scale + max([note_width, *headings])
             self._height -= rows_height + 10 * scale
-        self._fits = self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
-        self._left, self._top = self._corner(analysis.detections)
+            self._left, self._top, _ = self._place(analysis.detections)
+        self._fits = self._is_small_enough()
 
     def draw(self, image: np.ndarray, reading: Reading | None) -> None:
         """Draw the panel on a frame, for the main reading at that time."""
@@ -216,23 +238,34 @@ class Panel:
             return f"{face} only" if reading.visual else "voice only"
         return f"{face} + voice"
 
-    def _corner(self, detections: Sequence[FaceDetection]) -> tuple[float, float]:
-        """Left and top of the panel in the corner that covers the faces least."""
+    def _is_small_enough(self) -> bool:
+        height, width = self.size
+        return self._width <= MAX_WIDTH * width and self._height <= MAX_HEIGHT * height
+
+    def _place(self, detections: Sequence[FaceDetection]) -> tuple[float, float, float]:
+        """Left and top of the panel: at a side, clear of captions, where it covers faces least.
+
+        The third value is the share of the faces that it covers.
+        """
         height, width = self.size
         margin = 20 * self._scale
         lefts = margin, width - margin - self._width
-        tops = height - margin - self._height, margin
+        bottom = min((1 - CAPTIONS) * height, height - margin)
+        top = max(0.0, min(max(TITLES * height, margin), bottom - self._height))
+        tops = max(top, bottom - self._height), top
 
-        def covered(corner: tuple[float, float]) -> float:
-            left, top = corner
+        area = sum((d.right - d.left) * (d.bottom - d.top) for d in detections)
+
+        def covered(left: float, top: float) -> float:
             right, bottom = left + self._width, top + self._height
             return sum(
                 max(0.0, min(d.right, right) - max(d.left, left))
                 * max(0.0, min(d.bottom, bottom) - max(d.top, top))
                 for d in detections
-            )
+            ) / (area or 1.0)
 
-        return min(((left, top) for top in tops for left in lefts), key=covered)
+        places = [(left, top, covered(left, top)) for top in tops for left in lefts]
+        return min(places, key=lambda place: place[2])
 
 
 def box_at(detections: Sequence[FaceDetection], time_s: float) -> Box | None:
@@ -253,6 +286,41 @@ def box_at(detections: Sequence[FaceDetection], time_s: float) -> Box | None:
         left, top, right, bottom = (a + (b - a) * share for a, b in pairs)
         return left, top, right, bottom
     return _box(before) if before and time_s - before.time_s <= HOLD_S else None
+
+
+def fitted(image: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, Box | None]:
+    """Resize a frame to a height and a width, with bars where its proportions differ.
+
+    Returns:
+        the image, and the part of it that is the frame; None if it had that size.
+    """
+    height, width = size
+    own_height, own_width = image.shape[:2]
+    if (own_height, own_width) == (height, width):
+        return image, None
+    scale = min(height / own_height, width / own_width)
+    inner = max(1, round(own_width * scale)), max(1, round(own_height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    right, bottom = left + inner[0], top + inner[1]
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top:bottom, left:right] = cv2.resize(image, inner, interpolation=method)
+    return canvas, (left, top, right, bottom)
+
+
+def _placed(detection: FaceDetection, shown: Box) -> FaceDetection:
+    """A detection where its frame is shown, in pixels of another image."""
+    if detection.size is None:
+        return detection
+    left, top, right, bottom = shown
+    across, down = (right - left) / detection.size[1], (bottom - top) / detection.size[0]
+    return replace(
+        detection,
+        left=left + detection.left * across,
+        top=top + detection.top * down,
+        right=left + detection.right * across,
+        bottom=top + detection.bottom * down,
+    )
 
 
 def _box(detection: FaceDetection) -> Box:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -13,11 +12,7 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
-from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -25,15 +20,13 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import OutputError
+from mfer_edge.outputs.soundtrack import audio_packets
 
 ENCODERS = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"b": "8000000"}}
 """Encoders and their options, in order of preference; FFmpeg may lack the first."""
 
 TICKS_PER_S = 60_000  # exact for 24, 25, 30, 50, 60, 29.97, 59.94 Hz; MPEG-4 allows 65 535
 DEFAULT_RATE = 25  # frames per second, for sources that do not state a rate
-MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "alac")  # codecs that players take in mp4: not re-encoded
-AAC_RATE = 48_000  # Hz, for audio at a rate that AAC does not have
-AAC_FRAME = 1024  # samples per packet
 
 
 class ClipWriter:
@@ -108,7 +101,7 @@ class ClipWriter:
             context.sample_aspect_ratio = 1 / shape if is_rotated else shape
         self._video = video
         if audio := next((s for s in streams.audio if s.codec_context), None):
-            self._audio = _audio_packets(self._source, audio, self._target)
+            self._audio = audio_packets(self._source, audio, self._target)
         return video
 
     def _mux_audio(self, until_s: float) -> None:
@@ -134,56 +127,3 @@ def _even(image: np.ndarray) -> np.ndarray:
     if height % 2 == 0 and width % 2 == 0:
         return image
     return cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-
-
-def _audio_packets(
-    source: InputContainer, stream: AudioStream, target: OutputContainer
-) -> Iterator[Packet]:
-    """Audio packets for a new stream of the target, with times from the start of the clip."""
-    start_s = Fraction(source.start_time or 0, av.time_base)
-    context = stream.codec_context
-    if context.codec.canonical_name in MP4_AUDIO:
-        return _copied(_packets(source, stream), target.add_stream_from_template(stream), start_s)
-    rate = context.rate if context.rate in (av.Codec("aac", "w").audio_rates or ()) else AAC_RATE
-    encoded = target.add_stream("aac", rate)
-    encoded.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
-    return _encoded(_packets(source, stream), encoded, start_s)
-
-
-def _packets(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
-    with suppress(av.error.FFmpegError, IndexError):  # as in `Clip`: the rest can't be read
-        yield from source.demux(stream)
-
-
-def _copied(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -> Iterator[Packet]:
-    last: int | None = None
-    for packet in packets:
-        if packet.dts is None or (last is not None and packet.dts <= last):
-            continue  # end of the file, or damaged
-        last = packet.dts
-        start = round(start_s / packet.time_base)
-        packet.pts = (packet.dts if packet.pts is None else packet.pts) - start
-        packet.dts -= start
-        packet.stream = target
-        yield packet
-
-
-def _encoded(packets: Iterator[Packet], target: AudioStream, start_s: Fraction) -> Iterator[Packet]:
-    rate = target.codec_context.rate
-    resampler = AudioResampler("fltp", target.layout, rate, AAC_FRAME)
-    start, end = round(start_s * rate), 0  # samples; the end of the audio written so far
-    for frame in chain(_decoded(packets), [None]):
-        for resampled in resampler.resample(frame):
-            pts = end if resampled.pts is None else max(resampled.pts - start, end)
-            resampled.pts, resampled.time_base = pts, Fraction(1, rate)
-            end = pts + resampled.samples
-            yield from target.encode(resampled)
-    yield from target.encode(None)
-
-
-def _decoded(packets: Iterator[Packet]) -> Iterator[AudioFrame]:
-    for packet in packets:
-        with suppress(av.error.FFmpegError):  # a damaged packet
-            for frame in packet.decode():
-                if isinstance(frame, AudioFrame):
-                    yield frame

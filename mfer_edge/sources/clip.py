@@ -19,8 +19,9 @@ from av.video.stream import VideoStream
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.probe import announced_duration_s, choose_tracks, open_container
-from mfer_edge.sources.resample import MonoResampler, can_be_mixed
+from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, shown_s
+from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
@@ -35,7 +36,7 @@ class Clip:
     is the file's choice. FFmpeg's own messages are not printed: what matters is raised or counted.
 
     Args:
-        path: any container that FFmpeg reads.
+        path: any container that FFmpeg reads, or the URL of one: see `url`.
         frame_rate: frames wanted per second of video. The first frame shown at or after each
             1/frame_rate tick is taken, so a slower video gives each of its frames once. None
             leaves the video undecoded and gives the audio alone. H.264 frames that are neither
@@ -68,15 +69,18 @@ class Clip:
         *,
         container: InputContainer | None = None,
     ) -> None:
-        self.path = Path(path)
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
-        self.name = os.fsencode(path).decode(errors="replace")
+        name = os.fsencode(path).decode(errors="replace")
+        self.name = shown_url(name) if is_url(path) else name
+        # As messages show it; a URL may hold a password.
+        self.path: Path | str = self.name if is_url(path) else Path(path)
         self.damaged = 0
         self.missing_s = 0.0
         self._frame_rate = frame_rate
-        self._read = self._closed = False
+        self._read = self._closed = self._stalled = False
+        self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = container or open_container(self.path)
+        self._container = container or open_container(path)
         tracks = choose_tracks(self._container)
         self._video, self._audio = tracks.video, tracks.audio
         self.has_video, self.has_audio = self._video is not None, self._audio is not None
@@ -122,10 +126,16 @@ class Clip:
     def warnings(self) -> tuple[str, ...]:
         """Tracks that are missing, damage, and an early end, as far as the clip was read."""
         warnings = missing_tracks(self)
+        for layout in sorted(self._resampler.averaged):
+            warnings.append(
+                f"the sound has channels without a place ({layout}): their average was read"
+            )
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
-        if self.missing_s > MAX_MISSING_S:
+        if self._stalled:
+            warnings.append(f"nothing came for {READ_TIMEOUT_S:g} s: the rest was not waited for")
+        elif self.missing_s > MAX_MISSING_S:
             announced_s = self.duration_s + self.missing_s
             warnings.append(
                 f"the file ends after {self.duration_s:.1f} s of the {announced_s:.1f} s that its "
@@ -134,7 +144,7 @@ class Clip:
         return tuple(warnings)
 
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        audio = MonoResampler(self.path)
+        audio = self._resampler
         video_s, decoded = 0.0, 0  # the end of the video so far
         for frame in self._decoded_frames():
             decoded += 1
@@ -182,7 +192,7 @@ class Clip:
                 self.damaged += 1
                 continue
             for frame in frames:
-                usable = isinstance(frame, VideoFrame) or can_be_mixed(frame)
+                usable = isinstance(frame, VideoFrame) or can_be_resampled(frame)
                 self.damaged += frame.is_corrupt or not usable
                 if self._skipper is not None and isinstance(frame, VideoFrame):
                     self._skipper.observe(frame)
@@ -196,6 +206,9 @@ class Clip:
                 yield next(packets)
             except (StopIteration, IndexError):  # how PyAV ends if a track first showed midway
                 return
+            except av.error.ExitError:  # only a URL has a time limit
+                self._stalled = True
+                break
             except av.error.FFmpegError:  # the file can't be read from here on
                 self.damaged += 1
                 break

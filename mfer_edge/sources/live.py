@@ -41,15 +41,9 @@ class LiveClip(Clip):
     def __iter__(self) -> Iterator[Frame | AudioChunk]:
         yield from super().__iter__()
         if not self.is_file:
-            raise MediaError(f"{self.name}: the stream broke off")
-
-    def warnings(self) -> tuple[str, ...]:
-        """Of a file as of a `Clip`; of a stream what could not be decoded."""
-        before, self.missing_s = self.missing_s, self.missing_s if self.is_file else 0.0
-        try:
-            return super().warnings()
-        finally:
-            self.missing_s = before
+            how = "nothing came any more" if self._stalled else "the stream broke off"
+            self._stalled, self.missing_s = False, 0.0  # no warnings: it is an error
+            raise MediaError(f"{self.name}: {how}")
 
 
 def open_stream(url: str, frame_rate: float, threads: int) -> LiveClip:

@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -15,6 +16,13 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.url import is_url, open_url
+
+# Old tools wrote titles in the encoding of their country, which is no reason to refuse a file.
+# PyAV 19 takes any, and no longer has the option.
+_ANY_TITLE: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 
 MAX_DURATION_S = 86_400.0  # a header that announces more is damaged
 
@@ -27,12 +35,15 @@ class Tracks:
     audio: AudioStream | None
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a media file.
+def open_container(source: Path | str) -> InputContainer:
+    """Open a media file, or a URL.
 
     Raises:
-        MediaError: it is missing, not readable, or no media file.
+        MediaError: it is missing, not readable, or no media file; or as `open_url`.
     """
+    if isinstance(source, str) and is_url(source):
+        return open_url(source)
+    path = Path(source)
     try:
         status = path.stat()
     except OSError as error:
@@ -45,15 +56,23 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"{path}: the file is empty")
     unreadable = MediaError(f"{path}: not a video or sound file, or one that was cut off")
     try:
-        # Without "file:", FFmpeg takes the part of a name before a colon for a protocol. Old tools
-        # wrote titles in the encoding of their country, which is no reason to refuse a file.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = open_file(path)
     except (av.error.FFmpegError, ValueError) as error:
         raise unreadable from error
     if container.format.name == "tty":  # FFmpeg renders any text as a video
         container.close()
         raise unreadable
     return container
+
+
+def open_file(path: Path) -> InputContainer:
+    """Open a file in FFmpeg, whatever its name and its title.
+
+    Raises:
+        av.error.FFmpegError, ValueError: it can't be read, or is no media file.
+    """
+    # Without "file:", FFmpeg takes the part of a name before a colon for a protocol.
+    return av.open(f"file:{path}", **_ANY_TITLE)
 
 
 def choose_tracks(container: InputContainer) -> Tracks:

@@ -26,11 +26,13 @@ class MonoResampler:
         written: samples returned so far.
         end_s: end of the latest frame by the track's time stamps; the next frame follows there,
             unless something is missing.
+        averaged: layouts that FFmpeg can't mix, whose channels were averaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.written = 0
         self.end_s = 0.0
+        self.averaged: set[str] = set()
         self._path = path
         self._format: tuple[str, str, int] | None = None  # of the latest frame
         self._graph: Graph | None = None
@@ -50,13 +52,21 @@ class MonoResampler:
         if format_ != self._format or abs(drift_s) > MAX_DRIFT_S:
             yield from self.flush()
             yield from self._move(self.end_s + drift_s)
-            self._format, self._graph = format_, _to_mono(frame)
+            self._format, self._graph = format_, self._to_mono(frame)
         self.end_s += frame.samples / frame.sample_rate
-        yield from self._convert(frame)
+        yield from self._convert(average(frame) if frame.layout.name in self.averaged else frame)
 
     def flush(self) -> Iterator[np.ndarray]:
         """Return what the filters still hold."""
         yield from self._convert(None)
+
+    def _to_mono(self, frame: AudioFrame) -> Graph:
+        if frame.layout.name not in self.averaged:
+            try:
+                return to_mono(frame)
+            except av.error.FFmpegError:  # as of ambisonics: no channel has a place
+                self.averaged.add(frame.layout.name)
+        return to_mono(average(frame))
 
     def _convert(self, frame: AudioFrame | None) -> Iterator[np.ndarray]:
         if self._graph is None:
@@ -90,8 +100,12 @@ class MonoResampler:
             yield samples
 
 
-def _to_mono(frame: AudioFrame) -> Graph:
-    """Build the filter graph for frames of this format."""
+def to_mono(frame: AudioFrame) -> Graph:
+    """Build the filter graph for frames of this format.
+
+    Raises:
+        av.error.FFmpegError: FFmpeg does not know how to mix these channels.
+    """
     graph = Graph()
     source = graph.add_abuffer(
         sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name
@@ -108,8 +122,22 @@ def _to_mono(frame: AudioFrame) -> Graph:
     return graph
 
 
-def can_be_mixed(frame: AudioFrame) -> bool:
-    """Whether FFmpeg can bring a frame to 16 kHz mono."""
-    # Where a file names no layout, FFmpeg guesses one for up to eight channels.
-    known = frame.layout.nb_channels <= 8 or not frame.layout.name.endswith(" channels")
-    return known and frame.sample_rate in SAMPLE_RATES
+def average(frame: AudioFrame) -> AudioFrame:
+    """The plain average of all channels, as a mono frame of float samples."""
+    samples = frame.to_ndarray()  # planar: (channels, n); packed: (1, n * channels)
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    mean = samples.mean(axis=0, dtype=np.float64)
+    if samples.dtype.kind in "iu":
+        full_scale = 2.0 ** (8 * samples.itemsize - 1)
+        mean = (mean - full_scale * (samples.dtype.kind == "u")) / full_scale
+    mono = AudioFrame.from_ndarray(mean[None].astype(np.float32), format="flt", layout="mono")
+    mono.sample_rate, mono.pts = frame.sample_rate, frame.pts
+    if frame.time_base is not None:
+        mono.time_base = frame.time_base
+    return mono
+
+
+def can_be_resampled(frame: AudioFrame) -> bool:
+    """Whether FFmpeg can bring a frame to 16 kHz."""
+    return frame.sample_rate in SAMPLE_RATES

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import av
-import av.error
-from av.container import InputContainer
-
 from mfer_edge.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 OPEN_TIMEOUT_S = 15.0  # to connect, and to find out what is sent
 READ_TIMEOUT_S = 15.0  # for the next packet
@@ -51,6 +52,11 @@ def shown_url(url: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 
+def shown_source(source: Path | str) -> str:
+    """A source as messages name it: a path, or a URL without secrets."""
+    return shown_url(source) if isinstance(source, str) and is_url(source) else str(source)
+
+
 def check_url(url: str) -> None:
     """Refuse a URL that is never opened, before any work is done.
 
@@ -81,6 +87,9 @@ def open_url(
     Raises:
         MediaError: the URL is not allowed, nothing answers in time, or it sends no video or sound.
     """
+    import av
+    import av.error
+
     check_url(url)
     scheme = url.partition("://")[0].lower()
     options = {"protocol_whitelist": PROTOCOLS[scheme]}

@@ -25,6 +25,7 @@ from mfer_edge.samples import CLIPS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
 from tests.support.clips import write_clip
+from tests.train.synthetic import small_presets
 from train.models.arms import GruArm
 from train.models.emotion_model import EmotionModel
 from train.models.fer_resnet import FACE_EMBEDDING
@@ -110,6 +111,14 @@ def source() -> Source:
 @pytest.fixture(scope="session")
 def model(source: Source) -> EmotionModel:
     return source.model
+
+
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Path]]:
+    """The paper's model with small backbones, untrained, and its exported engines."""
+    with small_presets():
+        source = open_source("paper", random_init=True)
+    return source, export_engines(source.model, tmp_path_factory.mktemp("paper"))
 
 
 @pytest.fixture(scope="session")

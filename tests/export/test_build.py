@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from export import build
 from export.build import build_bundle, build_from_engines
-from export.checkpoint import Source, model_identity, open_source
+from export.checkpoint import Source, model_identity
 from export.options import PRECISIONS, ExportOptions
 from export.parity import ParityError
 from export.precision.convert import convert
@@ -26,7 +25,6 @@ from mfer_edge.pipeline import Pipeline
 from tests.export.conftest import Built, Exported
 from tests.export.damage import change_weight, largest_weight
 from tests.support.paths import ROOT
-from tests.train.synthetic import small_presets
 from train.labels import SEVEN_EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import DEPTH
@@ -69,14 +67,6 @@ def test_the_manifest_describes_the_bundle(
     files = {engine.file for engine in manifest.engines.values()}
     assert {path.name for path in built.bundle.folder.iterdir()} == {MANIFEST, CARD, *files}
     assert (built.bundle.folder / CARD).read_text() == "# A card\n"
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Path]]:
-    """The paper's model with small backbones, untrained, and its exported engines."""
-    with small_presets():
-        source = open_source("paper", random_init=True)
-    return source, build.export_engines(source.model, tmp_path_factory.mktemp("paper"))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -315,6 +315,7 @@ class TestSave:
                 raise OSError("disk error")
             rename(source, target)
 
+        monkeypatch.setattr("mfer_edge.bundle.exchange", lambda *_: False)  # not on every system
         monkeypatch.setattr(os, "rename", failing_rename)
         files = write_files(folder.parent / "files", CONTENTS)
         with pytest.raises(BundleError, match="disk error"):

@@ -13,6 +13,7 @@ from mfer_edge.options import SessionOptions
 from mfer_edge.session import Session
 from mfer_edge.sources.base import Frame
 from mfer_edge.speech.vad import SAMPLE_RATE
+from tests.support.footage import at_a_dark_wall
 from tests.support.sessions import (
     DEFAULT,
     FRAME_S,
@@ -121,6 +122,49 @@ class TestFaces:
         assert [track.track for track in tracks] == [0, 1]
         assert all(track.faces >= len(together.frames) - 1 for track in tracks)
         assert len(session.detections) == sum(track.faces for track in tracks)
+
+    def test_a_change_of_resolution_changes_nobody(self, model: Model, stream: Stream) -> None:
+        """As calls do it: the picture shrinks to a quarter, and grows again."""
+        session = Session(model, DEFAULT, keep_detections=True)
+        for index, frame in enumerate(stream.frames[:12]):
+            factor = 0.25 if 4 <= index < 8 else 1.0
+            small = cv2.resize(
+                frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
+            )
+            session.push_frame(small, frame.time_s)
+        [track] = session.tracks()
+        assert track.faces == 12
+        sizes = [detection.size for detection in session.detections]
+        assert sizes == [(360, 640)] * 4 + [(90, 160)] * 4 + [(360, 640)] * 4
+
+    def test_size_counts_in_shares_of_the_picture(
+        self, model: Model, stream: Stream, other_stream: Stream
+    ) -> None:
+        """The larger face is the main one, though its frames have fewer pixels."""
+        session = Session(model, DEFAULT)
+        for index, (his, hers) in enumerate(zip(stream.frames, other_stream.frames, strict=False)):
+            if index < 4:  # alone, and from far
+                image = cv2.copyMakeBorder(hers.image, 0, 360, 0, 640, cv2.BORDER_REPLICATE)
+            else:
+                image = cv2.resize(his.image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+            if index < 8:
+                session.push_frame(image, his.time_s)
+        session.close()
+        [reading] = session.readings()
+        assert [track.faces for track in session.tracks()] == [4, 4]
+        assert reading.track == 1
+
+    def test_a_cut_to_another_person_in_the_same_place(
+        self, model: Model, stream: Stream, other_stream: Stream
+    ) -> None:
+        session = Session(model, DEFAULT, keep_detections=True)
+        images = [frame.image for frame in stream.frames[:8]]
+        images += [at_a_dark_wall(frame.image) for frame in other_stream.frames[:8]]
+        for index, image in enumerate(images):
+            session.push_frame(image, index * FRAME_S)
+        assert [track.faces for track in session.tracks()] == [8, 8]
+        before, after = session.detections[7:9]
+        assert min(before.right, after.right) - max(before.left, after.left) > 50  # pixels
 
     def test_detections_are_kept_only_where_asked_for(self, model: Model, stream: Stream) -> None:
         session = Session(model, DEFAULT)

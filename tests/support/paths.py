@@ -15,3 +15,11 @@ def shared_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"real recordings are not on this machine: no {path}")
     return path
+
+
+def shared_cases(name: str) -> Path:
+    """Give a file of the workplace's shared/cases; skip the test on a machine without it."""
+    path = ROOT.parent / "shared" / "cases" / name
+    if not path.exists():
+        pytest.skip(f"not on this machine: {path}")
+    return path

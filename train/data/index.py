@@ -92,7 +92,7 @@ def read_index(path: Path) -> list[Entry]:
         DatasetError: it can't be read, is no index, or holds a value that no entry can have.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: no readable index ({error})") from error

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from mfer_edge.bundle import Bundle
+from mfer_edge.cpu import core_count
 from mfer_edge.engines.onnx import import_onnxruntime
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
@@ -169,8 +170,15 @@ class TestOptions:
         assert len(main["tracks"]) == len(every["tracks"]) == 2
 
     def test_threads(self, moment: Path) -> None:
-        made = json.loads(passed(run("infer", moment, "--threads", 2, "--json", "-")))
-        assert made["timing"]["threads"] == 2
+        made = json.loads(passed(run("infer", moment, "--threads", 1, "--json", "-")))
+        assert (made["timing"]["threads"], made["warnings"]) == (1, [])
+
+    def test_more_threads_than_cores(self, moment: Path) -> None:
+        """They would take minutes to start; what was not done as asked is said."""
+        made = json.loads(passed(run("infer", moment, "--threads", 10_000, "--json", "-")))
+        assert made["timing"]["threads"] == core_count()
+        [warning] = made["warnings"]
+        assert warning.startswith("10000 threads were asked for")
 
     def test_bundle(self, moment: Path, expected: dict, tmp_path: Path) -> None:
         folder = shutil.copytree(Bundle.open().folder, tmp_path / "mine")
@@ -181,7 +189,7 @@ class TestOptions:
         if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
             pytest.skip("this ONNX Runtime has CUDA")
         line = refused(run("infer", moment, "--device", "cuda"), 1)
-        assert "--device cuda" in line and "mfer-edge[gpu]" in line
+        assert "--device cuda" in line and "mfer-edge's extra gpu" in line
 
     def test_no_source(self) -> None:
         assert "SOURCES" in refused(run("infer"), 2)

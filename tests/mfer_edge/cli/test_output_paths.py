@@ -54,6 +54,24 @@ class TestOutputs:
         line = refused(infer(self.CLIP, "--json", "-", "--csv", "-"), 2)
         assert "--json, --csv and --vtt" in line and "stdout" in line
 
+    @pytest.mark.parametrize("kind", ["same", "other words", "link", "hard link"])
+    def test_two_outputs_in_one_file(self, tmp_path: Path, kind: str) -> None:
+        first = tmp_path / "out.txt"
+        first.write_text("old")
+        second = {"same": first, "other words": tmp_path / "." / ".." / tmp_path.name / "out.txt"}
+        other = second.get(kind, tmp_path / "link.txt")
+        if kind == "link":
+            other.symlink_to(first)
+        if kind == "hard link":
+            other.hardlink_to(first)
+        line = refused(infer(self.CLIP, "--json", first, "--csv", other), 2)
+        assert line == f"--json and --csv are the same file, {other}"
+        assert first.read_text() == "old"
+
+    def test_two_outputs_in_one_new_file(self, tmp_path: Path) -> None:
+        out = tmp_path / "out.mp4"
+        assert "same file" in refused(infer(self.CLIP, "--plot", out, "--video", out), 2)
+
     @pytest.mark.parametrize("option", ["--json", "--video"])
     def test_the_clip_itself(self, moment: Path, tmp_path: Path, option: str) -> None:
         clip = Path(shutil.copy(moment, tmp_path))

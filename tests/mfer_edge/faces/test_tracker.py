@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mfer_edge.faces.look import Look, Scene
 from mfer_edge.faces.mtcnn import FaceBox
 from mfer_edge.faces.tracker import LOST_AFTER_S, MIN_OVERLAP, FaceTracker, overlap
 from mfer_edge.results import Track
@@ -16,6 +18,11 @@ from mfer_edge.results import Track
 
 def box(left: float, top: float = 0.0, side: float = 100.0) -> FaceBox:
     return FaceBox(left, top, left + side, top + side, 1.0)
+
+
+def be_empty(tracker: FaceTracker, time_s: float) -> None:
+    """A frame without a face."""
+    tracker.update(time_s + 1.2, [])
 
 
 def boxes_of(data: list[tuple[int, int, int]]) -> list[FaceBox]:
@@ -73,12 +80,26 @@ class TestTracks:
         for gap_s, expected in ((LOST_AFTER_S, 0), (LOST_AFTER_S + 0.2, 1)):
             tracker = FaceTracker()
             tracker.update(0.0, [box(0)])
-            tracker.update(gap_s / 2, [])
+            for share in range(1, 5):
+                tracker.update(gap_s * share / 5, [])
             assert tracker.update(gap_s, [box(0)]) == [expected]
+
+    @pytest.mark.parametrize("interval_s", [0.2, 1.5, 7.0, 600.0])
+    def test_forgetting_follows_the_interval_of_the_frames(self, interval_s: float) -> None:
+        """A meeting that shows a frame every 7 s: whoever stays is one person."""
+        tracker = FaceTracker()
+        for index in range(5):
+            assert tracker.update(index * interval_s, [box(0)]) == [0]
+        for index in range(5, 11):
+            tracker.update(index * interval_s, [])
+        assert tracker.update(11 * interval_s, [box(0)]) == [1]
 
     def test_ids_are_not_given_again(self) -> None:
         tracker = FaceTracker()
-        given = [tracker.update(3.0 * index, [box(0)])[0] for index in range(5)]
+        given = []
+        for index in range(5):
+            given += tracker.update(3.0 * index, [box(0)])
+            be_empty(tracker, 3.0 * index)
         assert given == [0, 1, 2, 3, 4]
         assert [track.track for track in tracker.tracks()] == given
 
@@ -96,8 +117,20 @@ class TestTracks:
         with mock.patch("mfer_edge.faces.tracker.MAX_LOST", 5):
             for index in range(20):
                 assert tracker.update(2.0 * index, [box(0)]) == [index]
+                be_empty(tracker, 2.0 * index)
         assert [track.track for track in tracker.tracks()] == [14, 15, 16, 17, 18, 19]
         assert tracker.dropped == 14
+
+    def test_a_cut_ends_a_track(self) -> None:
+        tracker, rng = FaceTracker(), np.random.default_rng(0)
+        here, there = (
+            Look.of(Scene.of(image), image[:48, :48, 0])
+            for image in rng.integers(0, 255, (2, 90, 160, 3), np.uint8)
+        )
+        assert tracker.update(0.0, [box(0), box(300)], [here, here]) == [0, 1]
+        assert tracker.update(0.2, [box(0), box(300)], [here, here]) == [0, 1]
+        assert tracker.update(0.4, [box(0), box(300)], [there, there]) == [2, 3]
+        assert tracker.update(0.6, [box(0)], [here]) == [0]  # cut back: he was never gone
 
     @given(st.lists(faces, max_size=8))
     @settings(deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,8 +13,8 @@ import pytest
 
 from mfer_edge.errors import MediaError, OutputError
 from mfer_edge.outputs.canvas import label_colours
-from mfer_edge.outputs.overlay import box_at, write_overlay
-from mfer_edge.results import BundleInfo
+from mfer_edge.outputs.overlay import Panel, box_at, write_overlay
+from mfer_edge.results import BundleInfo, FaceDetection
 from tests.support.analyses import LABELS, analysis, detections, reading, scores
 from tests.support.clips import sine, write_clip
 
@@ -40,6 +41,24 @@ def differs(image: np.ndarray) -> np.ndarray:
 
 def is_near(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
     return bool((np.abs(pixel.astype(int) - colour) < 40).all())
+
+
+def write_joined(path: Path, images: list[np.ndarray]) -> None:
+    """Frames of several sizes in one track, five a second."""
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mjpeg", rate=5)
+        track.pix_fmt = "yuvj420p"
+        track.height, track.width = images[0].shape[:2]
+        for index, image in enumerate(images):
+            codec = av.CodecContext.create("mjpeg", "w")
+            codec.height, codec.width = image.shape[:2]
+            codec.pix_fmt, codec.time_base = "yuvj420p", Fraction(1, 5)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, 5)
+            for packet in codec.encode(frame) + codec.encode(None):
+                packet.stream, packet.time_base = track, Fraction(1, 5)
+                packet.pts = packet.dts = index
+                container.mux(packet)
 
 
 @pytest.fixture
@@ -83,8 +102,60 @@ class TestOverlay:
         made = analysis([reading(0, 2)], 2.0, detections=seen)
         write_overlay(clip, made, out)
         changed = differs(frames(out)[1][-1])
-        assert changed[330:460, 480:600].mean() > 0.9
-        assert not changed[:200].any() and not changed[:, :400].any()
+        assert changed[250:370, 480:600].mean() > 0.9
+        assert not changed[:150].any() and not changed[:, :400].any()
+
+    @pytest.mark.parametrize("size", [(640, 480), (1280, 720), (360, 640), (640, 360)])
+    @pytest.mark.parametrize("face", [(0.05, 0.5, 0.3, 0.95), (0.6, 0.1, 0.9, 0.5), None])
+    def test_captions_near_the_edge_are_not_covered(
+        self, size: tuple[int, int], face: tuple[float, ...] | None
+    ) -> None:
+        width, height = size
+        box = (0.0, 0.0, 0.0, 0.0)
+        if face is not None:
+            box = face[0] * width, face[1] * height, face[2] * width, face[3] * height
+        seen = detections(box, [0.0] if face else [])
+        image = plain(size)(0)
+        Panel(analysis([reading(0, 2)], 2.0, detections=seen), height, width).draw(
+            image, reading(0, 2)
+        )
+        rows, columns = np.nonzero(differs(image))
+        assert rows.min() >= 0.1 * height - 1 and rows.max() <= 0.8 * height + 1
+        inside = (columns > box[0]) & (columns < box[2]) & (rows > box[1]) & (rows < box[3])
+        assert inside.mean() < 0.05
+
+    def test_a_panel_that_would_cover_a_face_has_no_bars(self) -> None:
+        heights = []
+        for box in ((300.0, 200.0, 340.0, 240.0), (60.0, 30.0, 580.0, 450.0)):
+            image = plain(SIZE)(0)
+            made = analysis([reading(0, 2)], 2.0, detections=detections(box, [0.0]))
+            Panel(made, 480, 640).draw(image, reading(0, 2))
+            rows, _ = np.nonzero(differs(image))
+            heights.append(rows.max() - rows.min())
+        assert heights[1] < heights[0] / 2
+
+    @pytest.mark.parametrize(("size", "bars"), [((320, 240), 0), ((320, 120), 120)])
+    def test_frames_of_another_size_are_drawn_like_the_first(
+        self, tmp_path: Path, size: tuple[int, int], bars: int
+    ) -> None:
+        """The box is where the face is, in the video's own size; proportions are kept."""
+        source, out = tmp_path / "clip.mkv", tmp_path / "out.mp4"
+        images = [plain(SIZE)(0), plain(size)(0)]
+        write_joined(source, images)
+        across, down = size[0] / SIZE[0], size[1] / (SIZE[1] - 2 * bars)
+        later = FaceDetection(
+            0.2, 0, BOX[0] * across, (BOX[1] - bars) * down, BOX[2] * across,
+            (BOX[3] - bars) * down, (size[1], size[0]),
+        )  # fmt: skip
+        [first] = detections(BOX, [0.0])
+        seen = (replace(first, size=(SIZE[1], SIZE[0])), later)
+        write_overlay(source, analysis([reading(0, 0.4)], 0.4, detections=seen), out)
+        before, after = frames(out)[1]
+        assert before.shape == after.shape == (*SIZE[::-1], 3)
+        for image in (before, after):
+            assert is_near(image[260, round(BOX[0])], COLOURS["happy"])
+            assert is_near(image[260, round(BOX[2])], COLOURS["happy"])
+        assert is_near(after[5, 320], (0, 0, 0) if bars else GROUND)
 
     def test_panel_bars_are_as_long_as_the_scores(self, clip: Path, tmp_path: Path) -> None:
         lengths = []

@@ -65,6 +65,14 @@ def test_any_csv_reader_can_read_it(tmp_path: Path) -> None:
     assert row == {name: str(getattr(ENTRY, name)) for name in COLUMNS} | {"soft": "", "votes": ""}
 
 
+def test_an_index_that_excel_saved(tmp_path: Path) -> None:
+    """With a byte-order mark."""
+    path = tmp_path / "index.csv"
+    write_index([ENTRY], path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_index(path) == [ENTRY]
+
+
 def test_an_index_from_before_soft_labels_and_votes_is_read(tmp_path: Path) -> None:
     write_index([ENTRY], tmp_path / "index.csv")
     lines = (tmp_path / "index.csv").read_text().splitlines()

@@ -332,4 +332,4 @@ class TestCommand:
             main, ["export", "--preset", "paper", "--download"]
         )
         assert result.exit_code == 1
-        assert "pip install 'mfer-edge[cpu,export,paper]'" in result.stderr
+        assert "[export,paper]'" in result.stderr
