@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -187,7 +188,8 @@ def _stopped_by_signals(feeder: Feeder) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         feeder.stop()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    in_main = threading.current_thread() is threading.main_thread()  # only that one gets signals
+    numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield lambda: bool(came)
