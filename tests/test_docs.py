@@ -57,7 +57,7 @@ VARIES = (
 """What differs from run to run and from machine to machine in an escaped line of output."""
 
 COMMON_PROGRAMS = ("cp", "mkdir")  # run as they are
-OTHER_PROGRAMS = ("jq", "ruff", "mypy")  # neither run nor checked
+OTHER_PROGRAMS = ("find", "jq", "ruff", "mypy")  # neither run nor checked
 
 
 def check_command(words: Sequence[str]) -> None:
@@ -231,7 +231,9 @@ class Runner:
             subprocess.run(words, check=True)
 
     def _expanded(self, word: str) -> list[str]:
-        return sorted(path.name for path in self._folder.glob(word)) if "*" in word else [word]
+        if "*" not in word:
+            return [word]
+        return sorted(str(path.relative_to(self._folder)) for path in self._folder.glob(word))
 
 
 def check_output(expected: str, output: str) -> None:
