@@ -122,7 +122,8 @@ class TestUrl:
         options = ("--url", f"{server}/live.ts", "--jsonl", path, "--duration", 3)
         printed = passed(live(*options))
         assert f"lost: {server}/live.ts: " in printed and "it is tried again" in printed
-        kinds = [line["type"] for line in lines_of(path)]
+        # A notice comes where the machine is late.
+        kinds = [line["type"] for line in lines_of(path) if line["type"] != "notice"]
         assert kinds.count("reading") >= 2 and kinds.count("gap") >= 1
         assert kinds[:4] == ["start", "reading", "lost", "gap"]
         assert "gap" in printed.splitlines()[-2] or "gaps" in printed
