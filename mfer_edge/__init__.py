@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
     from mfer_edge.sources.base import AudioChunk, Frame, Source
+    from mfer_edge.sources.tracks import TrackChoice
 
 __all__ = [
     "Adaptation",
@@ -60,6 +61,7 @@ __all__ = [
     "Source",
     "Timing",
     "Track",
+    "TrackChoice",
     "WorkerSetup",
 ]
 
@@ -90,6 +92,7 @@ _HOME = {
     "AudioChunk": "sources.base",
     "Frame": "sources.base",
     "Source": "sources.base",
+    "TrackChoice": "sources.tracks",
 }
 
 

@@ -12,6 +12,8 @@ Scores = dict[str, float]
 MODALITY_NAMES = {"visual": "face", "audio": "voice"}
 """Names of the modalities in texts for people."""
 
+MIN_FACES = 0.25  # of the frames: a face that was found in fewer is worth a warning
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -171,6 +173,15 @@ def overall(readings: Sequence[Reading]) -> Overall | None:
         return None
     used = {name for reading in scored for name in reading.modalities}
     return Overall(scores, tuple(name for name in ("visual", "audio") if name in used))
+
+
+def thin_basis(readings: Sequence[Reading]) -> list[str]:
+    """Warnings where the scores of a face rest on few of the frames."""
+    main = [reading for reading in readings if reading.main]
+    frames, faces = sum(r.frames for r in main), sum(r.faces for r in main)
+    if not faces or faces >= MIN_FACES * frames:
+        return []
+    return [f"a face was found in {faces / frames:.0%} of the frames only"]
 
 
 def mean_scores(several: Sequence[Scores | None]) -> Scores | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,11 +12,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
+from mfer_edge.faces.embedding_cache import CachedFace
 from mfer_edge.faces.mouth import MouthMotion
-from mfer_edge.faces.stream import FaceStream, FrameFaces, TrackedFace, main_track
+from mfer_edge.faces.shown import ShownFrames
+from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
+from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.prefetch import prefetch
 from mfer_edge.speech.buffer import SpeechBuffer
@@ -26,7 +28,7 @@ from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
-MAX_GAP_S = 86_400.0  # frames that are further apart have wrong times: say, of the clock
+MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 
 
@@ -113,7 +115,8 @@ class Session:
             find_within_s=model.find_within_s,
             follow=options.faces == "all",
         )
-        self._frames: deque[FrameFaces] = deque()  # of the windows to come
+        self._shown = ShownFrames(model.manifest.frame_rate)
+        self._last_visual: tuple[list[CachedFace], ArmOutput] | None = None
         self._mouths = MouthMotion()
         self._speech = SpeechBuffer(model.vad)
         self._video_s: float | None = None  # time of the latest frame
@@ -129,20 +132,25 @@ class Session:
             ValueError: as `push_frame` and `push_audio`.
         """
         if isinstance(item, Frame):
-            self.push_frame(item.image, item.time_s)
+            self._push_frame(item)
         else:
             self.push_audio(item.samples)
 
-    @_locked
     def push_frame(self, image: np.ndarray, time_s: float) -> None:
         """Add the next frame: (height, width, 3) uint8 BGR, at seconds from the start.
 
-        Frames should come at the bundle's frame rate, in order of time.
+        Frames should come at the bundle's frame rate, in order of time; one that is followed by
+        none for longer is shown until the next comes.
 
         Raises:
             ValueError: the image has another shape or type, or the frame is not later than the one
-                before, or hours later.
+                before, or over a day later.
         """
+        self._push_frame(Frame(time_s, image))
+
+    @_locked
+    def _push_frame(self, frame: Frame) -> None:
+        time_s, image = frame.time_s, frame.image
         self._check_open()
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
@@ -159,12 +167,13 @@ class Session:
         self._video_s = time_s
         if time_s < self._last_end_s():
             self.late_s["video"] += 1 / self._model.manifest.frame_rate
+        self._shown.expect(time_s)
         self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
-            found = self._faces.push(Frame(time_s, image))
+            found = self._faces.push(frame)
             if self._options.faces == "all":
                 self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
-        self._frames.append(found)
+        self._shown.push(found)
         if self._keep_detections:
             self.detections += [
                 FaceDetection(
@@ -238,9 +247,7 @@ class Session:
         if self._closed:
             return
         if end_s is None:
-            frame_s = 1 / self._model.manifest.frame_rate
-            video_s = 0.0 if self._video_s is None else self._video_s + frame_s
-            end_s = max(video_s, self.audio_s)
+            end_s = max(self._shown.last_end_s(), self.audio_s)
         window_s, hop_s = self._options.window_s, self._options.hop_s
         self._read_windows(end_s)
         rest_s = end_s - self._last_end_s()
@@ -300,9 +307,7 @@ class Session:
             self._windows_read += 1
 
     def _read_window(self, start_s: float, end_s: float, last: bool) -> None:
-        while self._frames and self._frames[0].time_s < start_s:
-            self._frames.popleft()
-        frames = [f for f in self._frames if f.time_s < end_s or last]
+        frames = self._shown.window(start_s, end_s, last=last)
         by_track = self._faces.by_track(frames)
         main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
@@ -356,8 +361,11 @@ class Session:
                 embeddings = self._model.visual.embed(np.stack([cached.crop for cached in fresh]))
                 for cached, embedding in zip(fresh, embeddings, strict=True):
                     cached.embedding = embedding
-            embedded = [f.cached.embedding for f in faces if f.cached.embedding is not None]
-            return self._model.visual(np.stack(embedded))
+            used = [face.cached for face in faces]
+            if self._last_visual is None or self._last_visual[0] != used:
+                embedded = [cached.embedding for cached in used if cached.embedding is not None]
+                self._last_visual = used, self._model.visual(np.stack(embedded))
+            return self._last_visual[1]  # again, where one frame fills window after window
 
     def _reading(
         self,

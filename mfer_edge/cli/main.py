@@ -68,7 +68,7 @@ COMMANDS = {
         "Read the emotion in front of a camera and a microphone, until Ctrl-C.",
     ),
     "train": CommandEntry(
-        "train.cli",
+        "train.cli.main",
         "Train the arms and their fusion, and evaluate them on unseen people.",
         packages=("train",),
         extra="train",

@@ -36,6 +36,7 @@ class FrameFaces:
     time_s: float
     size: tuple[int, int]  # height and width in pixels
     faces: list[TrackedFace]
+    until_s: float | None = None  # as in `Frame`
 
 
 class FaceStream:
@@ -76,7 +77,7 @@ class FaceStream:
         cached = self._cache(tracks, crops)
         areas = [box.area for box in shares]
         faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, areas, cached, strict=True)]
-        return FrameFaces(frame.time_s, (height, width), faces)
+        return FrameFaces(frame.time_s, (height, width), faces, frame.until_s)
 
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""

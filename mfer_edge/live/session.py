@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from mfer_edge.errors import MferError
+from mfer_edge.live.clock import ArrivalOffset, Stamps
 from mfer_edge.live.events import Event, Gap, LatencySummary, LiveReading, LiveStats, Notice
 from mfer_edge.live.inbox import MAX_FRAMES, Arrival, Connected, Ended, Inbox, Lost
 from mfer_edge.options import SessionOptions
@@ -17,7 +18,6 @@ from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading, Track
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioChunk, Frame
-from mfer_edge.sources.clock import ArrivalOffset, Stamps
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_BACKLOG_S = 60.0  # of audio that waits: the machine is too slow even without frames

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mfer_edge.cpu import decoding_threads
 from mfer_edge.errors import MediaError
+from mfer_edge.live.devices import camera, microphone, open_device
+from mfer_edge.live.streams import LiveClip, open_stream
+from mfer_edge.live.together import Together
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.base import Source
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.devices import camera, microphone, open_device
-from mfer_edge.sources.live import LiveClip, open_stream
-from mfer_edge.sources.together import Together
 from mfer_edge.sources.url import check_url, is_url, shown_url
 
 OFF = "off"

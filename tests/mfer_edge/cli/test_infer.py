@@ -123,7 +123,7 @@ class TestOtherFormats:
         printed = passed(infer(moment, voice))
         assert printed.count("real-time factor") == 2
         assert printed.index(str(moment)) < printed.index(str(voice))
-        assert "(face + voice)" in printed and "(voice)" in printed
+        assert "(face in 8 of 8 frames + voice for " in printed and "(voice for " in printed
 
     def test_quiet_prints_nothing(self, moment: Path, bad: Path) -> None:
         assert passed(infer(moment, "--quiet")) == ""

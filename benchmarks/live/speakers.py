@@ -1,10 +1,10 @@
 """Measure how often the voice is given to the right one of two people in view.
 
-`python -m benchmarks.cpu.speakers CLIP... [--pairs N] [--seed N] [--json PATH]` puts two real clips
-side by side, four seconds of each, with the sound of the left one, and reads them with `--faces
-all`. The right one is, in turn: a listener, made of frames of the clip around which nothing is
-heard; and somebody who speaks as well, but is not heard. Last, the sound comes from a third
-clip, so that neither speaks it.
+`python -m benchmarks.live.speakers CLIP... [--pairs N] [--seed N] [--json PATH]` puts two real
+clips side by side, four seconds of each, with the sound of the left one, and reads them with
+`--faces all`. The right one is, in turn: a listener, made of frames of the clip around which
+nothing is heard; and somebody who speaks as well, but is not heard. Last, the sound comes from a
+third clip, so that neither speaks it.
 """
 
 from __future__ import annotations

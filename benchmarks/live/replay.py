@@ -1,6 +1,6 @@
 """Measure live sessions: latency, lag, dropped frames, memory, drift, missing readings.
 
-`python -m benchmarks.cpu.live CLIP [--seconds S] [--fast] [--streams N] [--json PATH]` repeats a
+`python -m benchmarks.live.replay CLIP [--seconds S] [--fast] [--streams N] [--json PATH]` repeats a
 clip, without encoding it anew, until it is as long as asked, and replays it into live sessions, as
 `mfer-edge live --replay` does. At its own pace frames are dropped when the machine is late, as of a
 camera; with `--fast` it is read as fast as it goes, which shows memory and drift over hours.

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mfer_edge.errors import MediaError
+from mfer_edge.live.devices import Device, camera, microphone, open_device
+from mfer_edge.live.streams import LiveClip
+from mfer_edge.live.together import Together
 from mfer_edge.sources.base import AudioChunk, Frame
-from mfer_edge.sources.devices import Device, camera, microphone, open_device
-from mfer_edge.sources.live import LiveClip
-from mfer_edge.sources.together import Together
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 EYE = Device("lavfi", "testsrc2=size=64x48:rate=30,realtime", "test camera")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from mfer_edge.sources.clock import ArrivalOffset, Stamps
+from mfer_edge.live.clock import ArrivalOffset, Stamps
 
 HOUR_S = 3600.0
 

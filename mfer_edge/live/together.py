@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from mfer_edge.errors import MediaError
+from mfer_edge.live.clock import Stamps
+from mfer_edge.live.streams import LIVE_LAG_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
-from mfer_edge.sources.clock import Stamps
-from mfer_edge.sources.live import LIVE_LAG_S
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 JOIN_S = 1.0  # for which a thread that waits for a device is waited for
