@@ -158,13 +158,19 @@ def check_attributes(owner: Any, parts: Sequence[str]) -> None:
 
 
 def check_imports(block: Block) -> None:
+    """Check what a block imports; of one that is not run, what it imports of ours."""
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                check_name(alias.name)
+                check_import(alias.name, block)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                check_name(f"{node.module}.{alias.name}")
+                check_import(f"{node.module}.{alias.name}", block)
+
+
+def check_import(name: str, block: Block) -> None:
+    if block.runs or OUR_NAME.fullmatch(name):
+        check_name(name)
 
 
 @functools.cache

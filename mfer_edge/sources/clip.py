@@ -11,6 +11,7 @@ import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -47,6 +48,7 @@ class Clip:
             taken nor referred to by others are left undecoded too.
         threads: that decode the video; 0 takes one for each core.
         choice: of the tracks to read; by default those that players play.
+        container: opened already; `path` is then a name for messages.
 
     Attributes:
         video, audio: the tracks that are read, if there are any.
@@ -73,6 +75,8 @@ class Clip:
         frame_rate: float | None = 5.0,
         threads: int = 0,
         choice: TrackChoice | None = None,
+        *,
+        container: InputContainer | None = None,
     ) -> None:
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         name = os.fsencode(path).decode(errors="replace")
@@ -86,7 +90,7 @@ class Clip:
         self._read = self._closed = self._stalled = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = open_container(path)
+        self._container = container or open_container(path)
         try:
             self._choose(choice or TrackChoice())
         except MediaError:
