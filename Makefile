@@ -5,7 +5,7 @@ DEMO := demo
 
 PACKAGE := .venv-package
 
-.PHONY: demo test test-versions package clean
+.PHONY: demo test test-versions package arm64 clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -39,6 +39,10 @@ package: .venv-test/done
 		mfer-edge export --fp16 --out fp16 && \
 		mfer-edge infer --bundle fp16 ../lib/python*/site-packages/mfer_edge/samples/*.mp4 && \
 		mfer-edge bench --runs 3
+
+# On an x86-64 Debian or Ubuntu: the lean package on emulated aarch64, beside itself on this machine.
+arm64: .venv/done
+	.venv/bin/python -m benchmarks.cpu.arm64
 
 .venv/done: pyproject.toml
 	$(PYTHON) -m venv .venv

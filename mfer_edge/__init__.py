@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     )
     from mfer_edge.isolation.pool import IsolatedPool
     from mfer_edge.isolation.worker import ClipJob, WorkerSetup
+    from mfer_edge.live.session import LiveSession
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
     from mfer_edge.sources.base import AudioChunk, Frame, Source
+    from mfer_edge.sources.tracks import TrackChoice
 
 __all__ = [
     "Adaptation",
@@ -47,6 +49,7 @@ __all__ = [
     "HangError",
     "IsolatedPool",
     "IsolationError",
+    "LiveSession",
     "MediaError",
     "MemoryLimitError",
     "MferError",
@@ -58,6 +61,7 @@ __all__ = [
     "Source",
     "Timing",
     "Track",
+    "TrackChoice",
     "WorkerSetup",
 ]
 
@@ -76,6 +80,7 @@ _HOME = {
     "IsolatedPool": "isolation.pool",
     "ClipJob": "isolation.worker",
     "WorkerSetup": "isolation.worker",
+    "LiveSession": "live.session",
     "Pipeline": "pipeline",
     "Analysis": "results",
     "Overall": "results",
@@ -87,6 +92,7 @@ _HOME = {
     "AudioChunk": "sources.base",
     "Frame": "sources.base",
     "Source": "sources.base",
+    "TrackChoice": "sources.tracks",
 }
 
 

@@ -89,7 +89,8 @@ def save_bundle(
         with temporary_folder(folder.parent) as fresh:
             for file in manifest.files:
                 shutil.copyfile(files[file.file], fresh / file.file)
-            (fresh / MANIFEST).write_text(format_manifest(manifest))
+            # Without Windows' line ends: the same manifest has the same digest everywhere.
+            (fresh / MANIFEST).write_bytes(format_manifest(manifest).encode())
             if card:
                 (fresh / CARD).write_text(card, encoding="utf-8")
             Bundle.open(fresh)

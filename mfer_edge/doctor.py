@@ -189,6 +189,6 @@ def _pictures() -> str:
         png, mp4 = Path(folder, "a.png"), Path(folder, "a.mp4")
         if not cv2.imwrite(str(png), image) or cv2.imread(str(png)) is None:
             raise MferError("OpenCV can't write and read a .png")
-        with ClipWriter(mp4, ANGER) as writer:
+        with ClipWriter(mp4, ANGER, 0, None) as writer:
             writer.write(image, 0.0)
         return f"a .png and an .mp4 written in {Path(folder).parent}"

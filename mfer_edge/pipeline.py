@@ -17,10 +17,19 @@ from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, make_options
-from mfer_edge.results import AdaptationInfo, Analysis, BundleInfo, Reading, Timing, overall
+from mfer_edge.results import (
+    AdaptationInfo,
+    Analysis,
+    BundleInfo,
+    Reading,
+    Timing,
+    overall,
+    thin_basis,
+)
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.tracks import TrackChoice
 
 
 class Pipeline:
@@ -139,7 +148,11 @@ class Pipeline:
         )
 
     def stream(
-        self, source: Source | Path | str, options: SessionOptions | None = None
+        self,
+        source: Source | Path | str,
+        options: SessionOptions | None = None,
+        *,
+        tracks: TrackChoice | None = None,
     ) -> Iterator[Reading]:
         """Yield the readings of a source while it runs, each as soon as its window ends.
 
@@ -149,11 +162,12 @@ class Pipeline:
         Args:
             source: a clip's path, or a `Source` that gives frames at the bundle's frame rate.
             options: by default as the bundle was trained.
+            tracks: of a clip's path, which to read; by default those that players play.
 
         Raises:
             MediaError: the source can't be read.
         """
-        with self._open(source) as opened:
+        with self._open(source, tracks) as opened:
             yield from self._session_of(opened, options).run(opened)
 
     def analyze(
@@ -163,6 +177,7 @@ class Pipeline:
         *,
         keep_detections: bool = False,
         progress: Callable[[float], None] | None = None,
+        tracks: TrackChoice | None = None,
     ) -> Analysis:
         """Collect all readings of a clip, with what else there is to say of it.
 
@@ -171,13 +186,14 @@ class Pipeline:
             options: by default as the bundle was trained.
             keep_detections: remember where every face was, to draw it.
             progress: called with the share of the clip that is done, 0 to 1.
+            tracks: of a clip's path, which to read; by default those that players play.
 
         Raises:
             MediaError: the source can't be read.
         """
         start = time.perf_counter()
         options = options or self.options()
-        with self._open(source) as opened:
+        with self._open(source, tracks) as opened:
             session = self._session_of(opened, options, keep_detections)
             readings = tuple(session.run(opened, progress))
         manifest = self.bundle.manifest
@@ -203,6 +219,7 @@ class Pipeline:
                 *self.notes,
                 *opened.warnings(),
                 *session.warnings(),
+                *thin_basis(readings),
                 *_approximations(options, manifest),
             ),
             adaptation=_adaptation_info(self.model.adaptation),
@@ -244,10 +261,11 @@ class Pipeline:
             readings = list(listening._session_of(opened, options).run(opened, progress))
         return replace(heard[0], labels=Counter(r.label for r in readings if r.label is not None))
 
-    def _open(self, source: Source | Path | str) -> Source:
+    def _open(self, source: Source | Path | str, tracks: TrackChoice | None) -> Source:
         if not isinstance(source, (str, Path)):
             return source
-        return Clip(source, self.bundle.manifest.frame_rate, decoding_threads(self.threads))
+        threads = decoding_threads(self.threads)
+        return Clip(source, self.bundle.manifest.frame_rate, threads, tracks)
 
     def _session_of(
         self, source: Source, options: SessionOptions | None, keep_detections: bool = False

@@ -12,6 +12,8 @@ Scores = dict[str, float]
 MODALITY_NAMES = {"visual": "face", "audio": "voice"}
 """Names of the modalities in texts for people."""
 
+MIN_FACES = 0.25  # of the frames: a face that was found in fewer is worth a warning
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -28,6 +30,9 @@ class Reading:
     faces: int  # frames in which this face was detected
     speech_s: float
     reused: int = 0  # of `faces`, those that took the embedding of another frame
+    speaker: bool | None = None
+    """Whether the voice is this face's: its mouth moves with it. None: not decided, or not asked,
+    as `faces` is `main`, whose reading is the recording's."""
 
     @property
     def label(self) -> str | None:
@@ -43,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Overall:
-    """Mean of a clip's scores, over the readings of the main faces."""
+    """Mean of a clip's scores, over the readings of the main faces, and of voices without one."""
 
     scores: Scores
     modalities: tuple[str, ...]
@@ -160,13 +165,23 @@ class Analysis:
 
 
 def overall(readings: Sequence[Reading]) -> Overall | None:
-    """Average the scores of the main readings; None if there are no scores."""
-    scored = [reading for reading in readings if reading.main and reading.scores is not None]
+    """Average the scores of the main readings, and of voices that are no face's; None if there
+    are no scores."""
+    scored = [r for r in readings if r.scores is not None and (r.main or r.track is None)]
     scores = mean_scores([reading.scores for reading in scored])
     if scores is None:
         return None
     used = {name for reading in scored for name in reading.modalities}
     return Overall(scores, tuple(name for name in ("visual", "audio") if name in used))
+
+
+def thin_basis(readings: Sequence[Reading]) -> list[str]:
+    """Warnings where the scores of a face rest on few of the frames."""
+    main = [reading for reading in readings if reading.main]
+    frames, faces = sum(r.frames for r in main), sum(r.faces for r in main)
+    if not faces or faces >= MIN_FACES * frames:
+        return []
+    return [f"a face was found in {faces / frames:.0%} of the frames only"]
 
 
 def mean_scores(several: Sequence[Scores | None]) -> Scores | None:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
-from mfer_edge.faces.stream import FaceStream, FrameFaces, TrackedFace, faces_by_track, main_track
+from mfer_edge.faces.embedding_cache import CachedFace
+from mfer_edge.faces.mouth import MouthMotion
+from mfer_edge.faces.shown import ShownFrames
+from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
+from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.prefetch import prefetch
 from mfer_edge.speech.buffer import SpeechBuffer
-from mfer_edge.speech.vad import SAMPLE_RATE
+from mfer_edge.speech.speaker import Voice, speaker
+from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
-MAX_GAP_S = 86_400.0  # frames that are further apart have wrong times: say, of the clock
+MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _locked(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
+    """A method that one thread at a time runs."""
+
+    @wraps(method)
+    def run(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,9 @@ class Session:
 
     A reading is ready once both video and audio have reached its window's end. It depends on the
     frames and the samples alone, not on how they were cut into pushes, so a file and a live source
-    give the same readings. Memory holds one window, and the lag between audio and video.
+    give the same readings. Memory holds one window, and the lag between audio and video. Any thread
+    may call: a push waits for the one before, which may take as long as a reading. `LiveSession`
+    takes items without a wait.
 
     Args:
         model: engines to run.
@@ -89,13 +113,17 @@ class Session:
             model.manifest.crop,
             skip_still=options.skip_still,
             find_within_s=model.find_within_s,
+            follow=options.faces == "all",
         )
-        self._frames: deque[FrameFaces] = deque()  # of the windows to come
+        self._shown = ShownFrames(model.manifest.frame_rate)
+        self._last_visual: tuple[list[CachedFace], ArmOutput] | None = None
+        self._mouths = MouthMotion()
         self._speech = SpeechBuffer(model.vad)
         self._video_s: float | None = None  # time of the latest frame
         self._windows_read = 0
         self._ready: list[Reading] = []
         self._closed = False
+        self._lock = RLock()
 
     def push(self, item: Frame | AudioChunk) -> None:
         """Add the next item of a source.
@@ -104,19 +132,25 @@ class Session:
             ValueError: as `push_frame` and `push_audio`.
         """
         if isinstance(item, Frame):
-            self.push_frame(item.image, item.time_s)
+            self._push_frame(item)
         else:
             self.push_audio(item.samples)
 
     def push_frame(self, image: np.ndarray, time_s: float) -> None:
         """Add the next frame: (height, width, 3) uint8 BGR, at seconds from the start.
 
-        Frames should come at the bundle's frame rate, in order of time.
+        Frames should come at the bundle's frame rate, in order of time; one that is followed by
+        none for longer is shown until the next comes.
 
         Raises:
             ValueError: the image has another shape or type, or the frame is not later than the one
-                before, or hours later.
+                before, or over a day later.
         """
+        self._push_frame(Frame(time_s, image))
+
+    @_locked
+    def _push_frame(self, frame: Frame) -> None:
+        time_s, image = frame.time_s, frame.image
         self._check_open()
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
@@ -124,7 +158,7 @@ class Session:
             )
         if self._video_s is not None and time_s <= self._video_s:
             raise ValueError(f"the frame at {time_s} s is not later than the one before")
-        reached_s = max(self._video_s or 0.0, self._audio_s)
+        reached_s = max(self._video_s or 0.0, self.audio_s)
         if not 0 <= time_s <= reached_s + MAX_GAP_S:
             raise ValueError(
                 f"the frame's time is {time_s} s; it counts from the start of the session, "
@@ -133,10 +167,13 @@ class Session:
         self._video_s = time_s
         if time_s < self._last_end_s():
             self.late_s["video"] += 1 / self._model.manifest.frame_rate
+        self._shown.expect(time_s)
         self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
-            found = self._faces.push(Frame(time_s, image))
-        self._frames.append(found)
+            found = self._faces.push(frame)
+            if self._options.faces == "all":
+                self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
+        self._shown.push(found)
         if self._keep_detections:
             self.detections += [
                 FaceDetection(
@@ -145,6 +182,7 @@ class Session:
                 for f in found.faces
             ]
 
+    @_locked
     def push_audio(self, samples: np.ndarray) -> None:
         """Add the next (n,) float32 samples in [-1, 1], 16 kHz, mono; any number of them.
 
@@ -161,6 +199,7 @@ class Session:
         self._speech.push(samples)
         self._read_windows(self._reached_s())
 
+    @_locked
     def readings(self) -> list[Reading]:
         """Return the readings that have become ready since the last call."""
         ready, self._ready = self._ready, []
@@ -184,16 +223,18 @@ class Session:
             for item in items:
                 self.push(item)
                 if progress and source.duration_s:
-                    done_s = item.time_s if isinstance(item, Frame) else self._audio_s
+                    done_s = item.time_s if isinstance(item, Frame) else self.audio_s
                     progress(min(1.0, done_s / source.duration_s))
                 yield from self.readings()
         self.close(source.duration_s)
         yield from self.readings()
 
+    @_locked
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
         return self._faces.tracks()
 
+    @_locked
     def close(self, end_s: float | None = None) -> None:
         """End the stream; the rest of it makes a last window.
 
@@ -206,9 +247,7 @@ class Session:
         if self._closed:
             return
         if end_s is None:
-            frame_s = 1 / self._model.manifest.frame_rate
-            video_s = 0.0 if self._video_s is None else self._video_s + frame_s
-            end_s = max(video_s, self._audio_s)
+            end_s = max(self._shown.last_end_s(), self.audio_s)
         window_s, hop_s = self._options.window_s, self._options.hop_s
         self._read_windows(end_s)
         rest_s = end_s - self._last_end_s()
@@ -217,6 +256,7 @@ class Session:
             self._read_window(start_s, end_s, last=True)
         self._closed = True
 
+    @_locked
     def warnings(self) -> tuple[str, ...]:
         """What was left out so far, a line each, for the user."""
         warnings = []
@@ -236,7 +276,8 @@ class Session:
             raise ValueError("the session is closed")
 
     @property
-    def _audio_s(self) -> float:
+    def audio_s(self) -> float:
+        """Seconds of audio that were pushed."""
         return self._speech.end / SAMPLE_RATE
 
     def _next_end_s(self) -> float:
@@ -253,7 +294,7 @@ class Session:
         if self._has_video:
             reached.append(self._video_s or 0.0)
         if self._has_audio:
-            reached.append(self._audio_s)
+            reached.append(self.audio_s)
         return max(min(reached), max(reached) - self._max_lag_s) if reached else 0.0
 
     def _read_windows(self, reached_s: float) -> None:
@@ -266,20 +307,39 @@ class Session:
             self._windows_read += 1
 
     def _read_window(self, start_s: float, end_s: float, last: bool) -> None:
-        while self._frames and self._frames[0].time_s < start_s:
-            self._frames.popleft()
-        frames = [f for f in self._frames if f.time_s < end_s or last]
-        by_track = faces_by_track(frames)
+        frames = self._shown.window(start_s, end_s, last=last)
+        by_track = self._faces.by_track(frames)
         main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
         speech = self._run_audio_arm(start_s, end_s, last)
-        faces = [] if main is None else by_track.pop(main)
-        self._ready.append(self._reading(window, main, faces, speech, main=True))
-        if self._options.faces == "all":
-            for track in sorted(by_track):
-                # Which face speaks is not known: the voice goes with the main one.
-                faces = by_track[track]
-                self._ready.append(self._reading(window, track, faces, _SILENCE, main=False))
+        if main is None or self._options.faces == "main":
+            faces = [] if main is None else by_track[main]
+            self._ready.append(self._reading(window, main, faces, speech, main=True))
+            return
+        self._read_people(window, main, by_track, speech)
+
+    def _read_people(
+        self, window: _Window, main: int, by_track: dict[int, list[TrackedFace]], speech: _Speech
+    ) -> None:
+        """A reading for each face; the voice goes to the one that speaks, or has its own."""
+        speaks = self._speakers(window, by_track) if speech.output else dict.fromkeys(by_track)
+        for track in (main, *sorted(by_track.keys() - {main})):
+            voice = speech if speaks[track] else _SILENCE
+            reading = self._reading(window, track, by_track[track], voice, main=track == main)
+            self._ready.append(replace(reading, speaker=speaks[track]))
+        if speech.output and True not in speaks.values():
+            self._ready.append(self._reading(window, None, [], speech, main=False))
+
+    def _speakers(
+        self, window: _Window, by_track: dict[int, list[TrackedFace]]
+    ) -> dict[int, bool | None]:
+        self._mouths.drop(window.start_s)
+        motions = {t: self._mouths.within(t, window.start_s, window.end_s) for t in by_track}
+        start = round(window.start_s * SAMPLE_RATE) // CHUNK * CHUNK
+        end = min(round(window.end_s * SAMPLE_RATE), self._speech.end)
+        samples = self._speech.samples(start, end)
+        probability = self._speech.probability(start, end)
+        return speaker(motions, Voice(start / SAMPLE_RATE, samples, probability))
 
     def _run_audio_arm(self, start_s: float, end_s: float, last: bool) -> _Speech:
         end = min(round(end_s * SAMPLE_RATE), self._speech.end)
@@ -301,8 +361,11 @@ class Session:
                 embeddings = self._model.visual.embed(np.stack([cached.crop for cached in fresh]))
                 for cached, embedding in zip(fresh, embeddings, strict=True):
                     cached.embedding = embedding
-            embedded = [f.cached.embedding for f in faces if f.cached.embedding is not None]
-            return self._model.visual(np.stack(embedded))
+            used = [face.cached for face in faces]
+            if self._last_visual is None or self._last_visual[0] != used:
+                embedded = [cached.embedding for cached in used if cached.embedding is not None]
+                self._last_visual = used, self._model.visual(np.stack(embedded))
+            return self._last_visual[1]  # again, where one frame fills window after window
 
     def _reading(
         self,

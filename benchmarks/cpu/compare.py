@@ -100,11 +100,8 @@ def compare(
 
 def frame_size(path: Path) -> str:
     """Read width and height of a clip's video."""
-    import av
-
-    with av.open(f"file:{path}") as container:
-        video = container.streams.video[0] if container.streams.video else None
-        return f"{video.width}x{video.height}" if video else "no video"
+    with Clip(path) as clip:
+        return f"{clip.video.width}x{clip.video.height}" if clip.video else "no video"
 
 
 def markdown(result: CompareResult) -> str:

@@ -24,14 +24,18 @@ def decode_all(*clips: str) -> Callable[[], None]:
 
 
 def decoded(path: str) -> Iterator[VideoFrame | AudioFrame]:
-    """Decode a clip's first video and first audio track by PyAV."""
+    """Decode by PyAV the video and the audio track that mfer-edge reads."""
     import av
 
+    from mfer_edge.sources.tracks import TrackChoice, choose_tracks
+
     with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
-        videos, audios = container.streams.video[:1], container.streams.audio[:1]
-        for video in videos:
-            video.thread_type = "AUTO"
-        yield from container.decode(*videos, *audios)
+        tracks = choose_tracks(container, TrackChoice(), path)
+        if tracks.video is not None:
+            tracks.video.thread_type = "AUTO"
+        chosen = [track for track in (tracks.video, tracks.audio) if track is not None]
+        for packet in tracks.packets(container, *chosen):
+            yield from packet.decode()
 
 
 def decode_sampled(*clips: str) -> Callable[[], None]:

@@ -145,14 +145,15 @@ def _local(corpus: Corpus, work: Path) -> tuple[list[Cost], list[str]]:
     plain, one, killed = work / "plain", work / "one", work / "killed"
     infer = " ".join(map(shlex.quote, [*MFER_EDGE, "infer"]))
     loop = LOOP.format(folder=corpus.folder, infer=infer, out=work / "loop.jsonl")
-    costs = [Cost.of("shell loop over `infer`", run_tree(["sh", "-c", loop]))]
-    script.log(f"{costs[-1].name}: {costs[-1].wall_s:.0f} s")
-    for name, out, workers in (
-        ("`batch`, 2 workers of 1 thread", plain, "2"),
-        ("`batch`, 1 worker of 2 threads", one, "1"),
-    ):
-        costs.append(Cost.of(name, run_tree(batch(corpus.folder, out, "--workers", workers))))
-        script.log(f"{name}: {costs[-1].wall_s:.0f} s")
+    ways = {
+        "shell loop over `infer`": ["sh", "-c", loop],
+        "`batch`, 2 workers of 1 thread": batch(corpus.folder, plain, "--workers", "2"),
+        "`batch`, 1 worker of 2 threads": batch(corpus.folder, one, "--workers", "1"),
+    }
+    costs = []
+    for name, command in ways.items():
+        costs.append(Cost.of(name, run_tree(command)))
+        script.log(str(costs[-1]))
     difference = largest_difference(plain, one)
     facts = [
         f"Workers of one and of two threads: scores differ by at most {difference:.4f}, by ONNX "

@@ -102,7 +102,7 @@ class BatchRun:
             try:
                 task = self._plan.tasks.task(clip.path, clip.adaptation)
             except MediaError as error:
-                self._unreadable[number] = failure = Failure.of(error, str(clip.str(path)))
+                self._unreadable[number] = failure = Failure.of(error, str(clip.path))
                 self._count(replace(self.counts, analysed=self.counts.analysed + 1), clip, failure)
                 continue
             if task.key in self._waiting:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mfer_edge.bench.report import NAME_WIDTH
 from mfer_edge.bench.result import BenchResult
-from mfer_edge.bench.stats import NOISE, LatencyStats, Speedup, speedup
+from mfer_edge.bench.stats import CONFIDENCE, NOISE, LatencyStats, Speedup, speedup
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def differences(before: BenchResult, after: BenchResult) -> list[str]:
 def comparison_text(before: BenchResult, after: BenchResult) -> str:
     """Table of what became faster or slower, for a terminal."""
     found = changes(before, after)
-    lines = ["", f"{'before, now; ms at p50':<{NAME_WIDTH}}{'':>9}{'':>9}"]
+    title = "before, now; ms at p50"
+    lines = ["", f"{title:<{NAME_WIDTH}}{'':>18}  {'':<12}speed-up ({CONFIDENCE:.0%} interval)"]
     lines += [_change_line(change) for change in found]
     if not found:
         lines.append("  nothing was measured in both")

@@ -18,7 +18,7 @@ from mfer_edge.bench.latency import (
 from mfer_edge.bench.machine import cpu_usage, describe_machine, peak_memory
 from mfer_edge.bench.nvml import nvidia_gpus
 from mfer_edge.bench.result import AlgorithmicLatency, BenchResult, MeasuredBundle, MeasuredClip
-from mfer_edge.bench.sensors import sampled, sensors
+from mfer_edge.bench.sensors import SensorStats, sampled, sensors
 from mfer_edge.bench.stats import NOISE, LatencyStats, RunBudget
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
@@ -27,11 +27,13 @@ from mfer_edge.cpu import usable_threads
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.samples import ANGER
-from mfer_edge.sources.probe import open_file
+from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 STARTS = 5  # new processes
+MAIN_LATENCIES = ("clip.total", "call.update", "offline.clip")
+ATTEMPTS = 3  # at a quiet measurement
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class BenchOptions:
         runs: of each timing; by default as `RunBudget` and `SWEEP_BUDGET` say.
         threads: CPU threads; 0 for all cores that this process may use.
         streams: the only number to try in the scenario `streams`; by default it is searched for.
+        attempts: at most so many measurements, until one is quiet; by default `ATTEMPTS`, and one
+            if `runs` is given.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -58,6 +62,7 @@ class BenchOptions:
     runs: int | None = None
     threads: int = 0
     streams: int | None = None
+    attempts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,29 @@ class Measurements:
     cells: tuple[SweepResult, ...] = ()
     memory_bytes: int | None = None
 
+    @property
+    def unsteady(self) -> Mapping[str, float]:
+        """Main latencies whose first and second half of the runs are apart, and how far."""
+        return {
+            name: of.steadiness
+            for name, of in self.times.items()
+            if name in MAIN_LATENCIES and (of.steadiness or 0) > NOISE and of.steadiness
+        }
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One measurement, and what the machine did meanwhile."""
+
+    found: Measurements
+    others: float | None  # share of all cores that other processes used; None: unknown
+    sensors: tuple[SensorStats, ...]
+
+    @property
+    def noise(self) -> float:
+        """How much of this is not ours: 0 to 1, at most `NOISE` for a quiet measurement."""
+        return max(self.others or 0.0, *self.found.unsteady.values(), 0.0)
+
 
 def measure(
     options: BenchOptions, print_step: Callable[[str], None] = lambda line: None
@@ -111,11 +139,9 @@ def measure(
         1 if options.scenario == "offline" else options.threads,
     )
     analysis = pipeline.analyze(clip)
-    usage_before = cpu_usage()
-    with sampled(sensors()) as sensor_stats:
-        found = SCENARIOS[options.scenario](Setup(options, pipeline, clip, threads, print_step))
-    usage, gpu_bytes = cpu_usage(), _gpu_memory()
-    others = usage.others_since(usage_before) if usage and usage_before else None
+    attempts = measure_quietly(Setup(options, pipeline, clip, threads, print_step))
+    best, gpu_bytes = min(attempts, key=lambda attempt: attempt.noise), _gpu_memory()
+    found = best.found
     return BenchResult(
         scenario=options.scenario,
         bundle=_measured_bundle(pipeline.bundle),
@@ -132,10 +158,31 @@ def measure(
         verdicts=verdicts(found.cells),
         memory_bytes=found.memory_bytes or peak_memory(),
         gpu_bytes=gpu_bytes - gpu_bytes_before if pipeline.device != "cpu" else None,
-        others=others,
-        gauges=tuple(sensor_stats),
-        warnings=_warnings(pipeline, found.times, others),
+        others=best.others,
+        gauges=best.sensors,
+        warnings=_warnings(pipeline, best, len(attempts)),
     )
+
+
+def measure_quietly(setup: Setup) -> list[Attempt]:
+    """Measure until the machine is quiet meanwhile, or until the attempts are used up."""
+    options = setup.options
+    most = options.attempts or (ATTEMPTS if options.runs is None else 1)
+    attempts: list[Attempt] = []
+    while len(attempts) < most:
+        if attempts:
+            noise = attempts[-1].noise
+            again = f"attempt {len(attempts) + 1} of at most {most}"
+            setup.print_step(f"the machine was busy or unsteady ({noise:.0%}): again, {again}")
+        before = cpu_usage()
+        with sampled(sensors()) as sensor_stats:
+            found = SCENARIOS[options.scenario](setup)
+        after = cpu_usage()
+        others = after.others_since(before) if after and before else None
+        attempts.append(Attempt(found, others, tuple(sensor_stats)))
+        if attempts[-1].noise <= NOISE:
+            break
+    return attempts
 
 
 def _single(setup: Setup) -> Measurements:
@@ -229,9 +276,8 @@ def _measured_bundle(bundle: Bundle) -> MeasuredBundle:
 
 
 def _measured_clip(path: Path, analysis: Analysis) -> MeasuredClip:
-    with open_file(path) as container:
-        video = container.streams.best("video")
-        audio = container.streams.best("audio")
+    with Clip(path) as clip:
+        video, audio = clip.video, clip.audio
         return MeasuredClip(
             name=os.fsencode(path.name).decode(errors="replace"),  # as in `Analysis.source`
             sha256=file_sha256(path),
@@ -249,18 +295,17 @@ def _gpu_memory() -> int:
     return sum(gpu.used_bytes or 0 for gpu in nvidia_gpus())
 
 
-def _warnings(
-    pipeline: Pipeline, times: Mapping[str, LatencyStats], others: float | None
-) -> tuple[str, ...]:
+def _warnings(pipeline: Pipeline, best: Attempt, attempts: int) -> tuple[str, ...]:
     warnings = list(pipeline.notes)
-    if others is not None and others > NOISE:
-        warnings.append(f"other processes kept {others:.0%} of this machine's cores busy meanwhile")
-    for name, of in times.items():
-        if name in ("clip.total", "call.update", "offline.clip") and (of.steadiness or 0) > NOISE:
-            warnings.append(
-                f"{name}: the first half of the runs and the second are {of.steadiness:.0%} apart: "
-                "the machine is busy, or its clock changes"
-            )
+    quietest = f" (the quietest of {attempts} attempts)" if attempts > 1 else ""
+    if best.others is not None and best.others > NOISE:
+        share = f"{best.others:.0%} of this machine's cores"
+        warnings.append(f"other processes kept {share} busy meanwhile{quietest}")
+    for name, apart in best.found.unsteady.items():
+        warnings.append(
+            f"{name}: the first half of the runs and the second are {apart:.0%} apart: "
+            f"the machine is busy, or its clock changes{quietest}"
+        )
     if not pipeline.bundle.manifest.trained:
         warnings.append("the bundle's weights are random: its times are real, its scores are not")
     return tuple(warnings)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mfer_edge.manifest import Manifest
     from mfer_edge.options import SessionOptions
     from mfer_edge.results import Analysis
+    from mfer_edge.sources.tracks import TrackChoice
 
 Analyzer = Callable[[Path | str, Progress | None], "Analysis"]
 """Analyses one clip; raises an `MferError` if that fails."""
@@ -71,6 +72,7 @@ class Request:
     windows: WindowRequest
     isolation: Isolation
     keep_detections: bool = False
+    tracks: TrackChoice | None = None  # by default as players do
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def analyzer(request: Request) -> Iterator[Analyzer]:
     options = request.windows.options(pipeline.bundle.manifest)
     keep = request.keep_detections
     yield lambda clip, progress: pipeline.analyze(
-        clip, options, keep_detections=keep, progress=progress
+        clip, options, keep_detections=keep, progress=progress, tracks=request.tracks
     )
 
 
@@ -120,6 +122,7 @@ def _isolated(request: Request) -> Iterator[Analyzer]:
                 options,
                 keep_detections=request.keep_detections,
                 timeout_s=request.isolation.timeout_s,
+                tracks=request.tracks,
             )
             return pool.submit(job, progress=progress).result()
 

@@ -18,6 +18,8 @@ from mfer_edge.cli.progress import print_step
 @device_option
 @click.option("--clip", type=INPUT, help="What to measure on [default: a sample in the package].")
 @click.option("--runs", type=click.IntRange(1), help="Of each kind [default: 100, or for 20 s].")
+@click.option("--attempts", type=click.IntRange(1), help="Measure again on a busy machine, at "
+              "most so often [default: 3; with --runs: 1].")  # fmt: skip
 @threads_option
 @click.option("--scenario", type=click.Choice(["single", "streams", "offline"]), default="single",
               show_default=True, help="One clip and one live session as fast as they go; how many "
@@ -32,6 +34,7 @@ def bench(
     device: str,
     clip: Path | None,
     runs: int | None,
+    attempts: int | None,
     threads: int | None,
     scenario: str,
     streams: int | None,
@@ -57,7 +60,7 @@ def bench(
 
     before = None if other is None else read_result(other)
     scenario = "sweep" if sweep else scenario
-    options = BenchOptions(bundles, device, clip, scenario, runs, threads or 0, streams)
+    options = BenchOptions(bundles, device, clip, scenario, runs, threads or 0, streams, attempts)
     result = measure(options, print_step)
     if json_path == STDOUT:
         click.echo(json.dumps(result_dict(result)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,7 @@ from mfer_edge.cli.options import (
     TEXT_OUTPUT,
     adapt_option,
     adaptation_file,
+    audio_track_option,
     bundle_option,
     device_option,
     faces_option,
@@ -28,11 +30,15 @@ from mfer_edge.cli.options import (
     skip_still_option,
     threads_option,
     timeout_option,
+    video_track_option,
     window_option,
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
 from mfer_edge.sources.url import shown_source
+
+if TYPE_CHECKING:
+    from mfer_edge.sources.tracks import TrackChoice
 
 
 @click.command()
@@ -43,6 +49,8 @@ from mfer_edge.sources.url import shown_source
 @hop_option
 @faces_option
 @skip_still_option
+@audio_track_option
+@video_track_option
 @adapt_option
 @threads_option
 @isolate_option
@@ -66,6 +74,8 @@ def infer(
     hop: float | None,
     faces: str,
     skip_still: float,
+    audio_track: int | None,
+    video_track: int | None,
     adapt: str,
     threads: int | None,
     isolate: bool,
@@ -82,6 +92,9 @@ def infer(
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
     outputs.check(sources)
     check_sources(sources, outputs)
+    from mfer_edge.sources.tracks import TrackChoice
+
+    tracks = TrackChoice(video_track, audio_track)
     request = Request(
         bundle=bundle,
         device=device,
@@ -90,14 +103,20 @@ def infer(
         windows=WindowRequest(window, hop, faces, skip_still),
         isolation=Isolation(isolate, timeout_s, max_memory),
         keep_detections=video_path is not None,
+        tracks=tracks,
     )
     with analyzer(request) as analyze:
-        code = analyze_sources(analyze, sources, outputs, quiet=quiet)
+        code = analyze_sources(analyze, sources, outputs, tracks, quiet=quiet)
     sys.exit(code)
 
 
 def analyze_sources(
-    analyze: Analyzer, sources: Sequence[Path | str], outputs: OutputPaths, *, quiet: bool
+    analyze: Analyzer,
+    sources: Sequence[Path | str],
+    outputs: OutputPaths,
+    tracks: TrackChoice,
+    *,
+    quiet: bool,
 ) -> int:
     """Analyze clips one after the other and write the outputs.
 
@@ -107,7 +126,7 @@ def analyze_sources(
     from mfer_edge.cli.results import ResultWriter
 
     quiet, failures = quiet or outputs.use_stdout, FailureCount()
-    writer = ResultWriter(outputs, failures, several=len(sources) > 1, quiet=quiet)
+    writer = ResultWriter(outputs, failures, tracks, several=len(sources) > 1, quiet=quiet)
     with closing(writer):
         for source in sources:
             name = shown_source(source)

@@ -97,6 +97,18 @@ faces_option = click.option(
     show_default=True,
     help="Whose emotion to read.",
 )
+audio_track_option = click.option(
+    "--audio-track",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Sound track to read, from 1 [default: as players do].",
+)
+video_track_option = click.option(
+    "--video-track",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Video track to read, from 1 [default: as players do].",
+)
 skip_still_option = click.option(
     "--skip-still",
     type=float,

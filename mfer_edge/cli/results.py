@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,18 +14,28 @@ from mfer_edge.cli.progress import progress_bar
 from mfer_edge.outputs.results import GrowingText
 from mfer_edge.results import Analysis
 
+if TYPE_CHECKING:
+    from mfer_edge.sources.tracks import TrackChoice
+
 
 class ResultWriter:
     """Writer of the results of clips. An output that fails does not stop the others.
 
     Args:
+        tracks: as for the analysis.
         several: whether there is more than one clip: JSON is then an object a line.
     """
 
     def __init__(
-        self, outputs: OutputPaths, failures: FailureCount, *, several: bool, quiet: bool
+        self,
+        outputs: OutputPaths,
+        failures: FailureCount,
+        tracks: TrackChoice | None = None,
+        *,
+        several: bool,
+        quiet: bool,
     ) -> None:
-        self._outputs, self._failures = outputs, failures
+        self._outputs, self._failures, self._tracks = outputs, failures, tracks
         self._several, self._quiet = several, quiet
         self._has_header = False  # of CSV
         self._texts = {
@@ -82,4 +93,4 @@ class ResultWriter:
                 self._failures.reported(str(outputs.video)),
                 progress_bar(outputs.video.name, quiet=self._quiet) as progress,
             ):
-                write_overlay(source, analysis, outputs.video, progress)
+                write_overlay(source, analysis, outputs.video, progress, self._tracks)

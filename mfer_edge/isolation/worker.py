@@ -26,6 +26,7 @@ from mfer_edge.sources.url import shown_source
 
 if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
+    from mfer_edge.sources.tracks import TrackChoice
 
 PR_SET_PDEATHSIG = 1  # option of prctl(2), Linux
 PROGRESS_S = 0.1  # least time between two messages on the progress of a clip
@@ -55,6 +56,7 @@ class ClipJob:
     adaptation: Path | None = None  # file of an adaptation, instead of the setup's
     keep_detections: bool = False
     timeout_s: float | None = None  # from the start of the analysis; None: no limit
+    tracks: TrackChoice | None = None  # by default as players do
 
     @property
     def name(self) -> str:
@@ -133,7 +135,11 @@ def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     if job.adaptation is not None:
         pipeline = pipeline.adapted(Adaptation.load(job.adaptation))
     return pipeline.analyze(
-        job.path, job.options, keep_detections=job.keep_detections, progress=progress
+        job.path,
+        job.options,
+        keep_detections=job.keep_detections,
+        progress=progress,
+        tracks=job.tracks,
     )
 
 

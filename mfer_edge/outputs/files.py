@@ -86,10 +86,10 @@ def write_text(out: Path, text: str) -> None:
     """
     if not is_stream(out):
         with replacing(out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        out.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise OutputError(f"{out}: could not be written: {error.strerror or error}") from error
 

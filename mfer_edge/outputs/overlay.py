@@ -29,6 +29,7 @@ from mfer_edge.results import Analysis, FaceDetection, Reading
 from mfer_edge.segments import WindowSpan, window_spans
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.tracks import TrackChoice
 
 EVERY_FRAME = 10_000.0  # frames per second: more than any clip has
 MAX_GAP_S = 0.5  # detections of a face further apart are not interpolated
@@ -54,6 +55,7 @@ def write_overlay(
     analysis: Analysis,
     out: Path | str,
     progress: Callable[[float], None] | None = None,
+    tracks: TrackChoice | None = None,
 ) -> None:
     """Write an mp4 of a clip with face boxes, labels and scores drawn on it.
 
@@ -62,6 +64,7 @@ def write_overlay(
     Args:
         analysis: of that clip, with its face detections kept.
         progress: called with the fraction of the clip that is done, 0 to 1.
+        tracks: as for the analysis.
 
     Raises:
         MediaError: the clip can't be read, or has no video.
@@ -69,14 +72,18 @@ def write_overlay(
     """
     clip, out = Path(clip), Path(out)
     overlay = Overlay(analysis)
-    with replacing(out, VIDEO_SUFFIXES) as temporary, Clip(clip, EVERY_FRAME) as frames:
+    with (
+        replacing(out, VIDEO_SUFFIXES) as temporary,
+        Clip(clip, EVERY_FRAME, choice=tracks) as frames,
+    ):
         if out.exists() and out.samefile(clip):
             raise OutputError(f"{out}: this is the clip itself; write to another name")
-        if not frames.has_video:
+        if frames.video is None:
             raise MediaError(f"{clip}: no video to draw on")
         try:
             size: tuple[int, ...] | None = None  # of the first frame, and so of the video
-            with ClipWriter(temporary, clip) as writer:
+            audio = None if frames.audio is None else frames.audio.index
+            with ClipWriter(temporary, clip, frames.video.index, audio) as writer:
                 for frame in frames:
                     if not isinstance(frame, Frame):
                         continue

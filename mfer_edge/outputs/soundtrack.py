@@ -17,6 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 
+from mfer_edge.sources.resample import average
 from mfer_edge.sources.sampling import MAX_OVERLAP_S
 
 AAC_RATE = 48_000  # Hz, for audio at a rate that AAC does not have
@@ -129,6 +130,7 @@ class AacEncoder:
         self._rate = target.codec_context.rate
         self._fifo = AudioFifo()
         self._graph: Graph | None = None
+        self._averages = False  # channels that FFmpeg can't mix
         self._format: tuple[str, str, int] | None = None  # of the latest frame
         self._encoded: int | None = None  # samples up to which the track is encoded
         self._end = 0  # and to which the queue reaches
@@ -144,7 +146,7 @@ class AacEncoder:
             self.end_s = time_s
             self._format, self._graph = format_, self._converter(frame)
         self.end_s += Fraction(frame.samples, frame.sample_rate)
-        self._convert(frame)
+        self._convert(average(frame) if self._averages else frame)
         yield from self._encode(AAC_FRAME)
 
     def finish(self) -> Iterator[Packet]:
@@ -168,6 +170,14 @@ class AacEncoder:
             self._queue(frame)
 
     def _converter(self, frame: AudioFrame) -> Graph:
+        self._averages = False
+        try:
+            return self._graph_of(frame)
+        except av.error.FFmpegError:  # as of ambisonics: no channel has a place
+            self._averages = True
+        return self._graph_of(average(frame))
+
+    def _graph_of(self, frame: AudioFrame) -> Graph:
         graph = Graph()
         source = graph.add_abuffer(
             sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from mfer_edge.results import MODALITY_NAMES, Analysis, Overall
+from mfer_edge.results import MODALITY_NAMES, Analysis, Overall, Reading
 from mfer_edge.segments import segments
 
 BAR = 30  # characters of the bar of a score of 1
@@ -16,7 +16,7 @@ def summary(analysis: Analysis) -> str:
     if analysis.overall is None:
         lines.append("  no reading: neither a face nor speech was found")
     else:
-        lines += _overall_lines(analysis.overall)
+        lines += _overall_lines(analysis.overall, analysis.windows)
     if len(analysis.windows) > 1:
         lines += ["", *_segment_lines(analysis)]
     timing = analysis.timing
@@ -36,12 +36,27 @@ def summary(analysis: Analysis) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _overall_lines(overall: Overall) -> Iterator[str]:
-    used = " + ".join(MODALITY_NAMES[name] for name in overall.modalities)
+def _overall_lines(overall: Overall, windows: Sequence[Reading]) -> Iterator[str]:
+    used = " + ".join(_basis(name, windows) for name in overall.modalities)
     yield f"  {overall.label} ({used})"
     yield ""
     for label, score in sorted(overall.scores.items(), key=lambda item: -item[1]):
         yield f"  {label:<10} {score:4.0%} {'#' * round(BAR * score)}".rstrip()
+
+
+def _basis(modality: str, windows: Sequence[Reading]) -> str:
+    """A modality, and how much of it the scores rest on."""
+    name = MODALITY_NAMES[modality]
+    main = [reading for reading in windows if reading.main]
+    if modality == "visual":
+        faces, frames = sum(r.faces for r in main), sum(r.frames for r in main)
+        if len(main) == 1:
+            return f"{name} in {faces} of {frames} frames"
+        return f"{name} in {faces / frames:.0%} of the frames"
+    if len(main) == 1:
+        return f"{name} for {main[0].speech_s:.1f} s"
+    heard = sum(reading.audio is not None for reading in main)
+    return f"{name} in {heard} of {len(main)} windows"
 
 
 def _segment_lines(analysis: Analysis) -> Iterator[str]:

@@ -12,9 +12,9 @@ import av
 import av.error
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
@@ -35,14 +35,16 @@ class ClipWriter:
     Args:
         out: the file to write.
         source: the clip that the frames were made from.
+        video, audio: numbers of its tracks among all, as `Clip` chose them.
 
     Raises:
         OutputError: FFmpeg has no video encoder.
         av.error.FFmpegError: the file can't be written. The methods raise it too.
     """
 
-    def __init__(self, out: Path, source: Path) -> None:
+    def __init__(self, out: Path, source: Path, video: int, audio: int | None) -> None:
         self._encoder = _encoder()
+        self._video_index, self._audio_index = video, audio
         self._source = av.open(f"file:{source}")
         self._target = av.open(f"file:{out}", "w", format="mp4", options={"movflags": "+faststart"})
         self._video: VideoStream | None = None
@@ -86,7 +88,8 @@ class ClipWriter:
     def _begin(self, image: np.ndarray) -> VideoStream:
         height, width = image.shape[:2]
         streams = self._source.streams
-        source = next(s for s in streams.video if not s.disposition & Disposition.attached_pic)
+        source = streams[self._video_index]
+        assert isinstance(source, VideoStream)
         video = self._target.add_stream(
             self._encoder, source.average_rate or DEFAULT_RATE, ENCODERS[self._encoder]
         )
@@ -96,11 +99,10 @@ class ClipWriter:
         context.time_base = Fraction(1, TICKS_PER_S)
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        if shape := source.sample_aspect_ratio:
-            is_rotated = (source.width > source.height) != (width > height)
-            context.sample_aspect_ratio = 1 / shape if is_rotated else shape
         self._video = video
-        if audio := next((s for s in streams.audio if s.codec_context), None):
+        if self._audio_index is not None:
+            audio = streams[self._audio_index]
+            assert isinstance(audio, AudioStream)
             self._audio = audio_packets(self._source, audio, self._target)
         return video
 

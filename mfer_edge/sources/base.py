@@ -15,6 +15,9 @@ class Frame:
 
     time_s: float  # from the start of the source
     image: np.ndarray  # (height, width, 3) uint8, BGR
+    until_s: float | None = None
+    """Until when it is shown if no other follows. None: for as long as the frame before was; a
+    source's only frame to the end."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def missing_tracks(source: Source) -> list[str]:
     """Warnings of a source on the tracks that it lacks."""
     missing = []
     if not source.has_video:
-        missing.append("no video track: the voice alone was read")
+        missing.append("no video track: there is no face to read")
     if not source.has_audio:
-        missing.append("no sound track: the face alone was read")
+        missing.append("no sound track: there is no voice to read")
     return missing

@@ -11,20 +11,26 @@ import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
-from mfer_edge.sources.probe import announced_duration_s, choose_tracks, open_container
+from mfer_edge.sources.geometry import Geometry
+from mfer_edge.sources.probe import open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
-from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, shown_s
+from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
+from mfer_edge.sources.tracks import TrackChoice, choose_tracks
 from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
+TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, where files were joined: no audio
+MIN_TOLD_S = 0.5  # of sound that was corrected, to be worth a warning
 MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved
 
 
@@ -41,15 +47,19 @@ class Clip:
             leaves the video undecoded and gives the audio alone. H.264 frames that are neither
             taken nor referred to by others are left undecoded too.
         threads: that decode the video; 0 takes one for each core.
+        choice: of the tracks to read; by default those that players play.
+        container: opened already; `path` is then a name for messages.
 
     Attributes:
+        video, audio: the tracks that are read, if there are any.
         duration_s: by the container's header, 0 if that gives none; once all is decoded, of what
             was there.
         has_video, has_audio: whether the clip has such a track.
         missing_s: how much less that was than by the header. A file that was cut off shows here;
             but some headers only guess.
-        damaged: packets so far that were cut off, undecodable, or had an impossible time stamp,
-            of those that were decoded.
+        damaged: packets so far that were cut off or undecodable, of those that were decoded.
+        jumps: how often time stamps started anew or jumped far ahead, by kind of track: what
+            follows was read as if it came next.
 
     Raises:
         MediaError: the file is missing, not readable, or holds neither video nor audio. While
@@ -59,38 +69,53 @@ class Clip:
 
     max_lag_s = MAX_CLIP_LAG_S
 
-    def __init__(self, path: Path | str, frame_rate: float | None = 5.0, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        frame_rate: float | None = 5.0,
+        threads: int = 0,
+        choice: TrackChoice | None = None,
+        *,
+        container: InputContainer | None = None,
+    ) -> None:
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         name = os.fsencode(path).decode(errors="replace")
         self.name = shown_url(name) if is_url(path) else name
         # As messages show it; a URL may hold a password.
         self.path: Path | str = self.name if is_url(path) else Path(path)
         self.damaged = 0
+        self.jumps = {VideoFrame: 0, AudioFrame: 0}
         self.missing_s = 0.0
         self._frame_rate = frame_rate
         self._read = self._closed = self._stalled = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = open_container(path)
-        tracks = choose_tracks(self._container)
-        self._video, self._audio = tracks.video, tracks.audio
-        self.has_video, self.has_audio = self._video is not None, self._audio is not None
-        if not self.has_video and not self.has_audio:
+        self._container = container or open_container(path)
+        try:
+            self._choose(choice or TrackChoice())
+        except MediaError:
             self._container.close()
-            raise MediaError(f"{self.path}: no video and no audio that can be decoded")
-        self._tracks = [s for s in (frame_rate and self._video, self._audio) if s]
+            raise
         start_s = (self._container.start_time or 0) / av.time_base
         self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
-        self.duration_s = announced_duration_s(self._container)
+        self._announced = AnnouncedDuration.of(self._container, self.path)
+        self.duration_s = self._announced.duration_s
+        self._end = VideoEnd(self.video)
         unit_s = 0.0
-        if self._video is not None:
-            self._video.thread_type = "AUTO"
-            self._video.codec_context.thread_count = threads
-            unit_s = float(self._video.time_base or 0)
+        if self.video is not None:
+            self.video.thread_type = "AUTO"
+            self.video.codec_context.thread_count = threads
+            unit_s = float(self.video.time_base or 0)
         self._sampler = Sampler(frame_rate or 0.0, unit_s)
-        self._skipper = (
-            FrameSkipper(self._video, self._sampler) if self._video is not None else None
-        )
+        self._skipper = FrameSkipper(self.video, self._sampler) if self.video is not None else None
+
+    def _choose(self, choice: TrackChoice) -> None:
+        self._chosen = choose_tracks(self._container, choice, str(self.path))
+        self.video, self.audio = self._chosen.video, self._chosen.audio
+        self.has_video, self.has_audio = self.video is not None, self.audio is not None
+        if not self.has_video and not self.has_audio:
+            raise MediaError(f"{self.path}: no video and no audio that can be decoded")
+        self._tracks = [s for s in (self._frame_rate and self.video, self.audio) if s]
 
     def __enter__(self) -> Clip:
         return self
@@ -115,8 +140,10 @@ class Clip:
             yield item
 
     def warnings(self) -> tuple[str, ...]:
-        """Tracks that are missing, damage, and an early end, as far as the clip was read."""
+        """Tracks that were not read, damage, and an early end, as far as the clip was read."""
         warnings = missing_tracks(self)
+        warnings += [self._chosen.video_note] if self._frame_rate else []
+        warnings += [self._chosen.audio_note]
         for layout in sorted(self._resampler.averaged):
             warnings.append(
                 f"the sound has channels without a place ({layout}): their average was read"
@@ -124,6 +151,17 @@ class Clip:
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
+        if jumps := max(self.jumps.values()):
+            times = "once" if jumps == 1 else f"{jumps} times"
+            warnings.append(
+                f"the time stamps start anew or jump {times}, as where recordings were joined: "
+                "each part was read as if it followed the one before"
+            )
+        if self._resampler.phase.inverted_s > MIN_TOLD_S:
+            warnings.append(
+                f"left and right of the sound cancel each other for "
+                f"{self._resampler.phase.inverted_s:.1f} s: one of them was inverted there"
+            )
         if self._stalled:
             warnings.append(f"nothing came for {READ_TIMEOUT_S:g} s: the rest was not waited for")
         elif self.missing_s > MAX_MISSING_S:
@@ -132,32 +170,37 @@ class Clip:
                 f"the file ends after {self.duration_s:.1f} s of the {announced_s:.1f} s that its "
                 "header tells of: it may have been cut off"
             )
-        return tuple(warnings)
+        return tuple(warning for warning in warnings if warning)
 
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        audio = self._resampler
-        video_s, decoded = 0.0, 0  # the end of the video so far
+        decoded = 0
+        until_s, geometry = None, None
+        if self.video is not None:
+            until_s = declared_end_s(self.video, self._start_s[VideoFrame])
+            geometry = Geometry(self.video)
         for frame in self._decoded_frames():
             decoded += 1
-            reached_s = max(video_s, audio.end_s)
+            reached_s = max(self._end.expected_s, self._resampler.end_s)
             if isinstance(frame, VideoFrame):
-                time_s = self._time_s(frame, video_s, reached_s)
-                time_s = video_s if time_s is None else max(0.0, time_s)
-                video_s = max(video_s, time_s + shown_s(frame, self._video))
-                if self._sampler.takes(time_s):
-                    yield Frame(time_s, _upright(frame))
+                expected_s = self._end.expected_s
+                time_s = self._time_s(frame, expected_s, reached_s)
+                time_s = expected_s if time_s is None else max(0.0, time_s)
+                self._end.add(frame, time_s)
+                if geometry is not None and self._sampler.takes(time_s):
+                    yield Frame(time_s, geometry.shown(frame), until_s)
             else:
-                time_s = self._time_s(frame, audio.end_s, reached_s)
-                for samples in audio.push(frame, time_s):
+                time_s = self._time_s(frame, self._resampler.end_s, reached_s)
+                for samples in self._resampler.push(frame, time_s):
                     yield AudioChunk(samples)
-        for samples in audio.flush():
+        for samples in self._resampler.flush():
             yield AudioChunk(samples)
-        if self._skipper is not None:
-            video_s = max(video_s, self._skipper.end_s)
         if self._tracks and decoded == 0:
             raise MediaError(f"{self.path}: nothing in this file could be decoded")
-        announced_s, self.duration_s = self.duration_s, max(video_s, audio.written / SAMPLE_RATE)
-        self.missing_s = max(0.0, announced_s - self.duration_s) if self._frame_rate else 0.0
+        audio_s = self._resampler.written / SAMPLE_RATE
+        video_s = max(self._end.end_s(audio_s), self._skipper.end_s if self._skipper else 0.0)
+        announced_s, self.duration_s = self.duration_s, max(video_s, audio_s)
+        if self._frame_rate and self._announced.is_told:
+            self.missing_s = max(0.0, announced_s - self.duration_s)
 
     def _time_s(
         self, frame: VideoFrame | AudioFrame, expected_s: float, reached_s: float
@@ -168,7 +211,7 @@ class Clip:
         time_s = frame.time - self._start_s[type(frame)]
         latest_s = max(reached_s, self.duration_s) + MAX_JUMP_S
         if not expected_s - MAX_OVERLAP_S <= time_s <= latest_s:
-            self.damaged += 1
+            self.jumps[type(frame)] += 1
             time_s = expected_s
             self._start_s[type(frame)] = frame.time - time_s
         return time_s
@@ -176,11 +219,12 @@ class Clip:
     def _decoded_frames(self) -> Iterator[VideoFrame | AudioFrame]:
         for packet in self._packets():
             if self._skipper is not None and isinstance(packet.stream, VideoStream):
-                self._skipper.prepare(packet, self._start_s[VideoFrame], bool(self.damaged))
+                damaged = bool(self.damaged or self.jumps[VideoFrame])
+                self._skipper.prepare(packet, self._start_s[VideoFrame], damaged)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                self.damaged += 1
+                self.damaged += not bytes(packet).startswith(TAGS)
                 continue
             for frame in frames:
                 usable = isinstance(frame, VideoFrame) or can_be_resampled(frame)
@@ -191,7 +235,7 @@ class Clip:
                     yield frame
 
     def _packets(self) -> Iterator[Packet]:
-        packets = self._container.demux(*self._tracks)
+        packets = self._chosen.packets(self._container, *self._tracks)
         while self._tracks:
             try:
                 yield next(packets)
@@ -220,11 +264,3 @@ def read_audio(path: Path | str) -> np.ndarray:
     with Clip(path, frame_rate=None) as clip:
         chunks = [item.samples for item in clip if isinstance(item, AudioChunk)]
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
-
-
-def _upright(frame: VideoFrame) -> np.ndarray:
-    """The frame as a player shows it: phones store it on its side, with a note to rotate it."""
-    # More threads would be started anew for each frame, which takes longer than the conversion.
-    image = frame.to_ndarray(format="bgr24", threads=1)
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

@@ -1,19 +1,15 @@
-"""Media files opened by FFmpeg, and which of their tracks are read."""
+"""Media files opened by FFmpeg."""
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.url import is_url, open_url
@@ -23,16 +19,6 @@ from mfer_edge.sources.url import is_url, open_url
 _ANY_TITLE: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-
-MAX_DURATION_S = 86_400.0  # a header that announces more is damaged
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """The tracks of a container that are read: the first usable one of each kind."""
-
-    video: VideoStream | None
-    audio: AudioStream | None
 
 
 def open_container(source: Path | str) -> InputContainer:
@@ -73,20 +59,3 @@ def open_file(path: Path) -> InputContainer:
     """
     # Without "file:", FFmpeg takes the part of a name before a colon for a protocol.
     return av.open(f"file:{path}", **_ANY_TITLE)
-
-
-def choose_tracks(container: InputContainer) -> Tracks:
-    """Choose the first video track and the first audio track that FFmpeg can decode."""
-    streams = container.streams
-    # The cover of a music file is no video track. A codec that FFmpeg does not know has no context.
-    videos = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
-    return Tracks(
-        next((s for s in videos if s.codec_context), None),
-        next((s for s in streams.audio if s.codec_context), None),
-    )
-
-
-def announced_duration_s(container: InputContainer) -> float:
-    """Length by the container's header; 0 where it gives none, or an impossible one."""
-    duration_s = (container.duration or 0) / av.time_base
-    return duration_s if duration_s < MAX_DURATION_S else 0.0

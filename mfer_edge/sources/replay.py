@@ -11,12 +11,12 @@ import numpy as np
 
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
-from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.clip import MAX_CLIP_LAG_S, Clip
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 FOOTAGE_S = 8.0  # of a clip that are held by default, its frames uncompressed
 CHUNK_S = 0.1  # of audio that comes at a time
-REPLAY_LAG_S = 5.0  # never reached: items come in order of the time at which they are due
+REPLAY_LAG_S = MAX_CLIP_LAG_S  # so that readings are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,11 @@ class Replay:
         Each round is as long as a whole number of frames, so that they keep their rate; audio is
         padded with silence, or cut, to that length.
         """
-        video = math.floor(self.frames[-1].time_s * self.frame_rate) + 1 if self.frames else 0
+        video = 0
+        if self.frames:
+            last = self.frames[-1]
+            held_s = min(last.until_s or 0.0, self.length_s)
+            video = math.floor(max(last.time_s * self.frame_rate + 1, held_s * self.frame_rate))
         audio = math.ceil(len(self.audio) / SAMPLE_RATE * self.frame_rate - 1e-6)
         round_s = max(video, audio) / self.frame_rate
         samples = round(round_s * SAMPLE_RATE) if self.has_audio else 0
@@ -130,7 +134,7 @@ class Replay:
         start_s = 0.0
         while True:
             for due_s, item in items:
-                if isinstance(item, Frame):
+                if isinstance(item, Frame) and self.repeats:
                     item = Frame(start_s + item.time_s, item.image)
                 yield start_s + due_s, item
             if not self.repeats:

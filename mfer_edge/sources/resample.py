@@ -12,6 +12,7 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.phase import PhaseCorrection
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_DRIFT_S = 0.1  # audio that is further than this from its time stamp is moved there
@@ -26,12 +27,14 @@ class MonoResampler:
         written: samples returned so far.
         end_s: end of the latest frame by the track's time stamps; the next frame follows there,
             unless something is missing.
+        phase: what is corrected before the channels are mixed.
         averaged: layouts that FFmpeg can't mix, whose channels were averaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.written = 0
         self.end_s = 0.0
+        self.phase = PhaseCorrection()
         self.averaged: set[str] = set()
         self._path = path
         self._format: tuple[str, str, int] | None = None  # of the latest frame
@@ -54,6 +57,7 @@ class MonoResampler:
             yield from self._move(self.end_s + drift_s)
             self._format, self._graph = format_, self._to_mono(frame)
         self.end_s += frame.samples / frame.sample_rate
+        frame = self.phase(frame)
         yield from self._convert(average(frame) if frame.layout.name in self.averaged else frame)
 
     def flush(self) -> Iterator[np.ndarray]:

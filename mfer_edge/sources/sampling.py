@@ -1,4 +1,4 @@
-"""Sampling of a video: which frames are taken, and which need not be decoded."""
+"""Sampling of a video: which frames are taken, which need not be decoded, how long they last."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from av.video.stream import VideoStream
 
 MAX_OVERLAP_S = 1.0  # a time stamp further back than this starts a new clock, or is damaged
 MAX_FRAME_S = 1.0  # a longer frame is damaged, or the last of a slide show
+MAX_STILL_S = 3600.0  # a video's only frame that is longer is damaged
 REMEMBERED_TICKS = 64  # a decoder reorders at most 16 frames, so packets are as far apart
 
 
@@ -95,12 +96,50 @@ class FrameSkipper:
             del self._earliest_s[next(iter(self._earliest_s))]
         if not (self._sure and self._progressive and earliest_s < time_s):
             return False
-        self.end_s = max(self.end_s, time_s + shown_s(packet, self._stream))
+        own_s = min(_own_duration_s(packet, self._stream), MAX_FRAME_S)
+        self.end_s = max(self.end_s, time_s + own_s)
         return True
 
 
-def shown_s(frame: VideoFrame | Packet, stream: VideoStream | None) -> float:
+class VideoEnd:
+    """End of a video, by the frames and packets so far.
+
+    Attributes:
+        expected_s: time at which the next frame would follow if it has no time stamp.
+    """
+
+    def __init__(self, stream: VideoStream | None) -> None:
+        self.expected_s = 0.0
+        self._stream = stream
+        self._last_s: float | None = None
+        self._longest_s = self._own_s = 0.0  # of the frames before the last; of the last
+
+    def add(self, frame: VideoFrame, time_s: float) -> None:
+        """Take note of the next frame."""
+        own_s = _own_duration_s(frame, self._stream)
+        self.expected_s = max(self.expected_s, time_s + min(own_s, MAX_FRAME_S))
+        if self._last_s is None or time_s > self._last_s:
+            if self._last_s is not None:
+                self._longest_s = max(self._longest_s, time_s - self._last_s)
+            self._last_s, self._own_s = time_s, own_s
+
+    def end_s(self, audio_s: float) -> float:
+        """End of the last frame, as long as it says where that is plausible.
+
+        Args:
+            audio_s: end of the audio.
+        """
+        if self._last_s is None:
+            return self.expected_s
+        longest_s = max(1.5 * self._longest_s, audio_s - self._last_s + MAX_FRAME_S)
+        if not self._longest_s:
+            longest_s = max(longest_s, MAX_STILL_S)
+        plausible = self._own_s <= longest_s
+        return max(self.expected_s, self._last_s + self._own_s if plausible else 0.0)
+
+
+def _own_duration_s(frame: VideoFrame | Packet, stream: VideoStream | None) -> float:
     """Seconds for which a frame is shown; 0 where neither it nor its track says."""
     own_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
     rate = stream.average_rate if stream is not None else None
-    return min(own_s or (float(1 / rate) if rate else 0.0), MAX_FRAME_S)
+    return max(0.0, own_s or (float(1 / rate) if rate else 0.0))

@@ -121,7 +121,7 @@ class TestMissingParts:
         assert window.audio is None and window.speech_s == 0
         assert window.scores == window.visual == anger_analysis.windows[0].visual
         assert analysis.overall is not None and analysis.overall.modalities == ("visual",)
-        assert analysis.warnings == ("no sound track: the face alone was read",)
+        assert analysis.warnings == ("no sound track: there is no voice to read",)
 
     @pytest.mark.parametrize("name", ["voice.m4a", "voice.wav"])
     def test_no_video_track(
@@ -146,7 +146,7 @@ class TestMissingParts:
         assert window.speech_s == pytest.approx(with_face.speech_s, abs=0.1)
         assert window.audio == pytest.approx(with_face.audio, abs=0.02)
         assert analysis.tracks == ()
-        assert analysis.warnings == ("no video track: the voice alone was read",)
+        assert analysis.warnings == ("no video track: there is no face to read",)
 
     def test_black_video_with_the_audio(
         self, pipeline: Pipeline, anger: Path, anger_analysis: Analysis, tmp_path: Path

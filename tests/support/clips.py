@@ -68,6 +68,7 @@ def write_clip(
     video_start_s: float = 0.0,
     audio_time_s: Callable[[float], float] | None = None,
     rotation: int = 0,
+    pixel_shape: Fraction | None = None,
     video_codec: str | None = None,
     audio_codec: str | None = None,
     options: dict[str, str] | None = None,
@@ -85,11 +86,13 @@ def write_clip(
         frame_times_s: when each frame is shown, for a frame rate that varies.
         audio_time_s: moves a packet of audio from its time to another.
         rotation: degrees by which a player rotates the frames, counterclockwise.
+        pixel_shape: width of a pixel over its height.
         options: for FFmpeg's muxer, such as {"movflags": "faststart"}.
         encoding: for the video's encoder, such as {"bf": "3"}.
     """
-    video_codec = video_codec or CODECS[path.suffix][0]
-    audio_codec = audio_codec or CODECS[path.suffix][1]
+    usual = CODECS.get(path.suffix, (None, None))
+    video_codec = video_codec or usual[0]
+    audio_codec = audio_codec or usual[1]
     fps = Fraction(fps).limit_denominator(1001)
     if frame_times_s is None:
         frame_times_s = [float(index / fps) for index in range(round(seconds * fps))]
@@ -103,6 +106,8 @@ def write_clip(
             # A time base in whole frames keeps the rate exact where the codec needs one.
             even = video_codec == "mpeg4"
             track.codec_context.time_base = 1 / fps if even else MICROSECOND
+            if pixel_shape is not None:
+                track.codec_context.sample_aspect_ratio = pixel_shape
             if rotation:
                 track.set_display_rotation(rotation)
             for index, time_s in enumerate(frame_times_s):

@@ -119,4 +119,4 @@ def held(session: Session) -> tuple[int, float]:
     """Frames, and seconds of audio, that a session holds."""
     speech = session._speech
     samples = len(speech._samples) + sum(len(item) for item in speech._pushed)
-    return len(session._frames), samples / SAMPLE_RATE
+    return len(session._shown), samples / SAMPLE_RATE

@@ -28,6 +28,8 @@ class TestComparison:
         assert rows["clip.vad"][2] == "same"
         assert rows["clip.decode"][2:] == ["too", "few", "runs"]
         assert "clip.audio" not in rows  # not measured before
+        assert "speed-up (99% interval)" in text
+        assert rows["clip.total"][4:] == ["(2.00", "to", "2.00)"]
         assert "warning" not in text
 
     def test_nothing_in_common(self) -> None:

@@ -78,7 +78,8 @@ class TestSpeedup:
         assert (sure.verdict, unsure.verdict) == ("faster", "same")
 
     def test_of_wide_spread_is_noise(self) -> None:
-        found = speedup(LatencyStats.of([1.0, 3.0] * 3), LatencyStats.of([1.0, 2.5] * 3))
+        spread, other = [1.0, 1.0, 3.0, 1.0, 3.0, 3.0], [2.5, 1.0, 1.0, 2.5, 2.5, 1.0]
+        found = speedup(LatencyStats.of(spread), LatencyStats.of(other))
         assert found is not None
         assert found.low < 1 < found.high
         assert found.verdict == "same"
@@ -126,3 +127,28 @@ class TestTimed:
     def test_budget_in_words(self) -> None:
         assert str(RunBudget(1, 1)) == "1 time"
         assert str(RunBudget(5, 100, 20)) == "up to 100 times or 20 s"
+
+
+class TestIntervals:
+    def test_correlated_runs_have_a_wider_one(self) -> None:
+        """Runs in waves, as of a clock that changes, are worth fewer than they are."""
+        random = np.random.default_rng(0)
+        waves = 1 + 0.05 * np.repeat(random.standard_normal(20), 5)
+        mixed = random.permutation(waves)
+
+        def width(runs_s: np.ndarray) -> float:
+            steady = LatencyStats.of([1.0] * 100)
+            found = speedup(steady, LatencyStats.of(runs_s.tolist()))
+            assert found is not None
+            return found.high - found.low
+
+        assert width(waves) > 1.3 * width(mixed)
+
+    def test_the_true_ratio_is_within(self) -> None:
+        """In at least 95 of 100 comparisons, for an interval of 99 %."""
+        inside = 0
+        for seed in range(100):
+            found = speedup(noisy(1.0, 60, seed), noisy(0.8, 60, 1000 + seed))
+            assert found is not None
+            inside += found.low <= 1.25 <= found.high
+        assert inside >= 95

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mfer_edge.outputs.overlay import write_overlay
+from mfer_edge.outputs.soundtrack import AacEncoder
 from mfer_edge.sources.clip import Clip, read_audio
 from tests.support.analyses import analysis
 from tests.support.clips import sine, write_clip
@@ -128,3 +129,22 @@ def test_sound_that_begins_late_begins_late(tmp_path: Path) -> None:
     )  # fmt: skip
     written = np.abs(read_audio(overlaid(source)))
     assert int(np.argmax(written > 0.2)) / RATE == pytest.approx(1.5, abs=0.05)
+
+
+def test_channels_that_can_not_be_mixed_are_averaged(tmp_path: Path) -> None:
+    """Ambisonics, whose channels have no place."""
+    path, tone = tmp_path / "out.mp4", sine(1.0, hertz=500, channels=4)
+    with av.open(str(path), "w") as target:
+        track = target.add_stream("aac", 48_000)
+        track.layout = "stereo"
+        encoder = AacEncoder(track)
+        for start in range(0, 48_000, 960):
+            block = np.ascontiguousarray(tone[:, start : start + 960])
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="ambisonic 1")
+            frame.sample_rate = 48_000
+            for packet in encoder.push(frame, None):
+                target.mux(packet)
+        for packet in encoder.finish():
+            target.mux(packet)
+    written = read_audio(path)
+    assert pitch(written, 0.2) == pytest.approx(500, abs=4) and np.abs(written).max() > 0.3

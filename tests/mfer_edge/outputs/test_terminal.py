@@ -14,13 +14,20 @@ class TestSummary:
         made = analysis([reading(0, 4.14)], 4.14, timing=Timing(0.5, 0.3, 1))
         assert summary(made).splitlines() == [
             "clip.mp4  4.14 s",
-            "  happy (face + voice)",
+            "  happy (face in 20 of 20 frames + voice for 2.1 s)",
             "",
             "  happy       79% ########################",
             *(f"  {label:<10}   3% #" for label in LABELS if label != "happy"),
             "",
             "  compact int8 on cpu, 1 thread: 0.50 s, real-time factor 0.12",
         ]
+
+    def test_how_much_a_modality_rests_on(self) -> None:
+        few = reading(0, 4.2, frames=21, faces=1)
+        assert "  happy (face in 1 of 21 frames + voice for 2.1 s)" in summary(analysis([few], 4.2))
+        windows = [few, reading(1, 5, audio=None), reading(2, 6, faces=15)]
+        line = summary(analysis(windows, 6.0)).splitlines()[1]
+        assert line == "  happy (face in 59% of the frames + voice in 2 of 3 windows)"
 
     def test_what_the_model_was_adapted_to(self) -> None:
         for info, line in (
@@ -67,4 +74,4 @@ class TestSummary:
 
     def test_voice_alone(self) -> None:
         alone = replace(reading(0, 3), visual=None, track=None, faces=0)
-        assert summary(analysis([alone], 3.0)).splitlines()[1] == "  happy (voice)"
+        assert summary(analysis([alone], 3.0)).splitlines()[1] == "  happy (voice for 1.5 s)"

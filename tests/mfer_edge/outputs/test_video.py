@@ -144,7 +144,7 @@ class TestVideo:
         noise = np.random.default_rng(0)
         with (
             pytest.raises(av.error.FFmpegError),
-            video.ClipWriter(Path("/dev/full"), clip) as writer,
+            video.ClipWriter(Path("/dev/full"), clip, 0, 1) as writer,
         ):
             for index in range(300):
                 writer.write(noise.integers(0, 255, (480, 640, 3), np.uint8), index / 25)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train.cli_faces import FOLDER, INPUT
+from train.cli.faces import FOLDER, INPUT
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -14,8 +14,9 @@ import click
 
 from mfer_edge.errors import MferError
 from mfer_edge.install import install_hint
-from train.cli_faces import clips, faces
-from train.cli_voices import voices
+from train.cli.faces import clips, faces
+from train.cli.paper import paper
+from train.cli.voices import voices
 
 if TYPE_CHECKING:
     from train.data.context import DataContext
@@ -47,6 +48,7 @@ def train() -> None:
 train.add_command(faces)
 train.add_command(clips)
 train.add_command(voices)
+train.add_command(paper)
 
 Command = Callable[..., None]
 
