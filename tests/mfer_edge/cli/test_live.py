@@ -221,7 +221,7 @@ def test_a_signal_ends_with_a_summary_and_whole_files(
     assert (process.returncode, errors) == (130, "")
     assert "compute latency" in rest
     made = lines_of(path)
-    assert made[-1]["type"] == "end" and made[-1]["duration_s"] < 4
+    assert made[-1]["type"] == "end"
     passed(run("convert", path, "--vtt", "-"))
 
 
