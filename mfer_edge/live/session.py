@@ -73,6 +73,7 @@ class LiveSession:
         self._shift_s = 0.0  # of this connection's times
         self._first_track = 0  # of this connection
         self._reached_s = 0.0
+        self._own_end_s = 0.0  # of what was read in this connection, in its own time
         self._lost: Gap | None = None
         self._tracks: deque[Track] = deque(maxlen=MAX_TRACKS)
         self._told: set[str] = set()
@@ -208,6 +209,8 @@ class LiveSession:
         else:
             self._samples += len(item.samples)
             own_s = session.audio_s
+        frame_s = 1 / self.pipeline.bundle.manifest.frame_rate if isinstance(item, Frame) else 0.0
+        self._own_end_s = max(self._own_end_s, own_s + frame_s)
         self._clock.observe(own_s, arrived_s)
         self._reached_s = max(self._reached_s, self._shift_s + own_s)
         yield from self._told_readings(session, done_s - start_s, done_s, waited=False)
@@ -229,6 +232,7 @@ class LiveSession:
             self._shift_s = max(self._reached_s, arrived_s - own_s - self._origin_s)
         if self._lost is not None:
             yield self._found(self._shift_s)
+        self._own_end_s = 0.0
         self._session = self.pipeline.session(
             self.options,
             has_video=connection.has_video,
@@ -242,7 +246,8 @@ class LiveSession:
         if session is None:
             return
         start_s = time.monotonic()
-        session.close(duration_s)
+        # A file that is left early announces a later end for its last frame.
+        session.close(self._own_end_s if duration_s is None else duration_s)
         done_s = time.monotonic()
         yield from self._told_readings(session, done_s - start_s, done_s, waited=True)
         tracks = session.tracks()
