@@ -57,7 +57,7 @@ VARIES = (
 """What differs from run to run and from machine to machine in an escaped line of output."""
 
 COMMON_PROGRAMS = ("cp", "mkdir")  # run as they are
-OTHER_PROGRAMS = ("find", "jq", "ruff", "mypy")  # neither run nor checked
+OTHER_PROGRAMS = ("curl", "find", "jq", "mypy", "ruff")  # neither run nor checked
 
 
 def check_command(words: Sequence[str]) -> None:

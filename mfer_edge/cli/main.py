@@ -67,6 +67,11 @@ COMMANDS = {
         "mfer_edge.cli.live",
         "Read the emotion in front of a camera and a microphone, until Ctrl-C.",
     ),
+    "serve": CommandEntry(
+        "mfer_edge.serve.cli",
+        "Serve a page for cameras and clips in the browser, and an API; until Ctrl-C.",
+        extra="serve",
+    ),
     "train": CommandEntry(
         "train.cli.main",
         "Train the arms and their fusion, and evaluate them on unseen people.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfer_edge.results import Reading
+from mfer_edge.results import FaceDetection, Reading
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class FacesSeen:
+    """Where the faces are in a frame; told on request only."""
+
+    time_s: float
+    faces: tuple[FaceDetection, ...]
+
+
+@dataclass(frozen=True)
 class Notice:
     """A warning, a line for the user; each is told once."""
 
@@ -33,7 +41,7 @@ class Notice:
     text: str
 
 
-Event = LiveReading | Gap | Notice
+Event = LiveReading | FacesSeen | Gap | Notice
 """What `LiveSession.events` yields. A gap comes twice: when it begins, and when it has ended."""
 
 

@@ -102,6 +102,9 @@ class Inbox:
             self._changed.notify_all()
             return arrival
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     @property
     def audio_s(self) -> float:
         """Seconds of audio that wait."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mfer_edge.errors import MediaError, OutputError
-from mfer_edge.live.events import Event, Gap, LiveReading, LiveStats
+from mfer_edge.live.events import Event, Gap, LiveReading, LiveStats, Notice
 from mfer_edge.options import SessionOptions
 from mfer_edge.outputs.files import check_output, is_stream
 from mfer_edge.outputs.json import reading_dict, round_s
@@ -110,7 +110,7 @@ class RecordingWriter:
             if event.end_s is not None:
                 times["end_s"] = round_s(event.end_s)
             self._write({"type": kind, **times, "reason": event.reason})
-        else:
+        elif isinstance(event, Notice):
             self._write({"type": "notice", "time_s": round_s(event.time_s), "text": event.text})
 
     def end(self, stats: LiveStats, tracks: Iterable[Track], warnings: Iterable[str]) -> None:

@@ -11,7 +11,15 @@ import numpy as np
 
 from mfer_edge.errors import MferError
 from mfer_edge.live.clock import ArrivalOffset, Stamps
-from mfer_edge.live.events import Event, Gap, LatencySummary, LiveReading, LiveStats, Notice
+from mfer_edge.live.events import (
+    Event,
+    FacesSeen,
+    Gap,
+    LatencySummary,
+    LiveReading,
+    LiveStats,
+    Notice,
+)
 from mfer_edge.live.inbox import MAX_FRAMES, Arrival, Connected, Ended, Inbox, Lost
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
@@ -44,6 +52,7 @@ class LiveSession:
         max_frames: frames that may wait before the one that waited longest is dropped.
         max_lag_s: how far audio may be behind video, or the reverse, before a window is read
             without it.
+        keep_detections: tell where the faces are in every frame, to draw them.
 
     Example:
         >>> live = LiveSession(pipeline)
@@ -62,10 +71,12 @@ class LiveSession:
         has_audio: bool | None = True,
         max_frames: int = MAX_FRAMES,
         max_lag_s: float = MAX_LAG_S,
+        keep_detections: bool = False,
     ) -> None:
         self.options = options or pipeline.options()
         self.pipeline = pipeline
         self._inbox = Inbox(max_frames)
+        self._keep_detections = keep_detections
         self._session: Session | None = None
         self._clock = ArrivalOffset()
         self._origin_s: float | None = None  # the monotonic time at which the first item began
@@ -73,6 +84,7 @@ class LiveSession:
         self._shift_s = 0.0  # of this connection's times
         self._first_track = 0  # of this connection
         self._reached_s = 0.0
+        self._own_end_s = 0.0  # of what was read in this connection, in its own time
         self._lost: Gap | None = None
         self._tracks: deque[Track] = deque(maxlen=MAX_TRACKS)
         self._told: set[str] = set()
@@ -136,6 +148,21 @@ class LiveSession:
     def ended(self) -> bool:
         """Whether nothing more is taken."""
         return self._inbox.ended
+
+    @property
+    def waiting(self) -> int:
+        """Number of items that wait to be worked on."""
+        return len(self._inbox)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that wait."""
+        return self._inbox.audio_s
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were left out so far because the machine was late."""
+        return self._inbox.dropped
 
     # The side of the work: one thread.
 
@@ -208,14 +235,26 @@ class LiveSession:
         else:
             self._samples += len(item.samples)
             own_s = session.audio_s
+        frame_s = 1 / self.pipeline.bundle.manifest.frame_rate if isinstance(item, Frame) else 0.0
+        self._own_end_s = max(self._own_end_s, own_s + frame_s)
         self._clock.observe(own_s, arrived_s)
         self._reached_s = max(self._reached_s, self._shift_s + own_s)
+        if self._keep_detections and isinstance(item, Frame):
+            yield self._faces_seen(session, own_s)
         yield from self._told_readings(session, done_s - start_s, done_s, waited=False)
         if self._inbox.audio_s > MAX_BACKLOG_S:
             raise MferError(
                 f"this machine is {self._inbox.audio_s:.0f} s behind the sound, even without "
                 "frames: use a longer --hop, or a smaller bundle"
             )
+
+    def _faces_seen(self, session: Session, time_s: float) -> FacesSeen:
+        faces = tuple(
+            replace(face, time_s=face.time_s + self._shift_s, track=face.track + self._first_track)
+            for face in session.detections
+        )
+        session.detections.clear()  # hours of them would fill the memory
+        return FacesSeen(time_s + self._shift_s, faces)
 
     def _open(self, item: Frame | AudioChunk, arrived_s: float) -> Iterator[Event]:
         """Begin the session of this connection, whose first item has come."""
@@ -229,11 +268,13 @@ class LiveSession:
             self._shift_s = max(self._reached_s, arrived_s - own_s - self._origin_s)
         if self._lost is not None:
             yield self._found(self._shift_s)
+        self._own_end_s = 0.0
         self._session = self.pipeline.session(
             self.options,
             has_video=connection.has_video,
             has_audio=connection.has_audio,
             max_lag_s=connection.max_lag_s,
+            keep_detections=self._keep_detections,
         )
 
     def _close(self, duration_s: float | None) -> Iterator[Event]:
@@ -242,7 +283,8 @@ class LiveSession:
         if session is None:
             return
         start_s = time.monotonic()
-        session.close(duration_s)
+        # A file that is left early announces a later end for its last frame.
+        session.close(self._own_end_s if duration_s is None else duration_s)
         done_s = time.monotonic()
         yield from self._told_readings(session, done_s - start_s, done_s, waited=True)
         tracks = session.tracks()

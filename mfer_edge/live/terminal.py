@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from mfer_edge.live.events import Event, Gap, LatencySummary, LiveReading, LiveStats
+from mfer_edge.live.events import Event, Gap, LatencySummary, LiveReading, LiveStats, Notice
 from mfer_edge.results import MODALITY_NAMES, Reading
 
 BAR = 20  # characters of the bar of a score of 1
@@ -111,7 +111,7 @@ def _told(event: Event) -> str:
         if event.end_s is None:
             return f"{event.start_s:7.1f} s  lost: {event.reason}; it is tried again"
         return f"{event.start_s:7.1f} - {event.end_s:7.1f} s  nothing: {event.reason}"
-    assert not isinstance(event, LiveReading)
+    assert isinstance(event, Notice)
     return f"{event.time_s:7.1f} s  warning: {event.text}"
 
 

@@ -20,6 +20,7 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
+from mfer_edge.sources.limits import NO_LIMITS, ClipLimits
 from mfer_edge.sources.probe import open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
@@ -49,6 +50,7 @@ class Clip:
         threads: that decode the video; 0 takes one for each core.
         choice: of the tracks to read; by default those that players play.
         container: opened already; `path` is then a name for messages.
+        limits: of a clip that is not trusted.
 
     Attributes:
         video, audio: the tracks that are read, if there are any.
@@ -62,9 +64,9 @@ class Clip:
             follows was read as if it came next.
 
     Raises:
-        MediaError: the file is missing, not readable, or holds neither video nor audio. While
-            iterating: nothing could be decoded, the audio is not finite, or the clip was read or
-            closed before.
+        MediaError: the file is missing, not readable, over the limits, or holds neither video nor
+            audio. While iterating: nothing could be decoded, it goes on over the limits, the audio
+            is not finite, or the clip was read or closed before.
     """
 
     max_lag_s = MAX_CLIP_LAG_S
@@ -77,6 +79,7 @@ class Clip:
         choice: TrackChoice | None = None,
         *,
         container: InputContainer | None = None,
+        limits: ClipLimits = NO_LIMITS,
     ) -> None:
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         name = os.fsencode(path).decode(errors="replace")
@@ -87,6 +90,7 @@ class Clip:
         self.jumps = {VideoFrame: 0, AudioFrame: 0}
         self.missing_s = 0.0
         self._frame_rate = frame_rate
+        self._limits = limits
         self._read = self._closed = self._stalled = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
@@ -105,6 +109,7 @@ class Clip:
         if self.video is not None:
             self.video.thread_type = "AUTO"
             self.video.codec_context.thread_count = threads
+            limits.apply(self.video.codec_context)
             unit_s = float(self.video.time_base or 0)
         self._sampler = Sampler(frame_rate or 0.0, unit_s)
         self._skipper = FrameSkipper(self.video, self._sampler) if self.video is not None else None
@@ -116,6 +121,9 @@ class Clip:
         if not self.has_video and not self.has_audio:
             raise MediaError(f"{self.path}: no video and no audio that can be decoded")
         self._tracks = [s for s in (self._frame_rate and self.video, self.audio) if s]
+        self._limits.check_length(self.path, (self._container.duration or 0) / av.time_base)
+        if self.video is not None:
+            self._limits.check_frames(self.path, self.video.width, self.video.height)
 
     def __enter__(self) -> Clip:
         return self
@@ -181,6 +189,7 @@ class Clip:
         for frame in self._decoded_frames():
             decoded += 1
             reached_s = max(self._end.expected_s, self._resampler.end_s)
+            self._limits.check_length(self.path, reached_s)
             if isinstance(frame, VideoFrame):
                 expected_s = self._end.expected_s
                 time_s = self._time_s(frame, expected_s, reached_s)
