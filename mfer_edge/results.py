@@ -163,6 +163,19 @@ class Analysis:
 
         return vtt_text(self)
 
+    def to_frame(self, library: str | None = None) -> Any:
+        """A pandas or polars `DataFrame` with a row for each reading.
+
+        Args:
+            library: "pandas" or "polars"; by default the first that is installed.
+
+        Raises:
+            OutputError: it is not installed.
+        """
+        from mfer_edge.outputs.frame import window_frame
+
+        return window_frame(self, library)
+
 
 def overall(readings: Sequence[Reading]) -> Overall | None:
     """Average the scores of the main readings, and of voices that are no face's; None if there
