@@ -10,6 +10,8 @@ import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+EDGES = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+Z = 1.96  # of `CONFIDENCE`, for Wilson's interval where all answers are right, or none
 BINS = 15  # of confidence, of equal width, for the calibration error
 CHUNK = 200  # resamples at once
 SEED = 0
@@ -113,9 +115,11 @@ def figures(predictions: Predictions) -> Figures:
             return Interval(None)
         if resampled is None:
             return Interval(value)
-        drawn = metric(resampled)
-        edges = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-        low, high = np.nanquantile(drawn, edges)
+        low, high = np.nanquantile(metric(resampled), EDGES)
+        if low == high and value in (0.0, 1.0):  # all alike, which resampling can't see beyond
+            clusters = np.count_nonzero(~np.isnan(metric(by_cluster)))
+            reach = clusters / (clusters + Z**2)
+            low, high = (reach, 1.0) if value else (0.0, 1 - reach)
         return Interval(value, float(low), float(high))
 
     counts = total.confusion.astype(np.int64)

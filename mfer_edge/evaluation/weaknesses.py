@@ -22,7 +22,9 @@ def weaknesses(figures: Figures, groups: dict[str, Interval], clusters: int) -> 
         groups: accuracy by modality.
         clusters: number of persons or clips that intervals come from.
     """
-    found = [*_overall(figures), *_classes(figures), *_scores(figures), *_modalities(groups)]
+    found = [*_overall(figures), *_classes(figures)]
+    if figures.confusion.sum() >= FEW:
+        found += [*_scores(figures), *_modalities(groups)]
     if clusters < FEW:
         found.append(f"only {clusters} independent clips or persons: the intervals are rough")
     return found
@@ -61,7 +63,7 @@ def _classes(figures: Figures) -> Iterator[str]:
     for one in figures.classes:
         recall, precision = one.recall, one.precision
         if one.count < FEW:
-            yield f"{one.label}: {one.count} annotations are too few to tell"
+            yield f"{one.label}: too few to tell, n = {one.count}"
         elif _at_most(recall, chance):
             text = interval_text(recall)
             yield f"{one.label}: recall {text}, no better than chance ({chance:.2f}){_taken(one)}"

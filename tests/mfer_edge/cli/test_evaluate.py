@@ -45,7 +45,7 @@ def test_report(
     assert sum(map(sum, made["confusion"]["counts"])) == 3
     assert set(made["accuracy_by_modality"]) <= {"visual+audio", "audio"}
     assert "3 annotations of 2 clips" in text and "not good enough:" in text
-    assert "angry: 2 annotations are too few to tell" in text
+    assert "angry: too few to tell, n = 2" in text
     # What was analysed is known, in any evaluation of it.
     again = evaluate(labels, *NAMES, "--work", tmp_path / "work", "--timeout", 0.001)
     assert passed(again) == text

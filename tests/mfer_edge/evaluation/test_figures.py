@@ -100,6 +100,18 @@ def test_without_a_reading_an_answer_is_wrong(data: Predictions) -> None:
     )
 
 
+@pytest.mark.parametrize(("right", "low", "high"), [(True, 0.722, 1.0), (False, 0.0, 0.278)])
+def test_ten_alike_answers_prove_little(right: bool, low: float, high: float) -> None:
+    """Wilson's interval, by the statistics tables, where resampling finds no spread."""
+    truth = np.zeros(10, np.int64)
+    scores = np.tile([0.9, 0.1] if right else [0.1, 0.9], (10, 1))
+    made = figures(Predictions(LABELS[:2], scores, truth, np.arange(10), ("audio",) * 10))
+    assert (made.accuracy.low, made.accuracy.high) == pytest.approx((low, high), abs=1e-3)
+    # Ten answers of two persons prove less.
+    pairs = figures(Predictions(LABELS[:2], scores, truth, np.arange(10) % 2, ("audio",) * 10))
+    assert pairs.accuracy.high == pytest.approx(1.0 if right else 0.658, abs=1e-3)
+
+
 def test_a_single_clip_has_no_interval(data: Predictions) -> None:
     one = figures(data.part(np.arange(300) == 0))
     assert one.accuracy.value in (0.0, 1.0)
