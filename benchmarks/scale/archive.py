@@ -1,11 +1,11 @@
 """Simulate a large archive on a cluster, from figures that were measured on one machine.
 
-`python -m benchmarks.scale.archive [--hours H] [--nodes N ...]` takes the processor time for an hour
-of video from `benchmarks/results/length.md` and asks: how long, at what cost, and what is in the way?
-Each worker is a process on one core that takes the next clip when it is done, as in `mfer-edge batch`
-and on Ray. Clips have log-normal lengths, are read from one storage, and are done again when their
-node fails. Prices, the storage, failures and the archive itself are assumptions: options, whose
-defaults are in the table. Nothing of this has run at that size.
+`python -m benchmarks.scale.archive [--hours H] [--nodes N ...]` takes the processor time for an
+hour of video from `benchmarks/results/length.md` and asks: how long, at what cost, and what is in
+the way? Each worker is a process on one core that takes the next clip when it is done, as in
+`mfer-edge batch` and on Ray. Clips have log-normal lengths, are read from one storage, and are done
+again when their node fails. Prices, the storage, failures and the archive itself are assumptions:
+options, whose defaults are in the table. Nothing of this has run at that size.
 """
 
 from __future__ import annotations
