@@ -54,7 +54,7 @@ COMMANDS = {
         "mfer_edge.cli.doctor", "Tell what this machine can run, and why not the rest."
     ),
     "evaluate": CommandEntry(
-        "mfer_edge.cli.evaluate",
+        "mfer_edge.evaluation.cli",
         "Compare the model with labels that people gave, before you rely on it.",
     ),
     "export": CommandEntry(
