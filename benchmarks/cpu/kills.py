@@ -276,7 +276,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.job:
             chosen = [job for job in chosen if job.name in options.job]
         if {job.name for job in chosen} & {"export", "train"}:  # loaded once, not in each process
-            for module in ("export.cli", "export.build", "train.cli.main", "torch.onnx", "onnxruntime"):
+            for module in (
+                "export.cli",
+                "export.build",
+                "train.cli.main",
+                "torch.onnx",
+                "onnxruntime",
+            ):
                 importlib.import_module(module)
         rng = random.Random(options.seed)
         counts = []

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -84,10 +85,16 @@ def shown_size(width: int, height: int, pixel_shape: Fraction) -> tuple[int, int
 def orientation(frame: VideoFrame) -> Orientation:
     """How a player lays a frame, by its container, its codec or its EXIF data."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:  # how PyAV fails if there is side data of a kind that it does not know
-        matrix = _without_unknown(frame).side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else Orientation.of_matrix(bytes(matrix))  # type: ignore[call-overload]
+        matrix = _side_data(_without_unknown(frame)).get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.of_matrix(bytes(matrix))
+
+
+def _side_data(frame: VideoFrame) -> SideDataContainer:
+    """Side data of a frame, which `frame.side_data` would tie to it: the pixels of dozens of frames
+    would wait for the garbage collector."""
+    return SideDataContainer(frame)  # type: ignore[call-arg]
 
 
 def _without_unknown(frame: VideoFrame) -> VideoFrame:
