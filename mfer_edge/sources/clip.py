@@ -19,7 +19,7 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
-from mfer_edge.sources.probe import open_container
+from mfer_edge.sources.probe import limit_frames, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
 from mfer_edge.sources.tracks import TrackChoice, choose_tracks
@@ -60,9 +60,9 @@ class Clip:
             follows was read as if it came next.
 
     Raises:
-        MediaError: the file is missing, not readable, or holds neither video nor audio. While
-            iterating: nothing could be decoded, the audio is not finite, or the clip was read or
-            closed before.
+        MediaError: the file is missing, not readable, or holds neither video nor audio, or frames
+            of over `MAX_PIXELS`. While iterating: nothing could be decoded, the audio is not
+            finite, or the clip was read or closed before.
     """
 
     max_lag_s = MAX_CLIP_LAG_S
@@ -108,6 +108,8 @@ class Clip:
     def _choose(self, choice: TrackChoice) -> None:
         self._chosen = choose_tracks(self._container, choice, str(self.path))
         self.video, self.audio = self._chosen.video, self._chosen.audio
+        if self.video is not None and self._frame_rate:
+            limit_frames(self.video, self.path)
         self.has_video, self.has_audio = self.video is not None, self.audio is not None
         if not self.has_video and not self.has_audio:
             raise MediaError(f"{self.path}: no video and no audio that can be decoded")

@@ -14,6 +14,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mfer_edge.sources.base import MAX_PIXELS
 from mfer_edge.sources.hdr import to_sdr
 
 MAX_STRETCH = 4.0  # times as many pixels as are stored; of longer pixels some rows are left out
@@ -78,7 +79,8 @@ def shown_size(width: int, height: int, pixel_shape: Fraction) -> tuple[int, int
     if not 0 < shape < math.inf or shape == 1:
         return width, height
     x, y = max(1.0, shape), max(1.0, 1 / shape)
-    less = min(1.0, math.sqrt(MAX_STRETCH / (x * y)))
+    shown = width * height * x * y
+    less = math.sqrt(min(1.0, MAX_STRETCH / (x * y), MAX_PIXELS / shown))
     return max(1, round(width * x * less)), max(1, round(height * y * less))
 
 

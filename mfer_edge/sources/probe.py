@@ -10,8 +10,10 @@ from typing import Any
 import av
 import av.error
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.base import DECODER_OPTIONS, MAX_PIXELS
 from mfer_edge.sources.url import is_url, open_url
 
 # Old tools wrote titles in the encoding of their country, which is no reason to refuse a file.
@@ -19,6 +21,38 @@ from mfer_edge.sources.url import is_url, open_url
 _ANY_TITLE: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+
+
+def limit_frames(video: VideoStream, path: Path | str) -> None:
+    """Have a track's decoder refuse frames of over MAX_PIXELS.
+
+    Args:
+        path: of the clip, or its URL as messages show it.
+
+    Raises:
+        MediaError: by the file's header all of them are.
+    """
+    context = video.codec_context
+    width, height = context.width, context.height
+    if not width and isinstance(path, Path):
+        width, height = _header_size(path, video.index)
+    if width * height > MAX_PIXELS:
+        raise MediaError(
+            f"{path}: frames of {width} x {height} pixels; those of over "
+            f"{MAX_PIXELS / 1e6:.0f} million pixels are not decoded"
+        )
+    context.options = {**context.options, **DECODER_OPTIONS}
+
+
+def _header_size(path: Path, stream: int) -> tuple[int, int]:
+    """Width and height by a file's header, which FFmpeg forgets if its decoder refuses them."""
+    options = {"skip_frame": "all", "probesize": "32"}  # nothing is decoded
+    try:
+        with av.open(f"file:{path}", options=options, **_ANY_TITLE) as container:
+            context = container.streams[stream].codec_context
+            return getattr(context, "width", 0), getattr(context, "height", 0)
+    except (av.error.FFmpegError, ValueError, IndexError):
+        return 0, 0
 
 
 def open_container(source: Path | str) -> InputContainer:
@@ -58,4 +92,4 @@ def open_file(path: Path) -> InputContainer:
         av.error.FFmpegError, ValueError: it can't be read, or is no media file.
     """
     # Without "file:", FFmpeg takes the part of a name before a colon for a protocol.
-    return av.open(f"file:{path}", **_ANY_TITLE)
+    return av.open(f"file:{path}", options=DECODER_OPTIONS, **_ANY_TITLE)

@@ -272,7 +272,7 @@ class TestLongClips:
         for times in (2, 6):
             clip = repeat(anger, folder / f"{times}.mp4", times)
             runs = []
-            for _ in range(3):  # how far decoding runs ahead, and so the peak, varies by 20 MB
+            for _ in range(3):  # how far decoding runs ahead, and so the peak, varies
                 done = subprocess.run(
                     [sys.executable, "-c", code, clip], capture_output=True, check=True, text=True
                 )
