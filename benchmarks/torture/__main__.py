@@ -10,14 +10,17 @@ that of its clean twin:
 - of a clip that was cut off or changed at random, the whole one.
 
 A reading that differs by more than 0.02 in a score, or in what it rests on, has to say so by a
-warning; one line is as good. Random damage may change a picture or a sample in a way that no decoder
-can notice, so silent differences are counted apart there. `--cli` inputs of all are also given to
-`mfer-edge infer`: its exit code is 0 or 1, without a traceback. What FFmpeg can't write is left out.
+warning; one line is as good. Random damage may change a picture or a sample in a way that no
+decoder can notice, so silent differences are counted apart there. `--cli` inputs of all are also
+given to `mfer-edge infer`: its exit code is 0 or 1, without a traceback. What FFmpeg can't write is
+left out.
+
 The exit code is 1 if there was any fault.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -96,12 +99,13 @@ class Torture:
                 self._twins[other] = twin
         yield
         wait_s = 4 * self._result.timeout_s
-        self._note(case, *judge(given(got, wait_s), twin and given(twin, wait_s)))
+        of_twin = None if twin is None else given(twin, wait_s)
+        self._note(case, *judge(given(got, wait_s), of_twin))
         for made in self._folder.glob(f"{path.name}[.-]*"):
             made.unlink()
 
-    def run(self, cases: Iterator[Case], ahead: int, until_s: float) -> None:
-        """Judge the cases, a few of them at a time."""
+    def run(self, cases: Iterator[Case], ahead: int, until_s: float = math.inf) -> None:
+        """Judge the cases, a few of them at a time, until the clock reads so much."""
         waiting: list[Iterator[None]] = []
         families: set[tuple[str, str]] = set()
         for case in cases:

@@ -87,10 +87,10 @@ def _failure(error: MferError) -> tuple[Outcome, str]:
 
 def _difference(got: Analysis, twin: Analysis) -> str:
     """In which way two readings differ by more than the tolerance; "" if they do not."""
-    if (got.overall is None) != (twin.overall is None):
-        return f"reading {got.overall and got.overall.label}, twin's {twin.overall and twin.overall.label}"
-    if got.overall is None or twin.overall is None:
+    if got.overall is None and twin.overall is None:
         return ""
+    if got.overall is None or twin.overall is None:
+        return "no reading" if got.overall is None else "a reading where the twin has none"
     if got.overall.modalities != twin.overall.modalities:
         return f"from {got.overall.modalities}, twin's from {twin.overall.modalities}"
     most = max(abs(score - twin.overall.scores[x]) for x, score in got.overall.scores.items())

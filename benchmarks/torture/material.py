@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from av.audio.resampler import AudioResampler
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-import mfer_edge.samples
+from mfer_edge.samples import ANGER
 
 START_S, LENGTH_S = 1.4, 1.6  # of the sample that is taken: a face that speaks
 RATE = 48_000  # Hz
@@ -54,8 +54,7 @@ def footage() -> tuple[list[np.ndarray], np.ndarray]:
     """Frames of the sample, 25 a second, and (samples,) float32 of its sound."""
     frames, chunks = [], []
     resampler = AudioResampler("flt", "mono", RATE)
-    path = Path(mfer_edge.samples.__file__).parent / "anger.mp4"
-    with av.open(str(path)) as container:
+    with av.open(str(ANGER)) as container:
         for frame in container.decode(video=0, audio=0):
             if isinstance(frame, VideoFrame):
                 image = frame.to_ndarray(format="bgr24")
@@ -75,7 +74,8 @@ def write(path: Path, how: Writing) -> Path:
         av.error.FFmpegError, ValueError, ...: FFmpeg can't write it so.
     """
     packets: list[tuple[float, Packet]] = []
-    with av.open(str(path), "w", format=how.container, options=dict(how.muxing)) as container:
+    options = {"fflags": "+bitexact", **how.muxing}  # the same bytes each time
+    with av.open(str(path), "w", format=how.container, options=options) as container:
         if how.video is not None:
             packets += _video(container, how)
         if how.audio is not None:
@@ -100,8 +100,8 @@ def _video(container: Any, how: Writing) -> list[tuple[float, Packet]]:
     for time_s in times_s:
         image = images[min(int(time_s * 25 + 1e-6), len(images) - 1)]
         area = cv2.INTER_AREA if how.size[0] < image.shape[1] else cv2.INTER_LINEAR
-        image = cv2.resize(image, how.size, interpolation=area)
-        frame = VideoFrame.from_ndarray(image, format="bgr24").reformat(format=track.pix_fmt)
+        resized = cv2.resize(image, how.size, interpolation=area).astype(np.uint8, copy=False)
+        frame = VideoFrame.from_ndarray(resized, format="bgr24").reformat(format=track.pix_fmt)
         frame.time_base = track.codec_context.time_base
         frame.pts = round(Fraction(time_s) / frame.time_base)
         packets += track.encode(frame)
@@ -168,12 +168,13 @@ def clean_twin(path: Path, out: Path) -> Path | None:
             video.codec_context.time_base = MICROSECOND
         if sound:
             audio = target.add_stream("pcm_f32le", rate=sound[0].sample_rate, layout="mono")
-        for index, frame in enumerate(frames):
-            time_s = float(index / (rate or 25)) if frame.time is None else frame.time - start_s
-            plain = frame.reformat(format="bgr0", width=frames[0].width, height=frames[0].height)
-            plain.time_base, plain.pts = MICROSECOND, round(time_s * 1e6)
-            target.mux(video.encode(plain))
         if video is not None:
+            for index, frame in enumerate(frames):
+                time_s = float(index / (rate or 25)) if frame.time is None else frame.time - start_s
+                size = frames[0].width, frames[0].height
+                plain = frame.reformat(*size, format="bgr0")
+                plain.time_base, plain.pts = MICROSECOND, round(time_s * 1e6)
+                target.mux(video.encode(plain))
             target.mux(video.encode(None))
         if audio is not None:
             resampler = AudioResampler("fltp", "mono", sound[0].sample_rate)
@@ -188,8 +189,3 @@ def clean_twin(path: Path, out: Path) -> Path | None:
                     target.mux(audio.encode(part))
             target.mux(audio.encode(None))
     return out if frames or sound else None
-
-
-def variations(how: Writing, **changes: Any) -> Writing:
-    """A way of writing with some of it changed."""
-    return replace(how, **changes)

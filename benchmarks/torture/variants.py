@@ -196,16 +196,24 @@ def stamp_cases() -> Iterator[Case]:
                 how = replace(how, muxing={"avoid_negative_ts": "disabled"})
             yield written("stamps", f"{name} in {suffix}", how, twin=base)
         for name, later in (("late", 0.4), ("early", -0.2)):
-            for track in ("video_s", "audio_s"):
+            for track in ("video", "audio"):
 
                 def move(s: float, later: float = later) -> float:
                     return s + later
 
-                how = replace(base, **{track: move})
-                yield written("tracks", f"{track[:-2]} {later:+} s, {name}, in {suffix}", how)
+                how = (
+                    replace(base, video_s=move) if track == "video" else replace(base, audio_s=move)
+                )
+                yield written("tracks", f"{track} {later:+} s, {name}, in {suffix}", how)
     b_frames = {"bf": "3", "g": "12"}
-    for muxing in ({}, {"use_editlist": "0"}, {"movflags": "negative_cts_offsets"},
-                   {"movflags": "frag_keyframe+empty_moov"}, {"movflags": "faststart"}):  # fmt: skip
+    muxings: tuple[dict[str, str], ...] = (
+        {},
+        {"use_editlist": "0"},
+        {"movflags": "negative_cts_offsets"},
+        {"movflags": "frag_keyframe+empty_moov"},
+        {"movflags": "faststart"},
+    )
+    for muxing in muxings:
         how = replace(PLAIN, suffix=".mp4", audio="aac", encoding=b_frames, muxing=muxing)
         yield written("edit lists", f"{muxing}", how)
     for suffix, video in ((".h264", "libx264"), (".m4v", "mpeg4"), (".m2v", "mpeg2video")):

@@ -29,7 +29,7 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, where files were joined: no audio
-MIN_TOLD_S = 0.5  # of sound that was corrected, to be worth a warning
+MIN_TOLD_S = 0.5  # of sound that was corrected or dropped, to be worth a warning
 MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved
 
 
@@ -93,6 +93,8 @@ class Clip:
             self._container.close()
             raise
         start_s = (self._container.start_time or 0) / av.time_base
+        # Of a bare stream FFmpeg does not know it: its first frame, which may wait for others.
+        self._starts_with_first = self._container.start_time is None and len(self._tracks) == 1
         self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
         self._announced = AnnouncedDuration.of(self._container, self.path)
         self.duration_s = self._announced.duration_s
@@ -155,6 +157,11 @@ class Clip:
                 f"the time stamps start anew or jump {times}, as where recordings were joined: "
                 "each part was read as if it followed the one before"
             )
+        if self._resampler.dropped_s > MIN_TOLD_S:
+            warnings.append(
+                f"by their time stamps {self._resampler.dropped_s:.1f} s of the sound came twice: "
+                "they were left out once"
+            )
         if self._resampler.phase.inverted_s > MIN_TOLD_S:
             warnings.append(
                 f"left and right of the sound cancel each other for "
@@ -206,6 +213,9 @@ class Clip:
         """Time of a frame from the clip's start; None if it has no time stamp."""
         if frame.time is None:
             return None
+        if self._starts_with_first:
+            self._starts_with_first = False
+            self._start_s[type(frame)] = frame.time
         time_s = frame.time - self._start_s[type(frame)]
         latest_s = max(reached_s, self.duration_s) + MAX_JUMP_S
         if not expected_s - MAX_OVERLAP_S <= time_s <= latest_s:
