@@ -19,7 +19,7 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
-from mfer_edge.sources.probe import limit_frames, open_container
+from mfer_edge.sources.probe import check_sums, limit_frames, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
 from mfer_edge.sources.tracks import TrackChoice, choose_tracks
@@ -82,8 +82,9 @@ class Clip:
         self.damaged = 0
         self.jumps = {VideoFrame: 0, AudioFrame: 0}
         self.missing_s = 0.0
+        self._decoded = {VideoFrame: 0, AudioFrame: 0}
         self._frame_rate = frame_rate
-        self._read = self._closed = self._stalled = False
+        self._read = self._closed = self._stalled = self._ended = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
         self._container = open_container(path)
@@ -112,6 +113,8 @@ class Clip:
         self.video, self.audio = self._chosen.video, self._chosen.audio
         if self.video is not None and self._frame_rate:
             limit_frames(self.video, self.path)
+        if self.audio is not None:
+            check_sums(self.audio)
         self.has_video, self.has_audio = self.video is not None, self.audio is not None
         if not self.has_video and not self.has_audio:
             raise MediaError(f"{self.path}: no video and no audio that can be decoded")
@@ -148,6 +151,7 @@ class Clip:
             warnings.append(
                 f"the sound has channels without a place ({layout}): their average was read"
             )
+        warnings += self._undecoded()
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
@@ -177,14 +181,27 @@ class Clip:
             )
         return tuple(warning for warning in warnings if warning)
 
+    def _undecoded(self) -> list[str]:
+        """Sentences on tracks from which nothing came, once all was read."""
+        if not self._ended:
+            return []
+        kinds = (
+            ("video", VideoFrame, self._frame_rate and self.video),
+            ("sound", AudioFrame, self.audio),
+        )
+        return [
+            f"the {name} track holds nothing that could be decoded"
+            for name, kind, track in kinds
+            if track and not self._decoded[kind]
+        ]
+
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        decoded = 0
         until_s, geometry = None, None
         if self.video is not None:
             until_s = declared_end_s(self.video, self._start_s[VideoFrame])
             geometry = Geometry(self.video)
         for frame in self._decoded_frames():
-            decoded += 1
+            self._decoded[type(frame)] += 1
             reached_s = max(self._end.expected_s, self._resampler.end_s)
             if isinstance(frame, VideoFrame):
                 expected_s = self._end.expected_s
@@ -199,8 +216,9 @@ class Clip:
                     yield AudioChunk(samples)
         for samples in self._resampler.flush():
             yield AudioChunk(samples)
-        if self._tracks and decoded == 0:
+        if self._tracks and not any(self._decoded.values()):
             raise MediaError(f"{self.path}: nothing in this file could be decoded")
+        self._ended = True
         audio_s = self._resampler.written / SAMPLE_RATE
         video_s = max(self._end.end_s(audio_s), self._skipper.end_s if self._skipper else 0.0)
         announced_s, self.duration_s = self.duration_s, max(video_s, audio_s)

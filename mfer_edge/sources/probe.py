@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -42,6 +43,12 @@ def limit_frames(video: VideoStream, path: Path | str) -> None:
             f"{MAX_PIXELS / 1e6:.0f} million pixels are not decoded"
         )
     context.options = {**context.options, **DECODER_OPTIONS}
+
+
+def check_sums(audio: AudioStream) -> None:
+    """Have a lossless decoder refuse what its checksum tells to be damaged, instead of noise."""
+    if audio.codec_context.name in ("flac", "tta", "wavpack"):
+        audio.codec_context.options = {"err_detect": "crccheck+explode"}
 
 
 def _header_size(path: Path, stream: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from weakref import finalize
 
+import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -129,3 +130,33 @@ class Footage:
 
     def warnings(self) -> tuple[str, ...]:
         return ()
+
+
+def test_a_track_of_which_nothing_can_be_decoded_is_said(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv", 1.0, 10, audio=sine(1.0))
+    with av.open(str(path)) as whole:
+        packets = [bytes(packet) for packet in whole.demux(video=0) if packet.size]
+    content = path.read_bytes()
+    for packet in packets:
+        content = content.replace(packet, bytes(len(packet)))
+    path.write_bytes(content)
+    with Clip(path) as clip:
+        assert not any(isinstance(item, Frame) for item in clip)
+    assert "the video track holds nothing that could be decoded" in clip.warnings()
+
+
+@pytest.mark.parametrize("encoder", ["flac", "tta", "wavpack"])
+def test_lossless_sound_is_compared_with_its_checksums(tmp_path: Path, encoder: str) -> None:
+    path = tmp_path / {"flac": "clip.mka", "tta": "clip.tta", "wavpack": "clip.wv"}[encoder]
+    write_clip(path, audio=sine(2.0), video=None, audio_codec=encoder)
+    with av.open(str(path)) as whole:
+        packets = [bytes(packet) for packet in whole.demux(audio=0) if packet.size]
+    middle = packets[len(packets) // 2]
+    place = path.read_bytes().index(middle) + 3 * len(middle) // 4
+    for damaged in (0, 1):
+        with Clip(path) as clip:
+            list(clip)
+        assert clip.damaged == damaged
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
