@@ -41,10 +41,14 @@ DETECTORS = (
 COMPACT_ARMS = (
     Weights(
         "audio (arm), fusion",
-        "trained here on URDU and RAVDESS speech",
-        "CC BY-NC-SA 4.0, research only",
+        "trained here on ten corpora of acted speech and on ordinary speech: LICENSE-WEIGHTS.md",
+        "attribution, non-commercial, research",
     ),
-    Weights("face, visual", "trained here on FER-2013", "non-commercial research"),
+    Weights(
+        "face, visual",
+        "trained here on FER-2013, FER+ votes and ordinary talking faces",
+        "non-commercial research",
+    ),
 )
 """Origin of the arms of the checkpoint in the package."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from mfer_edge.isolation.pool import IsolatedPool
     from mfer_edge.isolation.worker import ClipJob, WorkerSetup
+    from mfer_edge.live.session import LiveSession
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
@@ -48,6 +49,7 @@ __all__ = [
     "HangError",
     "IsolatedPool",
     "IsolationError",
+    "LiveSession",
     "MediaError",
     "MemoryLimitError",
     "MferError",
@@ -78,6 +80,7 @@ _HOME = {
     "IsolatedPool": "isolation.pool",
     "ClipJob": "isolation.worker",
     "WorkerSetup": "isolation.worker",
+    "LiveSession": "live.session",
     "Pipeline": "pipeline",
     "Analysis": "results",
     "Overall": "results",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +23,14 @@ from mfer_edge.results import (
     BundleInfo,
     Reading,
     Timing,
+    Track,
     overall,
     thin_basis,
 )
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.tracks import TrackChoice
 
 
@@ -196,12 +198,46 @@ class Pipeline:
         with self._open(source, tracks) as opened:
             session = self._session_of(opened, options, keep_detections)
             readings = tuple(session.run(opened, progress))
-        manifest = self.bundle.manifest
-        stopwatch = session.stopwatch
-        wall_s = time.perf_counter() - start
-        return Analysis(
+        timing = Timing(
+            wall_s=time.perf_counter() - start,
+            load_s=self.model.load_s,
+            threads=self.threads,
+            stages_s=session.stopwatch.stages_s,
+        )
+        analysis = self.analysis_of(
+            readings,
+            options,
             source=opened.name,
             duration_s=opened.duration_s or 0.0,
+            tracks=session.tracks(),
+            timing=timing,
+            warnings=(*opened.warnings(), *session.warnings()),
+        )
+        return replace(analysis, detections=tuple(session.detections))
+
+    def analysis_of(
+        self,
+        readings: Sequence[Reading],
+        options: SessionOptions,
+        *,
+        source: str,
+        duration_s: float,
+        tracks: tuple[Track, ...],
+        timing: Timing,
+        warnings: tuple[str, ...] = (),
+    ) -> Analysis:
+        """Readings of this pipeline's sessions as an analysis, as `analyze` gives it.
+
+        Args:
+            options: of the session.
+            source: its name.
+            duration_s: its length.
+            warnings: about the source and the session.
+        """
+        manifest = self.bundle.manifest
+        return Analysis(
+            source=source,
+            duration_s=duration_s,
             bundle=BundleInfo(
                 manifest.name,
                 manifest.precision,
@@ -212,18 +248,16 @@ class Pipeline:
             device=self.device,
             providers=self.providers,
             overall=overall(readings),
-            windows=readings,
-            tracks=session.tracks(),
-            timing=Timing(wall_s, self.model.load_s, self.threads, stopwatch.stages_s),
+            windows=tuple(readings),
+            tracks=tracks,
+            timing=timing,
             warnings=(
                 *self.notes,
-                *opened.warnings(),
-                *session.warnings(),
+                *warnings,
                 *thin_basis(readings),
                 *_approximations(options, manifest),
             ),
             adaptation=_adaptation_info(self.model.adaptation),
-            detections=tuple(session.detections),
         )
 
     def collect(
@@ -262,10 +296,22 @@ class Pipeline:
         return replace(heard[0], labels=Counter(r.label for r in readings if r.label is not None))
 
     def _open(self, source: Source | Path | str, tracks: TrackChoice | None) -> Source:
-        if not isinstance(source, (str, Path)):
-            return source
-        threads = decoding_threads(self.threads)
-        return Clip(source, self.bundle.manifest.frame_rate, threads, tracks)
+        return self.clip(source, tracks) if isinstance(source, (str, Path)) else source
+
+    def clip(
+        self, path: Path | str, tracks: TrackChoice | None = None, limits: ClipLimits = USUAL_LIMITS
+    ) -> Clip:
+        """Open a clip as `stream` and `analyze` open one.
+
+        Args:
+            tracks: to read; by default those that players play.
+            limits: of a clip that is not trusted.
+
+        Raises:
+            MediaError: as `Clip`.
+        """
+        threads, rate = decoding_threads(self.threads), self.bundle.manifest.frame_rate
+        return Clip(path, rate, threads, tracks, limits=limits)
 
     def _session_of(
         self, source: Source, options: SessionOptions | None, keep_detections: bool = False

@@ -30,6 +30,9 @@ class Reading:
     faces: int  # frames in which this face was detected
     speech_s: float
     reused: int = 0  # of `faces`, those that took the embedding of another frame
+    speaker: bool | None = None
+    """Whether the voice is this face's: its mouth moves with it. None: not decided, or not asked,
+    as `faces` is `main`, whose reading is the recording's."""
 
     @property
     def label(self) -> str | None:
@@ -45,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Overall:
-    """Mean of a clip's scores, over the readings of the main faces."""
+    """Mean of a clip's scores, over the readings of the main faces, and of voices without one."""
 
     scores: Scores
     modalities: tuple[str, ...]
@@ -162,8 +165,9 @@ class Analysis:
 
 
 def overall(readings: Sequence[Reading]) -> Overall | None:
-    """Average the scores of the main readings; None if there are no scores."""
-    scored = [reading for reading in readings if reading.main and reading.scores is not None]
+    """Average the scores of the main readings, and of voices that are no face's; None if there
+    are no scores."""
+    scored = [r for r in readings if r.scores is not None and (r.main or r.track is None)]
     scores = mean_scores([reading.scores for reading in scored])
     if scores is None:
         return None

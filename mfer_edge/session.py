@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
 from mfer_edge.faces.embedding_cache import CachedFace
+from mfer_edge.faces.mouth import MouthMotion
 from mfer_edge.faces.shown import ShownFrames
-from mfer_edge.faces.stream import FaceStream, TrackedFace, faces_by_track, main_track
+from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
@@ -19,13 +23,29 @@ from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source, size_of
 from mfer_edge.sources.prefetch import prefetch
 from mfer_edge.speech.buffer import SpeechBuffer
-from mfer_edge.speech.vad import SAMPLE_RATE
+from mfer_edge.speech.speaker import Voice, speaker
+from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
 PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 PREFETCH_BYTES = 64_000_000  # of them, if that is less: two frames of 8K, ten of 1080p
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _locked(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
+    """A method that one thread at a time runs."""
+
+    @wraps(method)
+    def run(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,9 @@ class Session:
 
     A reading is ready once both video and audio have reached its window's end. It depends on the
     frames and the samples alone, not on how they were cut into pushes, so a file and a live source
-    give the same readings. Memory holds one window, and the lag between audio and video.
+    give the same readings. Memory holds one window, and the lag between audio and video. Any thread
+    may call: a push waits for the one before, which may take as long as a reading. `LiveSession`
+    takes items without a wait.
 
     Args:
         model: engines to run.
@@ -92,14 +114,17 @@ class Session:
             model.manifest.crop,
             skip_still=options.skip_still,
             find_within_s=model.find_within_s,
+            follow=options.faces == "all",
         )
         self._shown = ShownFrames(model.manifest.frame_rate)
         self._last_visual: tuple[list[CachedFace], ArmOutput] | None = None
+        self._mouths = MouthMotion()
         self._speech = SpeechBuffer(model.vad)
         self._video_s: float | None = None  # time of the latest frame
         self._windows_read = 0
         self._ready: list[Reading] = []
         self._closed = False
+        self._lock = RLock()
 
     def push(self, item: Frame | AudioChunk) -> None:
         """Add the next item of a source.
@@ -124,6 +149,7 @@ class Session:
         """
         self._push_frame(Frame(time_s, image))
 
+    @_locked
     def _push_frame(self, frame: Frame) -> None:
         time_s, image = frame.time_s, frame.image
         self._check_open()
@@ -133,7 +159,7 @@ class Session:
             )
         if self._video_s is not None and time_s <= self._video_s:
             raise ValueError(f"the frame at {time_s} s is not later than the one before")
-        reached_s = max(self._video_s or 0.0, self._audio_s)
+        reached_s = max(self._video_s or 0.0, self.audio_s)
         if not 0 <= time_s <= reached_s + MAX_GAP_S:
             raise ValueError(
                 f"the frame's time is {time_s} s; it counts from the start of the session, "
@@ -146,6 +172,8 @@ class Session:
         self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
             found = self._faces.push(frame)
+            if self._options.faces == "all":
+                self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
         self._shown.push(found)
         if self._keep_detections:
             self.detections += [
@@ -155,6 +183,7 @@ class Session:
                 for f in found.faces
             ]
 
+    @_locked
     def push_audio(self, samples: np.ndarray) -> None:
         """Add the next (n,) float32 samples in [-1, 1], 16 kHz, mono; any number of them.
 
@@ -171,6 +200,7 @@ class Session:
         self._speech.push(samples)
         self._read_windows(self._reached_s())
 
+    @_locked
     def readings(self) -> list[Reading]:
         """Return the readings that have become ready since the last call."""
         ready, self._ready = self._ready, []
@@ -199,16 +229,18 @@ class Session:
             for item in items:
                 self.push(item)
                 if progress and source.duration_s:
-                    done_s = item.time_s if isinstance(item, Frame) else self._audio_s
+                    done_s = item.time_s if isinstance(item, Frame) else self.audio_s
                     progress(min(1.0, done_s / source.duration_s))
                 yield from self.readings()
         self.close(source.duration_s)
         yield from self.readings()
 
+    @_locked
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
         return self._faces.tracks()
 
+    @_locked
     def close(self, end_s: float | None = None) -> None:
         """End the stream; the rest of it makes a last window.
 
@@ -221,7 +253,7 @@ class Session:
         if self._closed:
             return
         if end_s is None:
-            end_s = max(self._shown.last_end_s(), self._audio_s)
+            end_s = max(self._shown.last_end_s(), self.audio_s)
         window_s, hop_s = self._options.window_s, self._options.hop_s
         self._read_windows(end_s)
         rest_s = end_s - self._last_end_s()
@@ -230,6 +262,7 @@ class Session:
             self._read_window(start_s, end_s, last=True)
         self._closed = True
 
+    @_locked
     def warnings(self) -> tuple[str, ...]:
         """What was left out so far, a line each, for the user."""
         warnings = []
@@ -249,7 +282,8 @@ class Session:
             raise ValueError("the session is closed")
 
     @property
-    def _audio_s(self) -> float:
+    def audio_s(self) -> float:
+        """Seconds of audio that were pushed."""
         return self._speech.end / SAMPLE_RATE
 
     def _next_end_s(self) -> float:
@@ -266,7 +300,7 @@ class Session:
         if self._has_video:
             reached.append(self._video_s or 0.0)
         if self._has_audio:
-            reached.append(self._audio_s)
+            reached.append(self.audio_s)
         return max(min(reached), max(reached) - self._max_lag_s) if reached else 0.0
 
     def _read_windows(self, reached_s: float) -> None:
@@ -280,17 +314,38 @@ class Session:
 
     def _read_window(self, start_s: float, end_s: float, last: bool) -> None:
         frames = self._shown.window(start_s, end_s, last=last)
-        by_track = faces_by_track(frames)
+        by_track = self._faces.by_track(frames)
         main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
         speech = self._run_audio_arm(start_s, end_s, last)
-        faces = [] if main is None else by_track.pop(main)
-        self._ready.append(self._reading(window, main, faces, speech, main=True))
-        if self._options.faces == "all":
-            for track in sorted(by_track):
-                # Which face speaks is not known: the voice goes with the main one.
-                faces = by_track[track]
-                self._ready.append(self._reading(window, track, faces, _SILENCE, main=False))
+        if main is None or self._options.faces == "main":
+            faces = [] if main is None else by_track[main]
+            self._ready.append(self._reading(window, main, faces, speech, main=True))
+            return
+        self._read_people(window, main, by_track, speech)
+
+    def _read_people(
+        self, window: _Window, main: int, by_track: dict[int, list[TrackedFace]], speech: _Speech
+    ) -> None:
+        """A reading for each face; the voice goes to the one that speaks, or has its own."""
+        speaks = self._speakers(window, by_track) if speech.output else dict.fromkeys(by_track)
+        for track in (main, *sorted(by_track.keys() - {main})):
+            voice = speech if speaks[track] else _SILENCE
+            reading = self._reading(window, track, by_track[track], voice, main=track == main)
+            self._ready.append(replace(reading, speaker=speaks[track]))
+        if speech.output and True not in speaks.values():
+            self._ready.append(self._reading(window, None, [], speech, main=False))
+
+    def _speakers(
+        self, window: _Window, by_track: dict[int, list[TrackedFace]]
+    ) -> dict[int, bool | None]:
+        self._mouths.drop(window.start_s)
+        motions = {t: self._mouths.within(t, window.start_s, window.end_s) for t in by_track}
+        start = round(window.start_s * SAMPLE_RATE) // CHUNK * CHUNK
+        end = min(round(window.end_s * SAMPLE_RATE), self._speech.end)
+        samples = self._speech.samples(start, end)
+        probability = self._speech.probability(start, end)
+        return speaker(motions, Voice(start / SAMPLE_RATE, samples, probability))
 
     def _run_audio_arm(self, start_s: float, end_s: float, last: bool) -> _Speech:
         end = min(round(end_s * SAMPLE_RATE), self._speech.end)

@@ -57,7 +57,7 @@ VARIES = (
 """What differs from run to run and from machine to machine in an escaped line of output."""
 
 COMMON_PROGRAMS = ("cp", "mkdir")  # run as they are
-OTHER_PROGRAMS = ("find", "jq", "ruff", "mypy")  # neither run nor checked
+OTHER_PROGRAMS = ("curl", "find", "jq", "mypy", "ruff")  # neither run nor checked
 
 
 def check_command(words: Sequence[str]) -> None:
@@ -158,13 +158,19 @@ def check_attributes(owner: Any, parts: Sequence[str]) -> None:
 
 
 def check_imports(block: Block) -> None:
+    """Check what a block imports; of one that is not run, what it imports of ours."""
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                check_name(alias.name)
+                check_import(alias.name, block)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                check_name(f"{node.module}.{alias.name}")
+                check_import(f"{node.module}.{alias.name}", block)
+
+
+def check_import(name: str, block: Block) -> None:
+    if block.runs or OUR_NAME.fullmatch(name):
+        check_name(name)
 
 
 @functools.cache

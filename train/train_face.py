@@ -7,6 +7,7 @@ select nothing, so that the accuracy on them is an honest test figure.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -17,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mfer_edge.outputs.files import replacing, write_text
 from train.data.batches import Split
@@ -32,10 +31,12 @@ from train.data.faces.targets import (
     smoothed,
     vote_targets,
 )
+from train.data.features import fingerprint
 from train.data.index import DatasetError, Entry
 from train.data.preprocess import read_face
-from train.evaluate.metrics import accuracy, softmax, unweighted_recall
-from train.loop import CrossEntropy, Hooks, train
+from train.evaluate.metrics import accuracy, unweighted_recall
+from train.faces.objective import TwoHeads
+from train.loop import Hooks, train
 from train.models.face_classifier import (
     FaceClassifier,
     HeadLogits,
@@ -47,7 +48,7 @@ from train.models.fer_resnet import FACE_SIZE
 from train.models.registry import FER_FACE
 from train.options import StageContext, TrainOptions
 
-TEACHER_SHARE = 0.5  # of the target that is the teacher's prediction, where there is one
+STUDENT_RATE = 0.05  # the highest learning rate of a network that starts from its teacher
 HELD_OUT = 18  # one training image in so many selects the epoch
 FIGURES_FILE = "figures.json"
 
@@ -99,10 +100,11 @@ class FaceOptions:
     training: TrainOptions = TRAINING
     seed: int = 0
     start: Path | None = None  # an earlier network: see `load_classifier`
-    teacher: Path | None = None  # an earlier network to start from and to distill
+    teachers: tuple[Path, ...] = ()  # earlier networks to distill; the first starts the training
+    mixed: float = 0.0  # share of the batches whose images are mixed, but in the mild epochs
     frozen_epochs: int = 0  # first epochs that train the last layers alone
     mild_epochs: int = 9  # last epochs, with milder augmentation
-    label_weight: float = 0.4  # of the loss of the published labels; that of the votes weighs 1
+    label_weight: float = 1.0  # of the loss of the published labels; that of the votes weighs 1
     new_share: float = 1.0
     """Of the fine-tuned weights in the encoder that is kept; the rest are those of `start`."""
 
@@ -124,6 +126,17 @@ class FaceOptions:
             mild_epochs=min(2, full),
         )
 
+    @classmethod
+    def distilling(cls, teachers: Sequence[Path]) -> FaceOptions:
+        """Options for training from the first of several networks on the mean of their opinions."""
+        return cls(teachers=tuple(teachers)).with_learning_rate(STUDENT_RATE)
+
+    def with_learning_rate(self, highest: float) -> FaceOptions:
+        """The same with another learning rate, also after the augmentation is reduced."""
+        finish = highest / self.training.learning_rate * self.training.finish_learning_rate
+        training = replace(self.training, learning_rate=highest, finish_learning_rate=finish)
+        return replace(self, training=training)
+
     def with_epochs(self, main: int, finish: int) -> FaceOptions:
         """The same with other numbers of epochs, before and after the augmentation is reduced.
 
@@ -133,9 +146,13 @@ class FaceOptions:
         training = replace(self.training, epochs=main + finish, finish_epochs=finish)
         return replace(self, training=training, mild_epochs=finish)
 
+    def is_mild(self, epoch: int) -> bool:
+        """Whether an epoch, from 1, is one of the last, with milder augmentation."""
+        return epoch > self.training.epochs - self.mild_epochs
+
     def strength(self, epoch: int) -> Strength:
         """Strength of the augmentation in an epoch, from 1."""
-        mild = epoch > self.training.epochs - self.mild_epochs
+        mild = self.is_mild(epoch)
         if self.start is None:
             return MILD if mild else STRONG
         return FROZEN if epoch <= self.frozen_epochs else LAST if mild else FULL
@@ -152,8 +169,8 @@ class FaceFigures:
     fer_2013_images: int
 
 
-def read_faces(entries: Sequence[Entry]) -> FaceImages:
-    """Read images into memory, with their published labels.
+def read_faces(entries: Sequence[Entry], device: torch.device | None = None) -> FaceImages:
+    """Read images into a device's memory, with their published labels.
 
     Raises:
         DatasetError: one can't be read.
@@ -161,23 +178,7 @@ def read_faces(entries: Sequence[Entry]) -> FaceImages:
     faces = np.zeros((len(entries), FACE_SIZE, FACE_SIZE), np.uint8)
     for index, entry in enumerate(entries):
         faces[index] = read_face(entry, FACE_SIZE)
-    return FaceImages(faces, face_labels(entries), STRONG.vary)
-
-
-def soft_targets(examples: FaceImages, teacher: FaceClassifier | None = None) -> np.ndarray:
-    """Targets of the published labels: smoothed, or their mean with a teacher's predictions.
-
-    Many labels of FER-2013 are wrong; a network trained before softens them (born-again networks,
-    Furlanello et al. 2018).
-
-    Returns:
-        (n, 7) float32 probabilities.
-    """
-    smooth = smoothed(examples.labels)
-    if teacher is None:
-        return smooth
-    logits = predict_heads(teacher, examples).labels.numpy()
-    return (1 - TEACHER_SHARE) * smooth + TEACHER_SHARE * softmax(logits)
+    return FaceImages(faces, face_labels(entries), STRONG.vary, device=device)
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,11 @@ class FaceData:
     split: Split
 
     @classmethod
-    def read(cls, entries: Sequence[Entry], teacher: FaceClassifier | None = None) -> FaceData:
+    def read(
+        cls,
+        entries: Sequence[Entry],
+        device: torch.device | None = None,
+    ) -> FaceData:
         """Read training images; with votes, those whose raters disagree too much are left out.
 
         Images of rare emotions are shown twice an epoch.
@@ -197,24 +202,29 @@ class FaceData:
         Raises:
             DatasetError: one can't be read.
         """
-        votes = face_votes(entries)
-        voted = bool(votes.any())
-        if voted:
-            _, usable = vote_targets(votes)
-            entries = [entry for entry, kept in zip(entries, usable, strict=True) if kept]
-            votes = votes[usable]
-        examples = read_faces(entries)
-        label_targets = targets = soft_targets(examples, teacher)
+        examples, votes = read_faces(entries, device), face_votes(entries)
         held = np.array([int(entry.content[:8], 16) % HELD_OUT == 0 for entry in entries], bool)
-        shown = np.flatnonzero(~held)
+        return cls.of(examples, votes, held)
+
+    @classmethod
+    def of(cls, examples: FaceImages, votes: np.ndarray, held: np.ndarray) -> FaceData:
+        """Make targets and split of images with their published labels.
+
+        Args:
+            votes: (n, 7) of FER+; zeros where there are none.
+            held: (n,) bool: images that may select the epoch.
+        """
+        voted, (targets, usable) = bool(votes.any()), vote_targets(votes)
         if voted:
-            targets, _ = vote_targets(votes)
-            examples = FaceImages(examples.faces, targets.argmax(1), STRONG.vary)
+            examples, targets = examples.select(usable), targets[usable]
+            votes, held = votes[usable], held[usable]
+        label_targets, shown = smoothed(examples.labels), np.flatnonzero(~held)
+        if voted:
+            examples.labels = targets.argmax(1)
             shown = np.concatenate([shown, shown[rare(targets[shown])]])
-            held &= votes.max(1) >= MAJORITY
-        return cls(
-            examples.with_targets(targets), label_targets, Split(shown, np.flatnonzero(held))
-        )
+            held = held & (votes.max(1) >= MAJORITY)
+        examples.targets = targets if voted else label_targets
+        return cls(examples, label_targets, Split(shown, np.flatnonzero(held)))
 
     def fit_heads(self, model: FaceClassifier) -> None:
         """Fit both classifiers of a network anew on the training images as they are."""
@@ -229,8 +239,8 @@ class FaceData:
         fit_heads(
             model,
             torch.cat(embedded).clone(),
-            torch.from_numpy(targets[every]),
-            torch.from_numpy(self.label_targets[every]),
+            torch.from_numpy(targets[every]).to(self.examples.device),
+            torch.from_numpy(self.label_targets[every]).to(self.examples.device),
         )
 
     def digest(self) -> str:
@@ -240,28 +250,12 @@ class FaceData:
         return digest.hexdigest()
 
 
-class TwoHeads(CrossEntropy):
-    """The cross-entropy of both classifiers, each to its own targets."""
-
-    def __init__(self, data: FaceData, options: TrainOptions, label_weight: float) -> None:
-        super().__init__(data.examples, data.split.train, options)
-        assert data.examples.targets is not None
-        self._votes, self._labels = data.examples.targets, data.label_targets
-        self._label_weight = label_weight
-
-    def loss(self, model: nn.Module, inputs: Tensor, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Give a batch's logits of the votes, and the loss of both classifiers."""
-        heads: HeadLogits = model(inputs)
-        votes = F.cross_entropy(heads.votes, torch.from_numpy(self._votes[indices]))
-        labels = F.cross_entropy(heads.labels, torch.from_numpy(self._labels[indices]))
-        return heads.votes, votes + self._label_weight * labels
-
-
 def train_faces(
     entries: Sequence[Entry],
     out: Path,
     options: FaceOptions = FaceOptions(),
     *,
+    device: torch.device | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train, or resume from OUT/last.pt.
@@ -270,6 +264,7 @@ def train_faces(
 
     Args:
         entries: images with a published split.
+        device: that trains; by default the CPU.
         say: called with every epoch's figures and at last with those of the test images, as JSON.
 
     Raises:
@@ -279,16 +274,30 @@ def train_faces(
     """
     torch.manual_seed(options.seed)
     shown, test = images(entries, "train"), images(entries, "test")
-    start = options.teacher or options.start
-    model = FaceClassifier() if start is None else load_classifier(start)
-    data = FaceData.read(shown, None if options.teacher is None else model)
+    teachers = [load_classifier(path).to(device).eval() for path in options.teachers]
+    if teachers:
+        model = copy.deepcopy(teachers[0])
+    else:
+        model = FaceClassifier() if options.start is None else load_classifier(options.start)
+    model.to(device)
+    data = FaceData.read(shown, device)
     training, count = options.training, len(data.split.train)
     if count < training.batch:
         raise DatasetError(f"{count} training images do not fill one batch of {training.batch}")
     if not len(data.split.valid):
         training = replace(training, keep="last")
 
+    objective = TwoHeads(
+        data.examples,
+        data.label_targets,
+        data.split.train,
+        training,
+        label_weight=options.label_weight,
+        teachers=teachers,
+    )
+
     def before_epoch(epoch: int) -> None:
+        objective.mixing = 0.0 if options.is_mild(epoch) else options.mixed
         strength = options.strength(epoch)
         data.examples.strength, data.examples.damage = strength.vary, strength.damage
         model.freeze(epoch <= options.frozen_epochs)
@@ -303,32 +312,35 @@ def train_faces(
             before_epoch=before_epoch,
             after_epoch=lambda epoch: say(json.dumps(asdict(epoch))),
         ),
-        objective=TwoHeads(data, training, options.label_weight),
+        objective=objective,
         identity={
             "images": data.digest(),
-            "faces": repr(replace(options, start=None, teacher=None, new_share=1.0)),
+            "faces": repr(replace(options, start=None, teachers=(), new_share=1.0)),
+            "teachers": " ".join(map(fingerprint, teachers)),
         },
     )
     model.freeze(False)
     if options.start is not None and options.new_share < 1:
-        mix_encoders(model, load_classifier(options.start), options.new_share)
+        mix_encoders(model, load_classifier(options.start).to(device), options.new_share)
         data.fit_heads(model)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(out / FER_FACE) as beside:
         save_file(weights, beside)
     if test:
-        figures = json.dumps(asdict(face_figures(model, test)))
+        figures = json.dumps(asdict(face_figures(model, test, device)))
         write_text(out / FIGURES_FILE, figures + "\n")
         say(figures)
 
 
-def face_figures(model: FaceClassifier, entries: Sequence[Entry]) -> FaceFigures:
+def face_figures(
+    model: FaceClassifier, entries: Sequence[Entry], device: torch.device | None = None
+) -> FaceFigures:
     """Measure both classifiers on images that neither was trained on.
 
     Raises:
         DatasetError: one can't be read.
     """
-    examples, votes = read_faces(entries), face_votes(entries)
+    examples, votes = read_faces(entries, device), face_votes(entries)
     heads = predict_heads(model, examples)
     agreed = votes.max(1) >= MAJORITY
     lead, predicted = votes.argmax(1)[agreed], heads.votes.numpy().argmax(1)[agreed]
@@ -343,11 +355,11 @@ def face_figures(model: FaceClassifier, entries: Sequence[Entry]) -> FaceFigures
 
 @torch.inference_mode()
 def predict_heads(model: FaceClassifier, examples: FaceImages, batch: int = 256) -> HeadLogits:
-    """Predict all images without augmentation; leaves evaluation mode on."""
+    """Predict all images without augmentation, on their device; leaves evaluation mode on."""
     model.eval()
     every = np.arange(len(examples.labels))
     parts = [
         model.heads(examples.batch(every[first : first + batch], None))
         for first in range(0, len(every), batch)
     ]
-    return HeadLogits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))
+    return HeadLogits(*(torch.cat(logits).cpu() for logits in zip(*parts, strict=True)))

@@ -25,16 +25,22 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, *, timed: bool = True
+) -> argparse.Namespace:
     """Parse a script's command line, with `--rounds` and `--json` besides its own options.
+
+    Args:
+        timed: whether the script has `--rounds`.
 
     Raises:
         OutputError: the JSON file could not be written at the end.
     """
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    if timed:
+        parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
+    if timed and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     if options.json:
         check_output(options.json)

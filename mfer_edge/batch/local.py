@@ -20,8 +20,8 @@ AHEAD = 2  # clips for each worker that are running or wait
 def default_workers(device: str) -> int:
     """Number of workers that this machine does best with, each on one CPU thread.
 
-    A process a core is fastest on CPUs (benchmarks/results/batch.md). With a GPU, one process
-    decodes and finds faces while the other has the GPU.
+    A process a core: most of a clip's work is on one thread (benchmarks/results/batch.md). With a
+    GPU, one process decodes and finds faces while the other has the GPU; this is not measured.
 
     Args:
         device: as for `Pipeline.open`.

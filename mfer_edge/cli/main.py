@@ -46,6 +46,10 @@ COMMANDS = {
         "mfer_edge.cli.bench",
         "Measure how long everything takes on this machine; about a minute.",
     ),
+    "convert": CommandEntry(
+        "mfer_edge.cli.convert",
+        "Turn a recording of `mfer-edge live --jsonl` into the formats of `infer`.",
+    ),
     "doctor": CommandEntry(
         "mfer_edge.cli.doctor", "Tell what this machine can run, and why not the rest."
     ),
@@ -58,6 +62,15 @@ COMMANDS = {
     "infer": CommandEntry(
         "mfer_edge.cli.infer",
         "Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin.",
+    ),
+    "live": CommandEntry(
+        "mfer_edge.cli.live",
+        "Read the emotion in front of a camera and a microphone, until Ctrl-C.",
+    ),
+    "serve": CommandEntry(
+        "mfer_edge.serve.cli",
+        "Serve a page for cameras and clips in the browser, and an API; until Ctrl-C.",
+        extra="serve",
     ),
     "train": CommandEntry(
         "train.cli.main",

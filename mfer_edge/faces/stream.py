@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.faces.look import Look, Scene
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
+from mfer_edge.faces.people import People
 from mfer_edge.faces.tracker import FaceTracker
 from mfer_edge.manifest import Crop
 from mfer_edge.results import Track
@@ -46,6 +47,7 @@ class FaceStream:
         crop: how to cut them out.
         skip_still: as in `SessionOptions`.
         find_within_s: the longest that a new face may stay unnoticed.
+        follow: know people again by what they look like: see `People`.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class FaceStream:
         *,
         skip_still: float = 0.0,
         find_within_s: float = FIND_WITHIN_S,
+        follow: bool = False,
     ) -> None:
         self._crop = crop
         self._finder = FaceFinder(detector, find_within_s)
         self._tracker = FaceTracker()
+        self._people = People() if follow else None
         self._cache = EmbeddingCache(skip_still)
 
     def push(self, frame: Frame) -> FrameFaces:
@@ -68,6 +72,8 @@ class FaceStream:
         crops = [crop_face(frame.image, box, self._crop) for box in boxes]
         shares = [box.in_shares(height, width) for box in boxes]
         tracks = self._tracker.update(frame.time_s, shares, _looks(frame.image, crops))
+        if self._people is not None:
+            tracks = self._people.name(frame.time_s, frame.image, boxes, tracks)
         cached = self._cache(tracks, crops)
         areas = [box.area for box in shares]
         faces = [TrackedFace(*parts) for parts in zip(tracks, boxes, areas, cached, strict=True)]
@@ -75,20 +81,31 @@ class FaceStream:
 
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
-        return self._tracker.tracks()
+        return (self._people or self._tracker).tracks()
 
     @property
     def dropped_tracks(self) -> int:
         """Number of faces that are no longer among the tracks."""
-        return self._tracker.dropped
+        return (self._people or self._tracker).dropped
+
+    def by_track(self, frames: Iterable[FrameFaces]) -> dict[int, list[TrackedFace]]:
+        """Group the faces of some frames by track, in order of time."""
+        return faces_by_track(frames, self._people.resolve if self._people else None)
 
 
-def faces_by_track(frames: Iterable[FrameFaces]) -> dict[int, list[TrackedFace]]:
-    """Group the faces of some frames by track, in order of time."""
+def faces_by_track(
+    frames: Iterable[FrameFaces], resolve: Callable[[int], int] | None = None
+) -> dict[int, list[TrackedFace]]:
+    """Group the faces of some frames by track, in order of time.
+
+    Args:
+        resolve: the id that a track has by now.
+    """
     by_track: dict[int, list[TrackedFace]] = {}
     for frame in frames:
         for face in frame.faces:
-            by_track.setdefault(face.track, []).append(face)
+            track = resolve(face.track) if resolve else face.track
+            by_track.setdefault(track, []).append(face)
     return by_track
 
 

@@ -26,6 +26,7 @@ from mfer_edge.sources.url import shown_source
 
 if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
+    from mfer_edge.sources.limits import ClipLimits
     from mfer_edge.sources.tracks import TrackChoice
 
 PR_SET_PDEATHSIG = 1  # option of prctl(2), Linux
@@ -57,6 +58,7 @@ class ClipJob:
     keep_detections: bool = False
     timeout_s: float | None = None  # from the start of the analysis; None: no limit
     tracks: TrackChoice | None = None  # by default as players do
+    limits: ClipLimits | None = None  # of a clip that is not trusted
 
     @property
     def name(self) -> str:
@@ -124,6 +126,7 @@ def error_of(message: Message) -> MferError:
 
 def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     from mfer_edge.adapt import Adaptation
+    from mfer_edge.sources.limits import USUAL_LIMITS
 
     last = [0.0]
 
@@ -135,11 +138,10 @@ def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     if job.adaptation is not None:
         pipeline = pipeline.adapted(Adaptation.load(job.adaptation))
     return pipeline.analyze(
-        job.path,
+        pipeline.clip(job.path, job.tracks, job.limits or USUAL_LIMITS),
         job.options,
         keep_detections=job.keep_detections,
         progress=progress,
-        tracks=job.tracks,
     )
 
 

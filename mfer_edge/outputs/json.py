@@ -90,6 +90,7 @@ def reading_dict(reading: Reading) -> dict[str, Any]:
         "faces": reading.faces,
         "reused": reading.reused,
         "speech_s": round_s(reading.speech_s),
+        "speaker": reading.speaker,
     }
 
 

@@ -11,6 +11,7 @@ import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -19,7 +20,8 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
-from mfer_edge.sources.probe import check_sums, limit_frames, open_container
+from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
+from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
 from mfer_edge.sources.tracks import TrackChoice, choose_tracks
@@ -47,6 +49,8 @@ class Clip:
             taken nor referred to by others are left undecoded too.
         threads: that decode the video; 0 takes one for each core.
         choice: of the tracks to read; by default those that players play.
+        container: opened already; `path` is then a name for messages.
+        limits: of what is read; stricter ones are for clips that are not trusted.
 
     Attributes:
         video, audio: the tracks that are read, if there are any.
@@ -60,9 +64,9 @@ class Clip:
             follows was read as if it came next.
 
     Raises:
-        MediaError: the file is missing, not readable, or holds neither video nor audio, or frames
-            of over `MAX_PIXELS`. While iterating: nothing could be decoded, the audio is not
-            finite, or the clip was read or closed before.
+        MediaError: the file is missing, not readable, over the limits, or holds neither video nor
+            audio. While iterating: nothing could be decoded, it goes on over the limits, the audio
+            is not finite, or the clip was read or closed before.
     """
 
     max_lag_s = MAX_CLIP_LAG_S
@@ -73,6 +77,9 @@ class Clip:
         frame_rate: float | None = 5.0,
         threads: int = 0,
         choice: TrackChoice | None = None,
+        *,
+        container: InputContainer | None = None,
+        limits: ClipLimits = USUAL_LIMITS,
     ) -> None:
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         name = os.fsencode(path).decode(errors="replace")
@@ -84,10 +91,11 @@ class Clip:
         self.missing_s = 0.0
         self._decoded = {VideoFrame: 0, AudioFrame: 0}
         self._frame_rate = frame_rate
+        self._limits = limits
         self._read = self._closed = self._stalled = self._ended = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
-        self._container = open_container(path)
+        self._container = container or open_container(path)
         try:
             self._choose(choice or TrackChoice())
         except MediaError:
@@ -104,6 +112,7 @@ class Clip:
         if self.video is not None:
             self.video.thread_type = "AUTO"
             self.video.codec_context.thread_count = threads
+            limits.apply(self.video.codec_context)
             unit_s = float(self.video.time_base or 0)
         self._sampler = Sampler(frame_rate or 0.0, unit_s)
         self._skipper = FrameSkipper(self.video, self._sampler) if self.video is not None else None
@@ -111,14 +120,18 @@ class Clip:
     def _choose(self, choice: TrackChoice) -> None:
         self._chosen = choose_tracks(self._container, choice, str(self.path))
         self.video, self.audio = self._chosen.video, self._chosen.audio
-        if self.video is not None and self._frame_rate:
-            limit_frames(self.video, self.path)
         if self.audio is not None:
             check_sums(self.audio)
         self.has_video, self.has_audio = self.video is not None, self.audio is not None
         if not self.has_video and not self.has_audio:
             raise MediaError(f"{self.path}: no video and no audio that can be decoded")
         self._tracks = [s for s in (self._frame_rate and self.video, self.audio) if s]
+        self._limits.check_length(self.path, (self._container.duration or 0) / av.time_base)
+        if self.video is not None and self._frame_rate:
+            size = self.video.width, self.video.height
+            if not any(size) and isinstance(self.path, Path):
+                size = header_size(self.path, self.video.index)
+            self._limits.check_frames(self.path, *size)
 
     def __enter__(self) -> Clip:
         return self
@@ -203,6 +216,7 @@ class Clip:
         for frame in self._decoded_frames():
             self._decoded[type(frame)] += 1
             reached_s = max(self._end.expected_s, self._resampler.end_s)
+            self._limits.check_length(self.path, reached_s)
             if isinstance(frame, VideoFrame):
                 expected_s = self._end.expected_s
                 time_s = self._time_s(frame, expected_s, reached_s)

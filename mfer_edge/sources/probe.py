@@ -11,10 +11,9 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
-from mfer_edge.sources.base import DECODER_OPTIONS, MAX_PIXELS
+from mfer_edge.sources.base import DECODER_OPTIONS
 from mfer_edge.sources.url import is_url, open_url
 
 # Old tools wrote titles in the encoding of their country, which is no reason to refuse a file.
@@ -24,34 +23,13 @@ _ANY_TITLE: dict[str, Any] = (
 )
 
 
-def limit_frames(video: VideoStream, path: Path | str) -> None:
-    """Have a track's decoder refuse frames of over MAX_PIXELS.
-
-    Args:
-        path: of the clip, or its URL as messages show it.
-
-    Raises:
-        MediaError: by the file's header all of them are.
-    """
-    context = video.codec_context
-    width, height = context.width, context.height
-    if not width and isinstance(path, Path):
-        width, height = _header_size(path, video.index)
-    if width * height > MAX_PIXELS:
-        raise MediaError(
-            f"{path}: frames of {width} x {height} pixels; those of over "
-            f"{MAX_PIXELS / 1e6:.0f} million pixels are not decoded"
-        )
-    context.options = {**context.options, **DECODER_OPTIONS}
-
-
 def check_sums(audio: AudioStream) -> None:
     """Have a lossless decoder refuse what its checksum tells to be damaged, instead of noise."""
     if audio.codec_context.name in ("flac", "tta", "wavpack"):
         audio.codec_context.options = {"err_detect": "crccheck+explode"}
 
 
-def _header_size(path: Path, stream: int) -> tuple[int, int]:
+def header_size(path: Path, stream: int) -> tuple[int, int]:
     """Width and height by a file's header, which FFmpeg forgets if its decoder refuses them."""
     options = {"skip_frame": "all", "probesize": "32"}  # nothing is decoded
     try:

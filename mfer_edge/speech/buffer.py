@@ -53,6 +53,14 @@ class SpeechBuffer:
         self._join()
         return self._samples[start - self._start : end - self._start]
 
+    def probability(self, start: int, end: int) -> np.ndarray:
+        """Return the probability of speech in each VAD chunk between two samples: (chunks,).
+
+        Only what `speech` was asked for has one, and was not dropped.
+        """
+        first = (start - self._start) // CHUNK
+        return self._probability[first : -(-(end - self._start) // CHUNK)]
+
     def _join(self) -> None:
         self._samples = np.concatenate([self._samples, *self._pushed])
         self._pushed.clear()

@@ -39,24 +39,48 @@ class TestFaces:
         readings = read(model, items, together.end_s, SessionOptions(2.0, 0.5, "all"))
         windows = [list(group) for _, group in itertools.groupby(readings, lambda r: r.start_s)]
         assert len(windows) == 4
-        for main, other in windows:
+        for main, other, *voices in windows:
             assert main.main and not other.main
             assert {main.track, other.track} == {0, 1}
             assert main.frames == other.frames
             assert min(main.faces, other.faces) >= main.frames - 1
-            assert main.modalities == ("visual", "audio")
-            # Which face speaks is not known: the voice goes with the main one.
-            assert other.modalities == ("visual",)
-            assert other.speech_s == 0.0
-            assert other.scores == other.visual != main.visual
+            assert main.visual is not None and other.visual is not None
+            assert main.visual != other.visual
+            # The voice goes to the one who speaks, or is read by itself.
+            heard = [r for r in (main, other, *voices) if "audio" in r.modalities]
+            assert len(heard) == 1 and heard[0].speech_s > 0
+            assert [r for r in (main, other) if r.speaker] == heard[: not voices]
+            assert all((r.track, r.modalities, r.main) == (None, ("audio",), False) for r in voices)
+
+    def test_a_listener_does_not_get_the_voice(self, model: Model, together: Stream) -> None:
+        """The actor on the right is a picture."""
+        half = together.frames[0].image.shape[1] // 2
+        frames = []
+        for frame in together.frames:
+            image = frame.image.copy()
+            image[:, half:] = together.frames[0].image[:, half:]
+            frames.append(Frame(frame.time_s, image))
+        items = [together.chunk, *frames]
+        readings = read(model, items, together.end_s, SessionOptions(2.5, 0.5, "all"))
+        assert {reading.track for reading in readings} == {0, 1}  # no voice without a face
+        session = Session(model, DEFAULT, keep_detections=True)
+        session.push(frames[0])
+        left = min(session.detections, key=lambda detection: detection.left)
+        for reading in readings:
+            assert reading.speaker == (reading.track == left.track)
+            assert reading.modalities == (("visual", "audio") if reading.speaker else ("visual",))
 
     def test_the_main_face_is_read_as_if_it_were_alone(
         self, model: Model, together: Stream
     ) -> None:
+        """But for the voice, which is the recording's if only one face is asked for."""
         items = [together.chunk, *together.frames]
         every = read(model, items, together.end_s, SessionOptions(2.0, 0.5, "all"))
         main = read(model, items, together.end_s, SessionOptions(2.0, 0.5))
-        assert main == [reading for reading in every if reading.main]
+        seen = [reading for reading in every if reading.main]
+        for one, other in zip(main, seen, strict=True):
+            assert (one.track, one.visual, one.faces) == (other.track, other.visual, other.faces)
+            assert one.modalities == ("visual", "audio")
 
     def test_the_larger_face_is_the_main_one(
         self, model: Model, stream: Stream, other_stream: Stream

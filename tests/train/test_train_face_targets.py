@@ -27,17 +27,16 @@ from tests.train.face_training import (
 )
 from train import train_face
 from train.data import examples as examples_module
-from train.data.batches import Split
-from train.data.examples import FaceImages
 from train.data.index import DatasetError, Entry
 from train.errors import TrainError
+from train.faces.objective import TwoHeads
 from train.labels import EMOTIONS, FACE_EMOTIONS, FACE_OF_EMOTION
 from train.models import face_classifier
 from train.models.face_classifier import FaceClassifier
 from train.models.fer_resnet import FerResnet
 from train.models.registry import FACE_BACKBONES, FER_FACE
 from train.models.weights import CheckpointError
-from train.train_face import FaceOptions, read_faces, soft_targets
+from train.train_face import FaceData, FaceOptions, read_faces
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -56,7 +55,8 @@ def test_a_run_of_another_schedule_or_other_images_is_refused(
         (entries, OPTIONS.with_epochs(2, 1)),
         (entries, OPTIONS.with_epochs(1, 2)),
         (entries, replace(OPTIONS, seed=1)),
-        (entries, replace(OPTIONS, teacher=unbroken / FER_FACE)),
+        (entries, replace(OPTIONS, mixed=0.5)),
+        (entries, replace(OPTIONS, teachers=(unbroken / FER_FACE,))),
     ]
     before = (run / "last.pt").read_bytes()
     for listed, options in attempts:
@@ -113,63 +113,51 @@ def test_the_file_left_is_the_backbone_s(entries: list[Entry], tmp_path: Path) -
     assert embedded.shape == (len(entries), 192) and embedded.std() > 0
 
 
-class TestTeacher:
-    @pytest.fixture
-    def teacher(self) -> FaceClassifier:
-        """A network with strong opinions."""
-        torch.manual_seed(4)
-        classifier = FaceClassifier().eval()
-        nn.init.normal_(classifier.labels.weight, std=30)
-        return classifier
+def test_without_a_teacher_a_target_is_the_label_smoothed(entries: list[Entry]) -> None:
+    data = FaceData.read(trained_on_images(entries))
+    targets = data.label_targets
+    assert targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    own = targets[np.arange(len(targets)), data.examples.labels]
+    np.testing.assert_allclose(own, 0.9 + 0.1 / 7, rtol=1e-6)
+    np.testing.assert_allclose(np.sort(targets, 1)[:, :-1], 0.1 / 7, rtol=1e-6)
 
-    def test_without_one_a_target_is_the_label_smoothed(self, entries: list[Entry]) -> None:
-        shown = read_faces(entries)
-        targets = soft_targets(shown)
-        assert targets.dtype == np.float32
-        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-        own = targets[np.arange(len(entries)), shown.labels]
-        np.testing.assert_allclose(own, 0.9 + 0.1 / 7, rtol=1e-6)
-        np.testing.assert_allclose(np.sort(targets, 1)[:, :-1], 0.1 / 7, rtol=1e-6)
 
-    def test_half_of_a_target_is_the_teacher_s_prediction(
-        self, entries: list[Entry], teacher: FaceClassifier
+class TestTeachers:
+    def test_training_starts_from_the_first_and_learns_from_all(
+        self, entries: list[Entry], tmp_path: Path
     ) -> None:
-        shown = read_faces(entries)
-        targets = soft_targets(shown, teacher)
-        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
-        opinion = 2 * targets - soft_targets(shown)
-        with torch.inference_mode():
-            images = torch.from_numpy(shown.faces)[:, None].float()
-            thought = teacher.heads(images).labels.softmax(1)
-        np.testing.assert_allclose(opinion, thought, atol=1e-5)
-
-    def test_training_starts_from_it_and_learns_from_it(
-        self, entries: list[Entry], teacher: FaceClassifier, tmp_path: Path
-    ) -> None:
-        save_file(teacher.state_dict(), tmp_path / FER_FACE)
-        learned: list[np.ndarray] = []
+        paths = []
+        for number in range(2):
+            torch.manual_seed(number)
+            teacher = FaceClassifier()
+            nn.init.normal_(teacher.labels.weight, std=30)  # a network with strong opinions
+            paths.append(tmp_path / f"{number}.safetensors")
+            save_file(teacher.state_dict(), paths[-1])
         starts: list[dict[str, Tensor]] = []
+        losses: list[float] = []
 
-        def watched(
-            model: nn.Module, examples: FaceImages, split: Split, *_: Any, **__: Any
-        ) -> None:
-            (tmp_path / "run").mkdir()
+        def watched(model: nn.Module, *_: Any, objective: TwoHeads, **__: Any) -> None:
+            (tmp_path / "run").mkdir(exist_ok=True)
             starts.append(copied(model))
-            assert examples.targets is not None
-            learned.append(examples.targets[split.train])
+            faces = read_faces(entries[:BATCH]).batch(np.arange(BATCH), None)
+            loss = objective.loss(model.eval().heads, faces, np.arange(BATCH))[1]
+            losses.append(loss.item())
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train_face, "train", watched)
-            train(entries, tmp_path / "run", replace(OPTIONS, teacher=tmp_path / FER_FACE))
-        for name, value in teacher.state_dict().items():
-            assert torch.equal(starts[0][name], value), name
-        shown = read_faces(trained_on_images(entries))
-        np.testing.assert_allclose(learned[0], soft_targets(shown, teacher), atol=1e-6)
+            for chosen in (paths[:1], paths, paths[::-1]):
+                train(entries, tmp_path / "run", replace(OPTIONS, teachers=tuple(chosen)))
+        for start, path in zip(starts, (paths[0], paths[0], paths[1]), strict=True):
+            for name, value in load_file(path).items():
+                assert torch.equal(start[name], value), name
+        # A network agrees with itself; another one's strong opinions are far from its own.
+        assert losses[1] > losses[0] + 1 and losses[2] > losses[0] + 1
 
     def test_a_run_with_it_goes_on_after_a_kill(
         self, entries: list[Entry], unbroken: Path, tmp_path: Path
     ) -> None:
-        options = replace(OPTIONS, teacher=unbroken / FER_FACE)
+        options = replace(OPTIONS, teachers=(unbroken / FER_FACE,))
         train(entries, tmp_path / "whole", options)
         with pytest.raises(Killed):
             train(entries, tmp_path / "killed", options, killed_in_batch(4))
@@ -182,7 +170,7 @@ class TestTeacher:
         save_file(FaceClassifier().encoder.state_dict(), tmp_path / "encoder.safetensors")
         for name in ("encoder.safetensors", "nowhere.safetensors"):
             with pytest.raises(CheckpointError, match=name):
-                train(entries, tmp_path / "run", replace(OPTIONS, teacher=tmp_path / name))
+                train(entries, tmp_path / "run", replace(OPTIONS, teachers=(tmp_path / name,)))
 
 
 def test_images_are_read_with_their_labels(entries: list[Entry]) -> None:

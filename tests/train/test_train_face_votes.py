@@ -25,10 +25,11 @@ from tests.train.face_training import (
 )
 from train.data.index import Entry
 from train.errors import TrainError
+from train.faces.objective import TwoHeads
 from train.labels import EMOTIONS, FACE_EMOTIONS
 from train.models.face_classifier import HeadLogits
 from train.models.registry import FER_FACE
-from train.train_face import FINE_TUNING, FROZEN, FULL, LAST, FaceData, FaceOptions, TwoHeads
+from train.train_face import FINE_TUNING, FROZEN, FULL, LAST, FaceData, FaceOptions
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -87,7 +88,10 @@ def test_the_loss_is_of_both_heads(voted: list[Entry]) -> None:
     random = torch.Generator().manual_seed(0)
     votes, labels = (torch.randn(2, 7, generator=random) for _ in range(2))
     heads = HeadLogits(votes, labels)
-    logits, loss = TwoHeads(data, OPTIONS.training, 0.4).loss(lambda _: heads, votes, indices)
+    objective = TwoHeads(
+        data.examples, data.label_targets, data.split.train, OPTIONS.training, label_weight=0.4
+    )
+    logits, loss = objective.loss(lambda _: heads, votes, indices)
     assert data.examples.targets is not None
     expected: Tensor = F.cross_entropy(votes, torch.from_numpy(data.examples.targets[indices]))
     expected += 0.4 * F.cross_entropy(labels, torch.from_numpy(data.label_targets[indices]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+DEVICES = ("auto", "cpu", "cuda")
 INPUT = click.Path(path_type=Path, readable=False)
 FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
 
@@ -20,27 +21,34 @@ FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
               help="With --start: first epochs, which train the last layers alone.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(0),
               help="With strong augmentation [default: 28, with --start 3].")  # fmt: skip
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.05,
-              show_default=True, help="With --start: the highest.")  # fmt: skip
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+              help="The highest [default: 0.1, with --start or --teacher 0.05].")  # fmt: skip
 @click.option("--mix", type=click.FloatRange(0, 1), default=1.0, show_default=True,
               help="With --start: share of the new weights in the mean of new and earlier ones "
               "that is kept.")  # fmt: skip
 @click.option("--finish", type=click.IntRange(0), default=9, show_default=True,
               help="Without --start: epochs after those, with mild augmentation.")  # fmt: skip
-@click.option("--teacher", type=INPUT,
-              help="A fer_face.safetensors to start from and to distill.")  # fmt: skip
+@click.option("--mixed", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="Share of batches of mixed images (mixup, CutMix).")  # fmt: skip
+@click.option("--teacher", "teachers", type=INPUT, multiple=True,
+              help="A fer_face.safetensors to distill; of several, their mean. The training starts "
+              "from the first.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
+              help="auto: a CUDA device if PyTorch finds one.")  # fmt: skip
 def faces(
     index: Path,
     out: Path,
     start: Path | None,
     frozen: int,
     epochs: int | None,
-    learning_rate: float,
+    learning_rate: float | None,
     mix: float,
     finish: int,
-    teacher: Path | None,
+    mixed: float,
+    teachers: tuple[Path, ...],
     seed: int,
+    device: str,
 ) -> None:
     """Train the compact preset's face network on the images in INDEX.
 
@@ -49,18 +57,21 @@ def faces(
     OUT/figures.json: the accuracy on the published test images.
     """
     from train.data.index import read_index
+    from train.device import select_device
     from train.train_face import FaceOptions, train_faces
 
-    if start is not None and teacher is not None:
+    if start is not None and teachers:
         raise click.UsageError("--start and --teacher: a training starts from one network")
     if start is not None:
         options = FaceOptions.from_network(start, frozen, 3 if epochs is None else epochs)
-        training = replace(options.training, learning_rate=learning_rate)
-        options = replace(options, training=training, seed=seed, new_share=mix)
     else:
-        options = FaceOptions(seed=seed, teacher=teacher)
+        options = FaceOptions.distilling(teachers) if teachers else FaceOptions()
         options = options.with_epochs(28 if epochs is None else epochs, finish)
-    train_faces(read_index(index), out, options, say=click.echo)
+    if learning_rate is not None:
+        options = options.with_learning_rate(learning_rate)
+    options = replace(options, seed=seed, mixed=mixed, new_share=mix)
+    chosen = select_device(device)
+    train_faces(read_index(index), out, options, device=chosen, say=click.echo)
 
 
 @click.command("clips")

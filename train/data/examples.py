@@ -89,6 +89,7 @@ class FaceImages:
         labels: (n,) int64.
         strength: of the augmentation, 0 to 1; may change between epochs, as may `damage`.
         targets: (n, classes) float32 probabilities, to train on in place of the labels.
+        device: that holds the faces and augments them.
     """
 
     lengths: np.ndarray | None = None
@@ -99,18 +100,21 @@ class FaceImages:
         labels: np.ndarray,
         strength: float,
         targets: np.ndarray | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.faces, self.labels, self.targets = faces, labels, targets
-        self.strength = strength
+        self.strength, self.device = strength, device
         self.damage = 0.0
+        self._pixels = torch.from_numpy(faces).to(device)
 
-    def with_targets(self, targets: np.ndarray) -> FaceImages:
-        """The same images with other targets."""
-        return FaceImages(self.faces, self.labels, self.strength, targets)
+    def select(self, kept: np.ndarray) -> FaceImages:
+        """Select images by position or mask, without targets."""
+        return FaceImages(self.faces[kept], self.labels[kept], self.strength, device=self.device)
 
     def batch(self, indices: np.ndarray, random: Random | None) -> Tensor:
         """Give some faces, (n, 1, size, size) float, channels last, augmented or as they are."""
-        faces = torch.from_numpy(self.faces[indices]).float()[:, None]
+        rows = torch.from_numpy(indices).to(self.device, non_blocking=True)
+        faces = self._pixels[rows].float()[:, None]
         faces = faces.to(memory_format=torch.channels_last)
         if random is None:
             return faces

@@ -162,8 +162,11 @@ class TestOptions:
         main = json.loads(passed(infer(pair, "--json", "-")))
         every = json.loads(passed(infer(pair, "--faces", "all", "--json", "-")))
         assert [window["main"] for window in main["windows"]] == [True]
-        assert [window["main"] for window in every["windows"]] == [True, False]
-        assert every["windows"][0] == main["windows"][0]
+        assert [window["main"] for window in every["windows"]] == [True, False, False]
+        assert every["windows"][0]["visual"] == main["windows"][0]["visual"]
+        # Both mouths move: whose the voice is, is not decided.
+        assert [window["speaker"] for window in every["windows"]] == [None] * 3
+        assert every["windows"][2]["audio"] == main["windows"][0]["audio"]
         assert len(main["tracks"]) == len(every["tracks"]) == 2
 
     def test_threads(self, moment: Path) -> None:

@@ -38,6 +38,7 @@ def test_json_is_schema_1() -> None:
                 "frames": 21,
                 "faces": 20,
                 "reused": 0,
+                "speaker": None,
                 "speech_s": 1.9,
             }
         ],

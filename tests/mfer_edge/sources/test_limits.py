@@ -56,7 +56,10 @@ def test_a_clip_of_huge_frames_is_refused(tmp_path: Path) -> None:
     told = struct.pack("<II", 64, 48), struct.pack("<II", *HUGE)  # by both of AVI's headers
     path.write_bytes(path.read_bytes().replace(*told))
     claim(path, first=0)
-    with pytest.raises(MediaError, match=r"15000 x 15000 pixels.* over 67 million"), Clip(path):
+    with (
+        pytest.raises(MediaError, match="15000 x 15000 pixels; at most 67,108,864 are"),
+        Clip(path),
+    ):
         pass
     with Clip(path, frame_rate=None) as clip:  # the voice alone
         assert sum(len(item.samples) for item in clip) == 16_000

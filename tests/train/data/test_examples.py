@@ -153,5 +153,5 @@ class TestFaceImages:
 
     def test_targets_replace_no_labels(self) -> None:
         targets = np.full((3, 7), 1 / 7, np.float32)
-        examples = FaceImages(self.FACES, np.arange(3), 1.0).with_targets(targets)
+        examples = FaceImages(self.FACES, np.arange(3), 1.0, targets)
         assert examples.targets is targets and examples.labels.tolist() == [0, 1, 2]

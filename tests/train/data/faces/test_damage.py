@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.train.synthetic import face_image
+from train.data.faces import damage
 from train.data.faces.damage import (
     DAMAGES,
     Damage,
@@ -87,9 +89,31 @@ def test_a_band_is_covered() -> None:
     assert changed.unique().numel() > 8
 
 
-def test_compression_leaves_blocks() -> None:
+def test_compression_leaves_whole_grey_levels() -> None:
     result = damaged(jpeg, faces(4))
     assert (result == result.round()).all()
+
+
+@pytest.mark.parametrize("quality", [6, 25, 49])
+def test_compression_loses_what_a_codec_does(quality: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(damage, "JPEG_QUALITY", (quality, quality + 1))
+    batch = faces(8).round()
+    coded = [
+        cv2.imdecode(
+            cv2.imencode(".jpg", face.byte().numpy(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1],
+            cv2.IMREAD_GRAYSCALE,
+        )
+        for face in batch[:, 0]
+    ]
+    difference = (jpeg(batch)[:, 0] - torch.from_numpy(np.stack(coded)).float()).abs()
+    assert difference.mean() < 0.3 < (jpeg(batch) - batch).abs().mean()
+
+
+def test_sides_that_blocks_do_not_divide_are_compressed() -> None:
+    batch = faces(3)[:, :, :45, :45]
+    result = damaged(jpeg, batch)
+    assert result.shape == batch.shape
+    assert 0.5 < (result - batch).abs().mean() < 20
 
 
 def test_strength_is_the_share_of_faces_that_are_damaged() -> None:

@@ -1,0 +1,132 @@
+"""`mfer-edge serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mfer_edge.bench.result import result_dict
+from mfer_edge.errors import MferError
+from mfer_edge.serve.cli import _measured_sessions
+from tests.support.bench_results import BENCH
+from tests.support.commands import refused, run
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as a process of its own, and the address that it prints."""
+    command = [sys.executable, "-m", "mfer_edge", "serve", "--port", "0", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--threads", "1", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as started:
+        try:
+            assert started.stdout is not None
+            yield started, started.stdout.readline().split()[0]
+        finally:
+            started.kill()
+
+
+class TestProcess:
+    def test_answers_until_it_is_interrupted(self) -> None:
+        with process("--sessions", "3") as (started, address):
+            with urllib.request.urlopen(f"{address}v1/info") as answer:
+                assert json.load(answer)["sessions"] == {"active": 0, "limit": 3}
+            started.send_signal(signal.SIGINT)
+            _, errors = started.communicate(timeout=60)
+        assert (started.returncode, errors.strip()) == (130, "interrupted")
+
+    def test_beyond_this_machine_a_token_is_made_and_printed(self) -> None:
+        with process("--host", "0.0.0.0") as (_, address):
+            page, token = address.split("?token=")
+            assert len(token) >= 32
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"{page}v1/info")
+            bearer = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(f"{page}v1/info", headers=bearer)
+            assert urllib.request.urlopen(request).status == 200
+
+    def test_https(self, tmp_path: Path) -> None:
+        certificate = tmp_path / "own.pem"
+        made = subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", certificate, "-out",
+             tmp_path / "cert.pem"],
+            capture_output=True,
+        )  # fmt: skip
+        if made.returncode:
+            pytest.skip("openssl is not installed")
+        certificate.write_bytes(certificate.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+        with process("--tls-cert", str(certificate)) as (_, address):
+            assert address.startswith("https://127.0.0.1:")
+            context = ssl.create_default_context(cafile=str(certificate))
+            with urllib.request.urlopen(f"{address}v1/healthz", context=context) as answer:
+                assert json.load(answer) == {"status": "ok"}
+
+
+class TestWrongUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "code", "fact"),
+        [
+            (("--tls-key", "key.pem"), 2, "--tls-key needs --tls-cert"),
+            (("--sessions", 1, "--bench", "b.json"), 2, "give one"),
+            (("--token", "short"), 2, "at least 8"),
+            (("--token", "long enough but \x07"), 2, "printable"),
+            (("--port", 99_999), 2, "--port"),
+            (("--tls-cert", "none.pem"), 1, "none.pem: no such file"),
+            (("--tls-cert", "README.md"), 1, "README.md: no certificate"),
+            (("--bench", "none.json"), 1, "none.json: No such file"),
+            (("--host", "198.51.100.7"), 1, "198.51.100.7:8040: "),
+            (("--host", "no such host"), 1, "no such host:8040: "),
+            (("--adapt", "none.json", "--port", 0), 1, "none.json"),
+        ],
+    )
+    def test_is_one_line(
+        self,
+        arguments: tuple,
+        code: int,
+        fact: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("README.md").write_text("no certificate")
+        assert fact in refused(run("serve", *arguments), code)
+
+    def test_a_port_in_use(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            assert f"127.0.0.1:{port}: in use" in refused(run("serve", "--port", port), 1)
+
+
+class TestSessions:
+    def test_are_those_of_a_benchmark(self, tmp_path: Path) -> None:
+        path = tmp_path / "bench.json"
+        path.write_text(json.dumps(result_dict(BENCH)))
+        assert _measured_sessions(path, None) == 2  # four did not hold
+
+    def test_a_benchmark_without_streams_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "bench.json"
+        path.write_text(json.dumps(result_dict(replace(BENCH, trials=()))))
+        with pytest.raises(MferError, match="no number of streams held"):
+            _measured_sessions(path, None)
+
+    def test_by_default_depend_on_the_cores(self) -> None:
+        assert (_measured_sessions(None, 1), _measured_sessions(None, 2)) == (5, 10)
