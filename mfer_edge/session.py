@@ -20,8 +20,8 @@ from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
 from mfer_edge.sources.announced import MAX_DURATION_S
-from mfer_edge.sources.base import AudioChunk, Frame, Source, size_of
-from mfer_edge.sources.prefetch import prefetch
+from mfer_edge.sources.base import AudioChunk, Frame, Source
+from mfer_edge.sources.prefetch import decode_ahead
 from mfer_edge.speech.buffer import SpeechBuffer
 from mfer_edge.speech.speaker import Voice, speaker
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
@@ -29,8 +29,6 @@ from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
-PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
-PREFETCH_BYTES = 64_000_000  # of them, if that is less: two frames of 8K, ten of 1080p
 
 
 P = ParamSpec("P")
@@ -219,12 +217,7 @@ class Session:
         Raises:
             MediaError: the source can't be read.
         """
-        items = prefetch(
-            self.stopwatch.timed("decode", source),
-            PREFETCH_ITEMS,
-            most_bytes=PREFETCH_BYTES,
-            size=size_of,
-        )
+        items = decode_ahead(self.stopwatch.timed("decode", source))
         with closing(items):
             for item in items:
                 self.push(item)

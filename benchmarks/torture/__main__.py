@@ -61,12 +61,12 @@ class TortureResult:
 
     @property
     def faults(self) -> list[Verdict]:
-        """Verdicts that should not be; silent ones of random damage are counted apart."""
+        """Verdicts that should not be; silent ones of which no file tells count apart."""
         names = {outcome.value for outcome in FAULTS}
         silent = Outcome.SILENT.value
         return [
             v for v in self.verdicts
-            if v.outcome in names and not (v.kind == "mutant" and v.outcome == silent)
+            if v.outcome in names and not (v.may_differ and v.outcome == silent)
         ]  # fmt: skip
 
 
@@ -140,7 +140,9 @@ class Torture:
 
     def _note(self, case: Case, outcome: Outcome, why: str) -> None:
         why = why.replace(str(self._folder), "")
-        self._result.verdicts.append(Verdict(case.kind, case.name, outcome.value, why))
+        self._result.verdicts.append(
+            Verdict(case.kind, case.name, outcome.value, why, case.may_differ)
+        )
         if outcome in FAULTS:
             script.log(repr(self._result.verdicts[-1]))
         if len(self._result.verdicts) % 100 == 0:
@@ -160,11 +162,13 @@ def report(result: TortureResult) -> str:
         ]
         tried = sum(numbers) - numbers[-1]
         rows.append((kind, f"{tried}", *map(str, numbers)))
+    silent = [v for v in result.verdicts if v.outcome == Outcome.SILENT.value]
+    untold = sum(v.may_differ for v in silent)
     told = (
         f"Seed {result.seed}; at most {result.timeout_s:g} s and {result.memory_mb} MB for a clip; "
         f"{result.wall_s / 60:.0f} minutes. Wrong exits of {result.commands} commands: "
-        f"{len(result.exits)}. Mutants whose reading differs unsaid: "
-        f"{counts['mutant', Outcome.SILENT.value]}."
+        f"{len(result.exits)}. Mutants whose reading differs unsaid, and cut-off files of formats "
+        f"that tell no length: {untold}."
     )
     faults = [f"- {v.kind}, {v.name}: {v.outcome} ({v.why})" for v in result.faults]
     headings = " | ".join(("input", "tried", *columns))

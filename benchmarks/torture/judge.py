@@ -41,6 +41,7 @@ class Verdict:
     name: str
     outcome: str
     why: str = ""
+    may_differ: bool = False  # as the case says
 
 
 def given(future: Future[Analysis], timeout_s: float) -> Analysis | MferError | None:

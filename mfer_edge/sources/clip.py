@@ -249,7 +249,9 @@ class Clip:
             self._starts_with_first = False
             self._start_s[type(frame)] = frame.time
         time_s = frame.time - self._start_s[type(frame)]
-        latest_s = max(reached_s, self.duration_s) + MAX_JUMP_S
+        # A length that is not told was guessed from such time stamps.
+        told_s = self._announced.duration_s if self._announced.is_told else 0.0
+        latest_s = max(reached_s, told_s) + MAX_JUMP_S
         if not expected_s - MAX_OVERLAP_S <= time_s <= latest_s:
             self.jumps[type(frame)] += 1
             time_s = expected_s

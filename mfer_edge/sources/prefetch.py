@@ -8,7 +8,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from mfer_edge.sources.base import AudioChunk, Frame, size_of
+
+PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
+PREFETCH_BYTES = 64_000_000  # of them, if that is less: two frames of 8K, ten of 1080p
+
 T = TypeVar("T")
+
+
+def decode_ahead(
+    items: Iterable[Frame | AudioChunk],
+) -> Generator[Frame | AudioChunk, None, None]:
+    """Iterate over a source in a thread of its own; as `prefetch`."""
+    return prefetch(items, PREFETCH_ITEMS, most_bytes=PREFETCH_BYTES, size=size_of)
 
 
 def _nothing(item: object) -> int:

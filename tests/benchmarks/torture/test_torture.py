@@ -25,7 +25,7 @@ QUICK = {
     "variable, .mp4", "240", "1 x 1", "127 x 255", "9000 x 8000, over the limit",
     "ffv1 yuva444p16le in .mkv", "png monob in .mov", "mpeg2video", "192000 Hz flac",
     "7.1 pcm_f32le", "16 channels pcm_s16le", "all 1 h late in .mkv", "all 1 s below zero in .mp4",
-    "jump of 2 h at 0.8 s in .ts", "audio +0.4 s, late, in .mp4", "none: .h264",
+    "jump of 100 s at 0.8 s in .ts", "audio +0.4 s, late, in .mp4", "none: .h264",
 }  # fmt: skip
 
 

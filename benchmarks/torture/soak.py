@@ -1,8 +1,8 @@
 """Soak: one process reads clips and streams for hours; memory, handles and threads stay level.
 
-`python -m benchmarks.cpu.soak CLIP... [--hours H] [--every S] [--threads N] [--json PATH]` reads
-the clips in turn and, between two rounds of them, a replay of the first one that has a face and a
-voice: an endless stream, pushed as fast as it is read, for as much time as a round took, in
+`python -m benchmarks.torture.soak CLIP... [--hours H] [--every S] [--threads N] [--json PATH]`
+reads the clips in turn and, between two rounds of them, a replay of the first one that has a face
+and a voice: an endless stream, pushed as fast as it is read, for as much time as a round took, in
 sessions of a minute each. What a clip gives is compared with what it gave first, an error included.
 Once in `--every` seconds the process is looked at through /proc: 72 hours are `--hours 72`.
 
