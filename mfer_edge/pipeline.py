@@ -30,7 +30,7 @@ from mfer_edge.results import (
 from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.limits import NO_LIMITS, ClipLimits
+from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.tracks import TrackChoice
 
 
@@ -299,7 +299,7 @@ class Pipeline:
         return self.clip(source, tracks) if isinstance(source, (str, Path)) else source
 
     def clip(
-        self, path: Path | str, tracks: TrackChoice | None = None, limits: ClipLimits = NO_LIMITS
+        self, path: Path | str, tracks: TrackChoice | None = None, limits: ClipLimits = USUAL_LIMITS
     ) -> Clip:
         """Open a clip as `stream` and `analyze` open one.
 

@@ -21,7 +21,7 @@ from mfer_edge.options import SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
 from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
-from mfer_edge.sources.prefetch import prefetch
+from mfer_edge.sources.prefetch import decode_ahead
 from mfer_edge.speech.buffer import SpeechBuffer
 from mfer_edge.speech.speaker import Voice, speaker
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
@@ -29,7 +29,6 @@ from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
-PREFETCH_ITEMS = 32  # frames and chunks that are decoded ahead: about 0.5 s, three frames
 
 
 P = ParamSpec("P")
@@ -218,7 +217,7 @@ class Session:
         Raises:
             MediaError: the source can't be read.
         """
-        items = prefetch(self.stopwatch.timed("decode", source), PREFETCH_ITEMS)
+        items = decode_ahead(self.stopwatch.timed("decode", source))
         with closing(items):
             for item in items:
                 self.push(item)

@@ -23,10 +23,9 @@ from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
 from mfer_edge.manifest import Crop
 from mfer_edge.model import load_engines
-from mfer_edge.session import PREFETCH_ITEMS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.prefetch import prefetch
+from mfer_edge.sources.prefetch import decode_ahead
 
 SAME_IOU = 0.9  # from which two boxes count as the same
 
@@ -112,7 +111,7 @@ class FaceFinders:
         find = FaceFinder(self.detector)
         with (
             Clip(path, threads=decoding_threads(core_count())) as clip,
-            closing(prefetch(clip, PREFETCH_ITEMS)) as items,
+            closing(decode_ahead(clip)) as items,
         ):
             for item in items:
                 if isinstance(item, Frame):

@@ -126,7 +126,7 @@ def error_of(message: Message) -> MferError:
 
 def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     from mfer_edge.adapt import Adaptation
-    from mfer_edge.sources.limits import NO_LIMITS
+    from mfer_edge.sources.limits import USUAL_LIMITS
 
     last = [0.0]
 
@@ -138,7 +138,7 @@ def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     if job.adaptation is not None:
         pipeline = pipeline.adapted(Adaptation.load(job.adaptation))
     return pipeline.analyze(
-        pipeline.clip(job.path, job.tracks, job.limits or NO_LIMITS),
+        pipeline.clip(job.path, job.tracks, job.limits or USUAL_LIMITS),
         job.options,
         keep_detections=job.keep_detections,
         progress=progress,

@@ -17,9 +17,10 @@ MAX_DURATION_S = 86_400.0  # a header that announces more is damaged
 OPEN_SIZES = range(0x7FFF_0000, 1 << 32)  # of RIFF: place-holders of what was written to a pipe
 TELLING = (
     *("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "mp3", "mxf"),
-    *("nut", "rm", "tta", "w64", "wav", "wv"),
+    *("nut", "ogg", "rm", "tta", "w64", "wav", "wv"),
 )
-"""FFmpeg's names of formats whose header tells the length; of others it guesses from the size."""
+"""FFmpeg's names of formats whose header, or last page, tells the length; of others it guesses from
+the size."""
 
 XING = (b"Xing", b"Info", b"VBRI")  # marks of an MP3 header
 XING_WITHIN = 1024  # bytes from the first frame

@@ -8,6 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
+MAX_PIXELS = 1 << 26
+"""Pixels of the largest frame that is decoded, twice those of 8K: a file of a few bytes may
+announce frames of gigabytes."""
+
+DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+"""For FFmpeg's decoders, so that they refuse larger frames before they take memory for them."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -25,6 +32,11 @@ class AudioChunk:
     """The next samples of an audio track; chunks follow each other without gaps."""
 
     samples: np.ndarray  # (n,) float32, 16 kHz, mono; full scale is [-1, 1]
+
+
+def size_of(item: Frame | AudioChunk) -> int:
+    """Bytes of an item's pixels or samples."""
+    return item.image.nbytes if isinstance(item, Frame) else item.samples.nbytes
 
 
 class Source(Protocol):

@@ -20,8 +20,8 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
 from mfer_edge.sources.geometry import Geometry
-from mfer_edge.sources.limits import NO_LIMITS, ClipLimits
-from mfer_edge.sources.probe import open_container
+from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
+from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
 from mfer_edge.sources.tracks import TrackChoice, choose_tracks
@@ -31,7 +31,7 @@ from mfer_edge.speech.vad import SAMPLE_RATE
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
 MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, where files were joined: no audio
-MIN_TOLD_S = 0.5  # of sound that was corrected, to be worth a warning
+MIN_TOLD_S = 0.5  # of sound that was corrected or dropped, to be worth a warning
 MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved
 
 
@@ -50,7 +50,7 @@ class Clip:
         threads: that decode the video; 0 takes one for each core.
         choice: of the tracks to read; by default those that players play.
         container: opened already; `path` is then a name for messages.
-        limits: of a clip that is not trusted.
+        limits: of what is read; stricter ones are for clips that are not trusted.
 
     Attributes:
         video, audio: the tracks that are read, if there are any.
@@ -79,7 +79,7 @@ class Clip:
         choice: TrackChoice | None = None,
         *,
         container: InputContainer | None = None,
-        limits: ClipLimits = NO_LIMITS,
+        limits: ClipLimits = USUAL_LIMITS,
     ) -> None:
         # A file name may hold bytes that are no text, which JSON and terminals don't take.
         name = os.fsencode(path).decode(errors="replace")
@@ -89,9 +89,10 @@ class Clip:
         self.damaged = 0
         self.jumps = {VideoFrame: 0, AudioFrame: 0}
         self.missing_s = 0.0
+        self._decoded = {VideoFrame: 0, AudioFrame: 0}
         self._frame_rate = frame_rate
         self._limits = limits
-        self._read = self._closed = self._stalled = False
+        self._read = self._closed = self._stalled = self._ended = False
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
         self._container = container or open_container(path)
@@ -101,6 +102,8 @@ class Clip:
             self._container.close()
             raise
         start_s = (self._container.start_time or 0) / av.time_base
+        # Of a bare stream FFmpeg does not know it: its first frame, which may wait for others.
+        self._starts_with_first = self._container.start_time is None and len(self._tracks) == 1
         self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
         self._announced = AnnouncedDuration.of(self._container, self.path)
         self.duration_s = self._announced.duration_s
@@ -117,13 +120,18 @@ class Clip:
     def _choose(self, choice: TrackChoice) -> None:
         self._chosen = choose_tracks(self._container, choice, str(self.path))
         self.video, self.audio = self._chosen.video, self._chosen.audio
+        if self.audio is not None:
+            check_sums(self.audio)
         self.has_video, self.has_audio = self.video is not None, self.audio is not None
         if not self.has_video and not self.has_audio:
             raise MediaError(f"{self.path}: no video and no audio that can be decoded")
         self._tracks = [s for s in (self._frame_rate and self.video, self.audio) if s]
         self._limits.check_length(self.path, (self._container.duration or 0) / av.time_base)
-        if self.video is not None:
-            self._limits.check_frames(self.path, self.video.width, self.video.height)
+        if self.video is not None and self._frame_rate:
+            size = self.video.width, self.video.height
+            if not any(size) and isinstance(self.path, Path):
+                size = header_size(self.path, self.video.index)
+            self._limits.check_frames(self.path, *size)
 
     def __enter__(self) -> Clip:
         return self
@@ -156,6 +164,7 @@ class Clip:
             warnings.append(
                 f"the sound has channels without a place ({layout}): their average was read"
             )
+        warnings += self._undecoded()
         if self.damaged:
             packets = "1 damaged packet" if self.damaged == 1 else f"{self.damaged} damaged packets"
             warnings.append(f"{packets} could not be decoded")
@@ -164,6 +173,11 @@ class Clip:
             warnings.append(
                 f"the time stamps start anew or jump {times}, as where recordings were joined: "
                 "each part was read as if it followed the one before"
+            )
+        if self._resampler.dropped_s > MIN_TOLD_S:
+            warnings.append(
+                f"by their time stamps {self._resampler.dropped_s:.1f} s of the sound came twice: "
+                "they were left out once"
             )
         if self._resampler.phase.inverted_s > MIN_TOLD_S:
             warnings.append(
@@ -180,14 +194,27 @@ class Clip:
             )
         return tuple(warning for warning in warnings if warning)
 
+    def _undecoded(self) -> list[str]:
+        """Sentences on tracks from which nothing came, once all was read."""
+        if not self._ended:
+            return []
+        kinds = (
+            ("video", VideoFrame, self._frame_rate and self.video),
+            ("sound", AudioFrame, self.audio),
+        )
+        return [
+            f"the {name} track holds nothing that could be decoded"
+            for name, kind, track in kinds
+            if track and not self._decoded[kind]
+        ]
+
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        decoded = 0
         until_s, geometry = None, None
         if self.video is not None:
             until_s = declared_end_s(self.video, self._start_s[VideoFrame])
             geometry = Geometry(self.video)
         for frame in self._decoded_frames():
-            decoded += 1
+            self._decoded[type(frame)] += 1
             reached_s = max(self._end.expected_s, self._resampler.end_s)
             self._limits.check_length(self.path, reached_s)
             if isinstance(frame, VideoFrame):
@@ -203,8 +230,9 @@ class Clip:
                     yield AudioChunk(samples)
         for samples in self._resampler.flush():
             yield AudioChunk(samples)
-        if self._tracks and decoded == 0:
+        if self._tracks and not any(self._decoded.values()):
             raise MediaError(f"{self.path}: nothing in this file could be decoded")
+        self._ended = True
         audio_s = self._resampler.written / SAMPLE_RATE
         video_s = max(self._end.end_s(audio_s), self._skipper.end_s if self._skipper else 0.0)
         announced_s, self.duration_s = self.duration_s, max(video_s, audio_s)
@@ -217,8 +245,13 @@ class Clip:
         """Time of a frame from the clip's start; None if it has no time stamp."""
         if frame.time is None:
             return None
+        if self._starts_with_first:
+            self._starts_with_first = False
+            self._start_s[type(frame)] = frame.time
         time_s = frame.time - self._start_s[type(frame)]
-        latest_s = max(reached_s, self.duration_s) + MAX_JUMP_S
+        # A length that is not told was guessed from such time stamps.
+        told_s = self._announced.duration_s if self._announced.is_told else 0.0
+        latest_s = max(reached_s, told_s) + MAX_JUMP_S
         if not expected_s - MAX_OVERLAP_S <= time_s <= latest_s:
             self.jumps[type(frame)] += 1
             time_s = expected_s

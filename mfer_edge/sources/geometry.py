@@ -9,10 +9,12 @@ from fractions import Fraction
 
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mfer_edge.sources.base import MAX_PIXELS
 from mfer_edge.sources.hdr import to_sdr
 
 MAX_STRETCH = 4.0  # times as many pixels as are stored; of longer pixels some rows are left out
@@ -77,17 +79,24 @@ def shown_size(width: int, height: int, pixel_shape: Fraction) -> tuple[int, int
     if not 0 < shape < math.inf or shape == 1:
         return width, height
     x, y = max(1.0, shape), max(1.0, 1 / shape)
-    less = min(1.0, math.sqrt(MAX_STRETCH / (x * y)))
+    shown = width * height * x * y
+    less = math.sqrt(min(1.0, MAX_STRETCH / (x * y), MAX_PIXELS / shown))
     return max(1, round(width * x * less)), max(1, round(height * y * less))
 
 
 def orientation(frame: VideoFrame) -> Orientation:
     """How a player lays a frame, by its container, its codec or its EXIF data."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:  # how PyAV fails if there is side data of a kind that it does not know
-        matrix = _without_unknown(frame).side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else Orientation.of_matrix(bytes(matrix))  # type: ignore[call-overload]
+        matrix = _side_data(_without_unknown(frame)).get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.of_matrix(bytes(matrix))
+
+
+def _side_data(frame: VideoFrame) -> SideDataContainer:
+    """Side data of a frame, which `frame.side_data` would tie to it: the pixels of dozens of frames
+    would wait for the garbage collector."""
+    return SideDataContainer(frame)  # type: ignore[call-arg]
 
 
 def _without_unknown(frame: VideoFrame) -> VideoFrame:

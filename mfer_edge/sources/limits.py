@@ -1,4 +1,4 @@
-"""Limits of clips from people who are not trusted."""
+"""Limits of clips: of any, and stricter ones of clips from people who are not trusted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from av.video.codeccontext import VideoCodecContext
 
 from mfer_edge.errors import MediaError
-
-UNLIMITED_PIXELS = 2**31 - 1  # FFmpeg's own limit
+from mfer_edge.sources.base import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class ClipLimits:
     """What a clip may be at most: a megabyte of a video can hold a hundred gigabytes of frames."""
 
     length_s: float = math.inf
-    frame_pixels: int = UNLIMITED_PIXELS
+    frame_pixels: int = MAX_PIXELS
 
     def check_length(self, path: Path | str, seconds: float | Fraction) -> None:
         """Refuse a clip that goes on, or claims to, for longer.
@@ -47,8 +46,7 @@ class ClipLimits:
 
         A stream may hold larger frames than its header tells of.
         """
-        if self.frame_pixels < UNLIMITED_PIXELS:
-            decoder.options = {**decoder.options, "max_pixels": str(self.frame_pixels)}
+        decoder.options = {**decoder.options, "max_pixels": str(self.frame_pixels)}
 
 
-NO_LIMITS = ClipLimits()
+USUAL_LIMITS = ClipLimits()

@@ -9,9 +9,11 @@ from typing import Any
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.base import DECODER_OPTIONS
 from mfer_edge.sources.url import is_url, open_url
 
 # Old tools wrote titles in the encoding of their country, which is no reason to refuse a file.
@@ -19,6 +21,23 @@ from mfer_edge.sources.url import is_url, open_url
 _ANY_TITLE: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+
+
+def check_sums(audio: AudioStream) -> None:
+    """Have a lossless decoder refuse what its checksum tells to be damaged, instead of noise."""
+    if audio.codec_context.name in ("flac", "tta", "wavpack"):
+        audio.codec_context.options = {"err_detect": "crccheck+explode"}
+
+
+def header_size(path: Path, stream: int) -> tuple[int, int]:
+    """Width and height by a file's header, which FFmpeg forgets if its decoder refuses them."""
+    options = {"skip_frame": "all", "probesize": "32"}  # nothing is decoded
+    try:
+        with av.open(f"file:{path}", options=options, **_ANY_TITLE) as container:
+            context = container.streams[stream].codec_context
+            return getattr(context, "width", 0), getattr(context, "height", 0)
+    except (av.error.FFmpegError, ValueError, IndexError):
+        return 0, 0
 
 
 def open_container(source: Path | str) -> InputContainer:
@@ -58,4 +77,4 @@ def open_file(path: Path) -> InputContainer:
         av.error.FFmpegError, ValueError: it can't be read, or is no media file.
     """
     # Without "file:", FFmpeg takes the part of a name before a colon for a protocol.
-    return av.open(f"file:{path}", **_ANY_TITLE)
+    return av.open(f"file:{path}", options=DECODER_OPTIONS, **_ANY_TITLE)

@@ -28,12 +28,14 @@ class MonoResampler:
         end_s: end of the latest frame by the track's time stamps; the next frame follows there,
             unless something is missing.
         phase: what is corrected before the channels are mixed.
+        dropped_s: of what came twice by its time stamps.
         averaged: layouts that FFmpeg can't mix, whose channels were averaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.written = 0
         self.end_s = 0.0
+        self.dropped_s = 0.0
         self.phase = PhaseCorrection()
         self.averaged: set[str] = set()
         self._path = path
@@ -98,7 +100,9 @@ class MonoResampler:
         samples = frame.to_ndarray()[0]
         if not np.isfinite(samples).all():
             raise MediaError(f"{self._path}: the audio holds NaN or infinite samples")
-        samples, self._repeated = samples[self._repeated :], max(0, self._repeated - len(samples))
+        dropped = min(self._repeated, len(samples))
+        samples, self._repeated = samples[dropped:], self._repeated - dropped
+        self.dropped_s += dropped / SAMPLE_RATE
         if len(samples):
             self.written += len(samples)
             yield samples

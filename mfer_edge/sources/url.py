@@ -90,9 +90,11 @@ def open_url(
     import av
     import av.error
 
+    from mfer_edge.sources.base import DECODER_OPTIONS
+
     check_url(url)
     scheme = url.partition("://")[0].lower()
-    options = {"protocol_whitelist": PROTOCOLS[scheme]}
+    options = {"protocol_whitelist": PROTOCOLS[scheme], **DECODER_OPTIONS}
     if scheme.startswith("rtsp"):
         options["rtsp_flags"] = "prefer_tcp"  # UDP loses packets, and few firewalls let it in
     try:

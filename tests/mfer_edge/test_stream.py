@@ -18,9 +18,10 @@ from mfer_edge.errors import MediaError
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.session import MAX_LAG_S, PREFETCH_ITEMS, Session
+from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.clip import Clip
+from mfer_edge.sources.prefetch import PREFETCH_ITEMS
 from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import sine, write_clip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfer_edge.bench import streams
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.errors import MferError
 from mfer_edge.model import Model, load_engines
@@ -43,15 +45,17 @@ class TestStreams:
         assert trial.lost and not trial.holds
         assert time.perf_counter() - start_s < 15  # of the 21 s it was to last
 
-    def test_an_error_in_one_ends_all(self, brisk: Pipeline, moment: Path) -> None:
+    def test_an_error_in_one_ends_all(
+        self, brisk: Pipeline, moment: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "LOST_HOPS", math.inf)  # as on a machine that is never late
         broken = dict(load_engines(brisk.bundle))
         broken["visual"] = broken["fusion"]
+        pipeline = Pipeline(Model.of(brisk.bundle, broken))
         start_s = time.perf_counter()
         with pytest.raises(MferError):
-            try_streams(
-                Pipeline(Model.of(brisk.bundle, broken)), Replay.read(moment, RATE), 2, updates=100
-            )
-        assert time.perf_counter() - start_s < 20
+            try_streams(pipeline, Replay.read(moment, RATE), 2, updates=1000)
+        assert time.perf_counter() - start_s < 200  # of the 400 s it was to last
 
     @given(limit=st.integers(0, 300), start=st.integers(0, 300))
     def test_the_search_ends_near_the_limit(self, limit: int, start: int) -> None:

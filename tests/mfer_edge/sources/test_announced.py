@@ -127,6 +127,21 @@ class TestCutOff:
         assert "it may have been cut off" in warning
 
 
+@pytest.mark.parametrize("ending", [".ogg", ".opus"])
+def test_what_lies_behind_a_damaged_page_is_missed(
+    ending: str, whole: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """Ogg's last page tells its length; from a page whose checksum is wrong on, FFmpeg may stop."""
+    content = bytearray(whole(ending))
+    pages = [i for i in range(len(content)) if content[i : i + 4] == b"OggS"]
+    for page in pages[3:-1]:
+        content[page + 60] ^= 255
+    path = tmp_path / f"clip{ending}"
+    path.write_bytes(content)
+    [warning] = told(path)
+    assert "of the 4.0 s" in warning
+
+
 class TestJoined:
     @pytest.mark.parametrize(
         "ending", [".ts", ".ogg", ".opus", ".mp3", ".mka", ".mkv", ".flac", ".aac", ".ac3", ".avi"]
