@@ -98,8 +98,10 @@ class AdaptationInfo:
     """The adaptation that an analysis was made with."""
 
     name: str  # of its file; empty if it comes from none
-    windows: int  # with speech, that it comes from
-    weight: float  # of its statistics, 0 to 1; the rest is the training set's
+    windows: int  # with speech, that it comes from; 0: the voice is not adapted
+    weight: float  # of the voice's statistics, 0 to 1; the rest is the training set's
+    face_windows: int = 0  # with a face, that it comes from; 0: the face is not adapted
+    face_weight: float = 0.0  # of the face's statistics
 
 
 @dataclass(frozen=True)
