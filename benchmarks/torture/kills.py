@@ -1,6 +1,6 @@
 """Kill commands at random moments: what is there afterwards is complete, or is not there.
 
-`python -m benchmarks.cpu.kills CLIP [--index CSV --weights DIR] [--job JOB]... [--kills N]
+`python -m benchmarks.torture.kills CLIP [--index CSV --weights DIR] [--job JOB]... [--kills N]
 [--seed N] [--json PATH]` starts each command in a process of its own, sends it SIGKILL at a random
 moment of the time that it needs, and looks at what it left:
 
