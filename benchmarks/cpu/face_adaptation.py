@@ -45,7 +45,7 @@ class FaceDeviation(Face):
     @property
     def place(self) -> Place:
         """As a voice's, with the weight of a face."""
-        return Voice.place.fget(self)  # type: ignore[attr-defined, no-any-return]
+        return Voice.place.fget(self)  # type: ignore[attr-defined]
 
 
 KINDS: tuple[type[Face], ...] = (FaceMean, FaceDeviation)
@@ -116,7 +116,7 @@ def place_of(seen: Sequence[Seen], kind: type[Face]) -> Place | None:
     """The place that sequences make; None of none."""
     total = sum((ArmStatistics.of(one.observations) for one in seen), ArmStatistics())
     learned = total.learned(kind)
-    return learned and learned.place
+    return None if learned is None else learned.place
 
 
 def recall(arm: FaceArm, clips: Sequence[Seen], others: Callable[[Seen], Place | None]) -> float:
