@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mfer_edge.arms import VisualArm
 from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.engines.base import Engine, TensorSpec
 from mfer_edge.errors import BundleError, EngineError
@@ -91,5 +90,5 @@ def open_pipeline(folder: Path, backend: Any) -> Pipeline:
     }
     bundle = Bundle(folder, manifest, file_sha256(path))
     model = Model.of(bundle, engines)
-    visual = VisualArm(engines["face"], engines["visual"], MAX_BATCH)
+    visual = replace(model.visual, at_once=MAX_BATCH)
     return Pipeline(replace(model, visual=visual, providers=(PROVIDER,)))
