@@ -6,18 +6,20 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from unicodedata import category
 from urllib.parse import quote
 
 from mfer_edge.outputs.files import HTML_SUFFIXES, replacing
 from mfer_edge.outputs.people import (
     Person,
     basis,
+    by_presence,
     people,
     speech_share,
     thinned,
@@ -32,6 +34,8 @@ from mfer_edge.sources.url import is_url, shown_source
 
 MAX_READINGS = 4000  # in the file: of more, readings that follow each other are averaged
 MAX_ROWS = 1000  # of the table of readings
+MAX_PEOPLE = 24  # with charts
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def write_html(
@@ -73,6 +77,7 @@ def html_text(
     readings, joined = thinned(analysis.windows, MAX_READINGS)
     shown = replace(analysis, windows=readings)
     everyone = people(readings, analysis.tracks)
+    drawn = by_presence(everyone, MAX_PEOPLE)
     style, script = _part("report.css"), _part("report.js")
     overall = analysis.overall
     return Template(_part("report.html")).substitute(
@@ -82,18 +87,19 @@ def html_text(
         title=_text(Path(shown_source(analysis.source)).name or "clip"),
         verdict=_text(f"{overall.label} {overall.scores[overall.label]:.0%}" if overall else ""),
         basis=_text(_overall_basis(analysis)),
-        facts=_text(", ".join(_facts(analysis, everyone))),
-        warnings="".join(f"<li>{_text(note)}</li>" for note in _notes(analysis, joined)),
+        facts=_text(", ".join(_facts(analysis))),
+        warnings="".join(f"<li>{_text(note)}</li>" for note in analysis.warnings),
+        bounds=_text(_bounds(joined, len(everyone) - len(drawn))),
         player=_player(shown, link),
         no_player="" if link else _text("This report has no link to the clip."),
-        means=_means(shown, everyone),
+        means=_means(shown, drawn),
         rows=_rows(shown, everyone),
-        data=_json(_data(shown, everyone, pictures)),
+        data=_json(_data(shown, drawn, pictures)),
     )
 
 
 def _part(name: str) -> str:
-    return files("mfer_edge.outputs").joinpath("report", name).read_text(encoding="utf-8")
+    return (files("mfer_edge.outputs") / "report" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
@@ -120,7 +126,7 @@ def _link(clip: Path, out: Path) -> str | None:
 def _text(text: str) -> str:
     """Escape a text for an element or a quoted attribute; what is no character becomes one."""
     clean = text.encode("utf-8", "replace").decode()
-    return escape("".join(c if c >= " " and c != "\x7f" else "\ufffd" for c in clean))
+    return escape("".join("\ufffd" if c in BIDI or category(c) == "Cc" else c for c in clean))
 
 
 def _json(data: object) -> str:
@@ -136,7 +142,7 @@ def _overall_basis(analysis: Analysis) -> str:
     return f"over the whole clip, from {names}"
 
 
-def _facts(analysis: Analysis, everyone: Sequence[Person]) -> list[str]:
+def _facts(analysis: Analysis) -> list[str]:
     bundle = analysis.bundle
     windows = len({(r.start_s, r.end_s) for r in analysis.windows})
     faces = len(analysis.tracks)
@@ -148,12 +154,16 @@ def _facts(analysis: Analysis, everyone: Sequence[Person]) -> list[str]:
     ]
 
 
-def _notes(analysis: Analysis, joined: int) -> Iterable[str]:
-    if not analysis.bundle.trained:
-        yield "The model is untrained: its scores mean nothing."
-    yield from analysis.warnings
+def _bounds(joined: int, hidden: int) -> str:
+    """What the report leaves out to stay small, in words."""
+    notes = []
     if joined > 1:
-        yield f"Each point stands for {joined} windows, averaged; JSON and CSV hold every one."
+        notes.append(f"Each point is the mean of {joined} windows.")
+    if hidden:
+        notes.append(
+            f"{hidden} more faces, seen for less time, are in the table of readings alone."
+        )
+    return " ".join([*notes, "JSON and CSV hold everything."] if notes else [])
 
 
 def _player(analysis: Analysis, link: str | None) -> str:
@@ -167,7 +177,7 @@ def _player(analysis: Analysis, link: str | None) -> str:
 
 
 def _means(analysis: Analysis, everyone: Sequence[Person]) -> str:
-    """Rows of the table of mean scores."""
+    """Head and rows of the table of mean scores: a column for the clip, each arm, each person."""
     main = [reading for reading in analysis.windows if reading.main]
     named: list[tuple[str, Scores | None]] = [
         ("whole clip", analysis.overall.scores if analysis.overall else None),
@@ -176,19 +186,19 @@ def _means(analysis: Analysis, everyone: Sequence[Person]) -> str:
     ]
     if len(everyone) > 1:
         named += [(one.name, mean_scores([r.scores for r in one.readings])) for one in everyone]
-    labels = analysis.labels
-    head = "".join(f'<th scope="col">{_text(label)}</th>' for label in labels)
-    rows = [f'<thead><tr><th scope="col">mean of</th>{head}</tr></thead><tbody>']
-    for name, scores in named:
-        cells = f'<td colspan="{max(1, len(labels))}">no reading</td>'
-        if scores is not None:
-            best = top_label(scores)
-            cells = "".join(
-                f"<td{' class=best' if label == best else ''}>{scores[label]:.0%}</td>"
-                for label in labels
-            )
-        rows.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name, _ in named)
+    rows = [f'<thead><tr><th scope="col">label</th>{head}</tr></thead><tbody>']
+    for label in analysis.labels:
+        cells = "".join(_mean_cell(label, scores) for _, scores in named)
+        rows.append(f'<tr><th scope="row">{_text(label)}</th>{cells}</tr>')
     return "".join([*rows, "</tbody>"])
+
+
+def _mean_cell(label: str, scores: Scores | None) -> str:
+    if scores is None:
+        return "<td>none</td>"
+    best = ' class="best"' if label == top_label(scores) else ""
+    return f"<td{best}>{scores[label]:.0%}</td>"
 
 
 def _rows(analysis: Analysis, everyone: Sequence[Person]) -> str:
@@ -231,6 +241,8 @@ def _data(
     for number, span in enumerate(spans):
         for reading in span.readings:
             scores = reading.scores
+            if reading.track not in points:
+                continue
             points[reading.track].append([
                 number,
                 round(1000 * reading.faces / reading.frames) if reading.frames else 0,

@@ -38,6 +38,12 @@ def people(readings: Sequence[Reading], tracks: Sequence[Track]) -> list[Person]
     return sorted(found, key=lambda person: (person.track is None, person.start_s))
 
 
+def by_presence(everyone: Sequence[Person], limit: int) -> list[Person]:
+    """Those with the most readings, in their order."""
+    kept = sorted(everyone, key=lambda person: -len(person.readings))[:limit]
+    return [person for person in everyone if person in kept]
+
+
 def thinned(readings: Sequence[Reading], limit: int) -> tuple[tuple[Reading, ...], int]:
     """Average windows that follow each other until there are few enough readings.
 
@@ -59,7 +65,7 @@ def thinned(readings: Sequence[Reading], limit: int) -> tuple[tuple[Reading, ...
     for reading in readings:
         number = group[reading.start_s, reading.end_s]
         parts.setdefault((number, reading.track), []).append(reading)
-    most = {}  # by group: how often its most frequent main face was that
+    most: dict[int, int] = {}  # by group: how often its most frequent main face was that
     for (number, _), own in parts.items():
         most[number] = max(most.get(number, 0), sum(reading.main for reading in own))
     joined_readings, taken = [], set()

@@ -7,7 +7,8 @@
   const { duration, labels, spans, people, pictures } = data;
   const video = find("video"), still = find("still"), lanes = find("lanes"), seekBar = find("seek");
   const length = duration || 1;
-  const MAX_WIDTH = 15000; // pixels of a lane: browsers have no wider canvas
+  // Pixels of a lane: browsers have no wider canvas, and little memory for many.
+  const MAX_WIDTH = Math.max(3000, Math.min(15000, 60000 / Math.max(1, people.length)));
   const HEIGHTS = { scores: 96, likeliest: 24, uncertainty: 28, view: 18, speech: 28, axis: 22 };
   const BASES = ["nothing", "face", "voice", "face and voice"];
   const STEP_S = length > 600 ? 5 : 1, FAR = 10;
@@ -67,6 +68,7 @@
       canvas.setAttribute("aria-label", description);
     } else {
       canvas.setAttribute("aria-hidden", "true");
+      canvas.className = "axis";
     }
     drawers.push(() => {
       const width = lanes.clientWidth, ratio = Math.min(devicePixelRatio || 1, MAX_WIDTH / width);
