@@ -79,6 +79,7 @@ def thinned(readings: Sequence[Reading], limit: int) -> tuple[tuple[Reading, ...
 
 def _mean(readings: Sequence[Reading], bounds: tuple[float, float]) -> Reading:
     speech = sum(map(speech_share, readings)) / len(readings)
+    speakers = {reading.speaker for reading in readings}
     return replace(
         readings[0],
         start_s=bounds[0],
@@ -90,6 +91,7 @@ def _mean(readings: Sequence[Reading], bounds: tuple[float, float]) -> Reading:
         faces=sum(reading.faces for reading in readings),
         reused=sum(reading.reused for reading in readings),
         speech_s=speech * (bounds[1] - bounds[0]),
+        speaker=speakers.pop() if len(speakers) == 1 else None,
     )
 
 
@@ -100,8 +102,9 @@ def speech_share(reading: Reading) -> float:
 
 
 def basis(reading: Reading) -> int:
-    """Modalities of a reading as a number: 1 for the face, 2 for the voice, their sum for both."""
-    return (reading.visual is not None) + 2 * (reading.audio is not None)
+    """What a reading rests on as a sum: 1 the face, 2 the voice, 4 if the face is who speaks."""
+    speaks = reading.speaker is True
+    return (reading.visual is not None) + 2 * (reading.audio is not None) + 4 * speaks
 
 
 def uncertainty(scores: Scores | None) -> float | None:

@@ -225,7 +225,8 @@
     const name = everyone.length > 1 ? `${person.name}: ` : "";
     if (point.best < 0) return { text: `${name}no reading`, best: -1 };
     const text = `${name}${labels[point.best]} ${percent(point.scores[point.best])}, from `
-      + `${BASES[point.basis]}, uncertainty ${percent(point.doubt * 1000)}`;
+      + `${BASES[point.basis & 3]}, uncertainty ${percent(point.doubt * 1000)}`
+      + (point.basis & 4 ? ", speaks" : "");
     return { text, best: point.best };
   }
 
