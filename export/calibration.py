@@ -34,7 +34,7 @@ def record_calls(
 ) -> dict[str, list[Call]]:
     """Analyze clips with a bundle and return the calls of the named engines, in order.
 
-    The audio engine's include calls with the voice adapted to a place.
+    Those of the arms' engines include calls that are adapted to a place.
     """
     engines = load_engines(bundle)
     recorders = {name: Recorder(engines[name]) for name in names}

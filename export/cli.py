@@ -54,7 +54,17 @@ PRECISIONS = ("--fp32", "--fp16", "--int8", "--int8-gpu")
     help="Approximate: merge R tokens in each block of the face backbone's transformer.",
 )
 @click.option("--tensorrt", is_flag=True, help="Build TensorRT engines for this machine too.")
-@click.option("--bundle", type=INPUT, help="With --tensorrt: build them for this bundle.")
+@click.option(
+    "--triton",
+    type=INPUT,
+    metavar="DIR",
+    help="Write a model repository for Triton Inference Server from --bundle, and do nothing else.",
+)
+@click.option(
+    "--bundle",
+    type=INPUT,
+    help="With --tensorrt or --triton: for this bundle [--triton: compact, in the package].",
+)
 @click.option(
     "--verify",
     multiple=True,
@@ -86,6 +96,7 @@ def export(
     random_init: bool,
     merge_tokens: int | None,
     tensorrt: bool,
+    triton: Path | None,
     bundle: Path | None,
     verify: tuple[Path, ...],
     bisect: bool,
@@ -99,10 +110,16 @@ def export(
         refuse_beside("--list", given, [])
         list_bundle(None if listed == PACKAGE else Path(listed))
         return
+    if triton is not None:
+        refuse_beside("--triton", given, ["--bundle"])
+        write_triton(bundle, triton)
+        return
     precision = chosen_precision(given)
     if bundle is not None:
         if not tensorrt:
-            raise click.UsageError("--bundle goes with --tensorrt; the new one's name is --out")
+            raise click.UsageError(
+                "--bundle goes with --tensorrt or --triton; the new one's name is --out"
+            )
         refuse_beside("--bundle", given, ["--tensorrt", "--out", "--verify"])
         add_tensorrt(bundle, verify, out or bundle)
         return
@@ -175,6 +192,21 @@ def add_tensorrt(folder: Path, clips: tuple[Path, ...], out: Path) -> None:
     with shown_figures():
         exported, parity = add_tensorrt_plans(bundle, clips, out)
     report(exported, parity.table(precision_of(exported), exported.manifest.trained))
+
+
+def write_triton(folder: Path | None, out: Path) -> None:
+    """Write a model repository from a bundle, and print its models."""
+    from export.targets.triton import write_repository
+    from mfer_edge.bundle import Bundle
+
+    bundle = Bundle.open(folder)
+    warn_untrained(bundle.manifest)
+    for config in write_repository(bundle, out):
+        batch = f"batches of up to {config.max_batch}" if config.max_batch else "no batches"
+        click.echo(
+            f"{config.name:<20}{config.backend:<13}{config.count} x {config.kind:<11}{batch}"
+        )
+    click.echo(f"{out}: {bundle.manifest.name} {bundle.manifest.precision}; not run on a server")
 
 
 def require_tensorrt() -> None:

@@ -18,7 +18,7 @@ from export.rewrites.uint8_inputs import take_shapes_after_cast
 from export.rewrites.vit import simplify_vit
 from mfer_edge.bundle import MAX_GRAPH_BYTES
 from mfer_edge.errors import BundleError
-from train.models.arms import GruArm
+from train.models.arms import GruArm, SequenceArm
 from train.models.emotion_model import EmotionModel
 from train.models.registry import MAX_STEPS
 from train.models.vit import Vit
@@ -26,6 +26,7 @@ from train.models.vit import Vit
 STEP = 320  # samples per step of the speech encoder
 MAX_FACES = 1024  # in one call
 MAX_FRAMES = 1024  # in one window
+ARM_OUTPUTS = ("scores", "embedding", "observations")
 
 
 class _EngineModule(nn.Module):
@@ -72,18 +73,14 @@ def model_graphs(model: EmotionModel) -> dict[str, Graph]:
         ),
         "visual": Graph(
             _EngineModule(model, networks["visual"]),
-            {"embeddings": torch.zeros(1, 7, face_width)},
-            ("scores", "embedding"),
+            {"embeddings": torch.zeros(1, 7, face_width), **_place(model.visual)},
+            ARM_OUTPUTS,
             {"embeddings": {1: ("frames", 1, MAX_FRAMES)}},
         ),
         "audio": Graph(
             _EngineModule(model, networks["audio"]),
-            {
-                "wave": torch.zeros(1, 24_000),
-                "shift": torch.zeros(model.audio.observed),
-                "scale": torch.ones(model.audio.observed),
-            },
-            ("scores", "embedding", "observations"),
+            {"wave": torch.zeros(1, 24_000), **_place(model.audio)},
+            ARM_OUTPUTS,
             {"wave": {1: ("samples", 4 * STEP, MAX_STEPS * STEP)}},
         ),
         "fusion": Graph(
@@ -96,6 +93,11 @@ def model_graphs(model: EmotionModel) -> dict[str, Graph]:
             {},
         ),
     }
+
+
+def _place(arm: SequenceArm) -> dict[str, Tensor]:
+    """An arm's inputs for a place: here the training set."""
+    return {"shift": torch.zeros(arm.observed), "scale": torch.ones(arm.observed)}
 
 
 def to_onnx(graph: Graph, path: Path) -> None:

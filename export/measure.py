@@ -19,8 +19,6 @@ from mfer_edge.manifest import ENGINES, EngineFile
 from mfer_edge.model import Model, load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
-from mfer_edge.sources.base import AudioOnly
-from mfer_edge.sources.clip import Clip
 
 SHARE = 0.5  # of the clips' own statistics in a place: all of them would cancel a single clip
 
@@ -97,7 +95,7 @@ def measure(
     """Measure the differences between a bundle and PyTorch on real clips.
 
     First every engine is compared on the inputs that it would get in PyTorch, then the readings of
-    the two pipelines; both also with the voice adapted to a place.
+    the two pipelines; both also adapted to a place.
 
     Args:
         reference: every engine in PyTorch, from `reference_engines`.
@@ -122,7 +120,7 @@ def measure(
         broken.append(Failure("", "readings", what))
     else:
         try:
-            actual = read_clips(Model.of(bundle, engines), clips, expected.place).readings
+            actual = read_clips(Model.of(bundle, engines), clips, expected.places).readings
         except EngineError as error:
             broken.append(Failure("", "readings", f"not compared: {error}"))
     pairs = list(zip(actual, expected.readings, strict=True)) if actual else []
@@ -161,35 +159,53 @@ def _score_error(actual: Reading, expected: Reading) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ClipReadings:
-    """Readings of clips, followed by those of their voices in a place."""
+    """Readings of clips, followed by those in a place."""
 
     readings: tuple[Reading, ...]
-    place: Place | None  # None if the model can't be adapted, or heard no speech
+    places: Places
 
 
-def read_clips(model: Model, clips: Sequence[Path], place: Place | None = None) -> ClipReadings:
-    """Analyze clips, and then their voices as if adapted to a place.
+@dataclass(frozen=True)
+class Places:
+    """A place of each arm; None of one that can't be adapted, or ran on nothing."""
+
+    face: Place | None
+    voice: Place | None
+
+
+def read_clips(model: Model, clips: Sequence[Path], places: Places | None = None) -> ClipReadings:
+    """Analyze clips, and then again as if adapted to a place.
 
     Args:
-        place: by default the one that the clips themselves come from, in part.
+        places: by default the one that the clips themselves come from, in part.
 
     Raises:
         MediaError: a clip can't be read.
     """
+    seen: list[np.ndarray] = []
     heard: list[np.ndarray] = []
-    observing = replace(model, audio=replace(model.audio, observer=heard.append))
+    observing = replace(
+        model,
+        visual=replace(model.visual, observer=seen.append),
+        audio=replace(model.audio, observer=heard.append),
+    )
     readings = [r for clip in clips for r in Pipeline(observing).analyze(clip).windows]
-    if heard and place is None:
-        place = place_of(np.concatenate(heard))
-    if place is not None:
-        there = Pipeline(replace(model, audio=replace(model.audio, place=place)))
-        for clip in clips:
-            readings += there.analyze(AudioOnly(Clip(clip, frame_rate=None))).windows
-    return ClipReadings(tuple(readings), place)
+    places = places or Places(place_of(seen), place_of(heard))
+    there = model
+    if places.face is not None:
+        there = replace(there, visual=replace(there.visual, place=places.face))
+    if places.voice is not None:
+        there = replace(there, audio=replace(there.audio, place=places.voice))
+    if there is not model:
+        readings += [r for clip in clips for r in Pipeline(there).analyze(clip).windows]
+    return ClipReadings(tuple(readings), places)
 
 
-def place_of(observations: np.ndarray) -> Place:
-    """The place of (n, width) observations, half way from the training set."""
+def place_of(windows: Sequence[np.ndarray]) -> Place | None:
+    """The place of (n, width) observations each, half way from the training set; None of none."""
+    if not windows:
+        return None
+    observations = np.concatenate(windows)
     shift = SHARE * observations.mean(0)
     scale = np.sqrt(SHARE * observations.var(0) + 1 - SHARE)
     return Place(shift.astype(np.float32), scale.astype(np.float32))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from export.assets import SILERO_VAD
+from export.graphs import ARM_OUTPUTS
 from export.mtcnn import load_mtcnn
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.onnx import OnnxEngine
@@ -41,7 +42,7 @@ def reference_engines(model: EmotionModel) -> dict[str, Engine]:
         "rnet": TorchEngine(detection, mtcnn["rnet"]),
         "onet": TorchEngine((*detection, "landmarks"), mtcnn["onet"]),
         "face": TorchEngine(("embedding",), networks["face"]),
-        "visual": TorchEngine(("scores", "embedding"), networks["visual"]),
-        "audio": TorchEngine(("scores", "embedding", "observations"), networks["audio"]),
+        "visual": TorchEngine(ARM_OUTPUTS, networks["visual"]),
+        "audio": TorchEngine(ARM_OUTPUTS, networks["audio"]),
         "fusion": TorchEngine(("scores",), networks["fusion"]),
     }

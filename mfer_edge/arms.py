@@ -24,7 +24,7 @@ class ArmOutput:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Mean and deviation of the audio arm's standardised observations in a place."""
+    """Mean and deviation of an arm's standardised observations in a place, or of a person."""
 
     shift: np.ndarray  # (width,) float32
     scale: np.ndarray  # (width,) float32, over 0
@@ -52,16 +52,11 @@ class AudioArm:
 
     def __call__(self, speech: np.ndarray) -> ArmOutput:
         """Score (n,) float32 samples of speech, 16 kHz."""
-        if self.place is None:
-            result = self.engine(wave=speech[None])
-        else:
-            place = {"shift": self.place.shift, "scale": self.place.scale}
-            result = self.engine(wave=speech[None], **place)
-            if self.observer is not None:
-                self.observer(result["observations"][0])
+        result = _scored(self.engine, self.place, self.observer, wave=speech[None])
         return ArmOutput(_probabilities(result, "audio"), result["embedding"])
 
 
+@dataclass(frozen=True, eq=False)
 class VisualArm:
     """Crops of one face over time to scores.
 
@@ -69,22 +64,25 @@ class VisualArm:
         face: the bundle's `face`, which embeds single crops.
         sequence: the bundle's `visual`, which scores a sequence of embeddings.
         at_once: crops to embed in one call; by default all of a window's.
+        place: statistics that `sequence` standardises by; None if it has no input for them.
+        observer: called with the observations of every sequence, as `AudioArm`'s.
     """
 
-    def __init__(self, face: Engine, sequence: Engine, at_once: int | None = None) -> None:
-        self._face = face
-        self._sequence = sequence
-        self._at_once = at_once
+    face: Engine
+    sequence: Engine
+    at_once: int | None = None
+    place: Place | None = None
+    observer: Callable[[np.ndarray], None] | None = None
 
     def embed(self, faces: np.ndarray) -> np.ndarray:
         """Embed (n, size, size) uint8 crops, n > 0, each by itself: (n, width) float32."""
-        step = self._at_once or len(faces)
+        step = self.at_once or len(faces)
         calls = [faces[start : start + step, None] for start in range(0, len(faces), step)]
-        return np.concatenate([self._face(faces=call)["embedding"] for call in calls])
+        return np.concatenate([self.face(faces=call)["embedding"] for call in calls])
 
     def __call__(self, embeddings: np.ndarray) -> ArmOutput:
         """Score one face over time: (frames, width) float32 embeddings, in order of time."""
-        result = self._sequence(embeddings=embeddings[None])
+        result = _scored(self.sequence, self.place, self.observer, embeddings=embeddings[None])
         return ArmOutput(_probabilities(result, "visual"), result["embedding"])
 
 
@@ -105,6 +103,21 @@ class Fusion:
             return _probabilities(result, "fusion")
         only = visual if visual is not None else audio
         return None if only is None else only.scores
+
+
+def _scored(
+    engine: Engine,
+    place: Place | None,
+    observer: Callable[[np.ndarray], None] | None,
+    **arrays: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """An arm's result for one window, in a place if its engine has an input for one."""
+    if place is None:
+        return engine(**arrays)
+    result = engine(**arrays, shift=place.shift, scale=place.scale)
+    if observer is not None:
+        observer(result["observations"][0])
+    return result
 
 
 def _probabilities(result: dict[str, np.ndarray], engine: str) -> np.ndarray:

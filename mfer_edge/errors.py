@@ -43,3 +43,7 @@ class HangError(IsolationError):
 
 class MemoryLimitError(IsolationError):
     """A clip that needed more memory than it may."""
+
+
+class AnnotationError(MferError):
+    """Labels by people that can't be read, or don't fit the model or the clip."""

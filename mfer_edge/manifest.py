@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.schema import expect, read_as, upgrade_schema_2
@@ -24,6 +25,8 @@ TYPES = ("int8", "fp16", "fp32")  # of the factors of products, narrowest first
 
 ENGINES = ("vad", "pnet", "rnet", "onet", "face", "visual", "audio", "fusion")
 """Engines of every bundle, in the order in which a clip passes through them."""
+
+Arm = Literal["visual", "audio"]
 
 MODEL_ENGINES = ("face", "visual", "audio", "fusion")
 """Engines exported from the trained model; the detectors are the same in every bundle."""
@@ -129,10 +132,9 @@ class Manifest:
         """Types with a substantial share of the MACs, narrowest first, such as `int8+fp32`."""
         return "+".join(kind for kind, share in self.shares.items() if share >= SUBSTANTIAL)
 
-    @property
-    def observed(self) -> int:
-        """Width of the audio engine's inputs `shift` and `scale`; 0 if it has none."""
-        shapes = {tensor.name: tensor.shape for tensor in self.engines["audio"].inputs}
+    def observed(self, arm: Arm) -> int:
+        """Width of an arm's inputs `shift` and `scale`; 0 if its engine has none."""
+        shapes = {tensor.name: tensor.shape for tensor in self.engines[arm].inputs}
         width = shapes.get("shift", (0,))[-1]
         return width if isinstance(width, int) else 0
 

@@ -14,7 +14,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import usable_threads
 from mfer_edge.engines.base import Engine
 from mfer_edge.engines.graph_file import check_graph
-from mfer_edge.engines.interface import check_described, check_interface
+from mfer_edge.engines.interface import ARMS, check_described, check_interface
 from mfer_edge.engines.malloc import memory_returned
 from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import TensorRtEngine
@@ -22,7 +22,7 @@ from mfer_edge.engines.tensorrt_target import check_plans, this_target
 from mfer_edge.errors import AdaptationError, EngineError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
-from mfer_edge.manifest import ENGINES, Manifest
+from mfer_edge.manifest import ENGINES, Arm, Manifest
 
 ACCELERATED = ("face", "audio")
 """Engines that gain from a second CPU thread, and from a GPU. A call of the others takes less time
@@ -50,7 +50,7 @@ class Model:
     load_s: float = 0.0  # seconds that opening and loading took
     notes: tuple[str, ...] = ()  # what could not be had as asked; shown with every result
     find_within_s: float = field(default=FIND_WITHIN_S, kw_only=True)  # longest to find a new face
-    adaptation: Adaptation | None = field(default=None, kw_only=True)  # that the audio arm uses
+    adaptation: Adaptation | None = field(default=None, kw_only=True)  # that the arms use
 
     @classmethod
     def load(
@@ -100,13 +100,13 @@ class Model:
             threads: CPU threads of each accelerated one.
         """
         at_once = FACES_AT_ONCE if device == "cpu" else None
-        place = _training_set(bundle.manifest)
+        seen, heard = (_training_set(bundle.manifest, arm) for arm in ARMS)
         return cls(
             bundle=bundle,
             vad=engines["vad"],
             detector=FaceDetector.of(engines),
-            visual=VisualArm(engines["face"], engines["visual"], at_once),
-            audio=AudioArm(engines["audio"], place),
+            visual=VisualArm(engines["face"], engines["visual"], at_once, seen),
+            audio=AudioArm(engines["audio"], heard),
             fusion=Fusion(engines["fusion"]),
             providers=tuple(providers_for(device)),
             threads=threads,
@@ -118,12 +118,19 @@ class Model:
         Raises:
             AdaptationError: the model can't be adapted, or the adaptation is another model's.
         """
-        if adaptation is None:
-            place = _training_set(self.manifest)
-        else:
+        seen, heard = (_training_set(self.manifest, arm) for arm in ARMS)
+        if adaptation is not None:
             check_adaptation(self.bundle, adaptation)
-            place = adaptation.place
-        return replace(self, audio=replace(self.audio, place=place), adaptation=adaptation)
+            if heard is not None and adaptation.voice is not None:
+                heard = adaptation.voice.place
+            if seen is not None and adaptation.face is not None:
+                seen = adaptation.face.place
+        return replace(
+            self,
+            visual=replace(self.visual, place=seen),
+            audio=replace(self.audio, place=heard),
+            adaptation=adaptation,
+        )
 
     def check_adaptable(self) -> None:
         """Refuse a model that can't be adapted.
@@ -132,6 +139,22 @@ class Model:
             AdaptationError: its bundle was exported by a version that did not know adaptation.
         """
         check_adaptable(self.bundle)
+
+    @property
+    def adaptation_warnings(self) -> tuple[str, ...]:
+        """What of the adaptation is not used, as the bundle is too old for it."""
+        if self.adaptation is None:
+            return ()
+        name = self.adaptation.name or "the adaptation"
+        return tuple(
+            f"{name}: not applied to the {part}, which this bundle can't adapt: export it again "
+            "with `mfer-edge export`"
+            for part, learned, arm in (
+                ("face", self.adaptation.face, self.visual),
+                ("voice", self.adaptation.voice, self.audio),
+            )
+            if learned is not None and arm.place is None
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -150,7 +173,8 @@ def check_adaptable(bundle: Bundle) -> None:
     Raises:
         AdaptationError: it was exported by a version that did not know adaptation.
     """
-    if not bundle.manifest.observed or not bundle.manifest.model:
+    manifest = bundle.manifest
+    if not any(manifest.observed(arm) for arm in ARMS) or not manifest.model:
         raise AdaptationError(
             f"{bundle.folder}: this model can't be adapted: export it again with `mfer-edge export`"
         )
@@ -163,15 +187,27 @@ def check_adaptation(bundle: Bundle, adaptation: Adaptation) -> None:
         AdaptationError: the model can't be adapted, or the adaptation is another model's.
     """
     check_adaptable(bundle)
-    name, width = adaptation.name or "the adaptation", bundle.manifest.observed
+    name = adaptation.name or "the adaptation"
     if adaptation.model != bundle.manifest.model:
         raise AdaptationError(
             f"{name}: made with another model than that of {bundle.folder}: run `mfer-edge adapt` "
             "with this one"
         )
-    if adaptation.mean.shape != (width,):
+    usable = False
+    for arm, learned in zip(ARMS, (adaptation.face, adaptation.voice), strict=True):
+        width = bundle.manifest.observed(arm)
+        if learned is None or not width:
+            continue
+        usable = True
+        if learned.mean.shape != (width,):
+            raise AdaptationError(
+                f"{name}: damaged: it has {len(learned.mean)} numbers, the model {width}"
+            )
+    if not usable:
+        part = "face" if adaptation.voice is None else "voice"
         raise AdaptationError(
-            f"{name}: damaged: it has {len(adaptation.mean)} numbers, the model {width}"
+            f"{name}: holds a {part} alone, and {bundle.folder} can't adapt its {part}: export it "
+            "again with `mfer-edge export`"
         )
 
 
@@ -212,9 +248,10 @@ def load_engines(bundle: Bundle, device: str = "cpu", threads: int = 1) -> dict[
         return dict(zip(ENGINES, loaded, strict=True))
 
 
-def _training_set(manifest: Manifest) -> Place | None:
-    """The place that changes nothing; None if the audio engine has no input for one."""
-    return Place.training_set(manifest.observed) if manifest.observed else None
+def _training_set(manifest: Manifest, arm: Arm) -> Place | None:
+    """The place that changes nothing; None if the arm's engine has no input for one."""
+    width = manifest.observed(arm)
+    return Place.training_set(width) if width else None
 
 
 def _devices_to_try(bundle: Bundle, device: str) -> list[str]:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from mfer_edge.adapt import Adaptation, AdaptationStatistics
+from mfer_edge.adapt import Adaptation, AdaptationStatistics, ArmTotal
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
 from mfer_edge.errors import MediaError
@@ -98,8 +96,8 @@ class Pipeline:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why `auto` did not take a better device; shown with every result."""
-        return self.model.notes
+        """Why a better device, or all of an adaptation, is not used; shown with every result."""
+        return (*self.model.notes, *self.model.adaptation_warnings)
 
     def adapted(self, adaptation: Adaptation | None) -> Pipeline:
         """A pipeline on the same engines, adapted to a place or a person; None: to none.
@@ -257,43 +255,46 @@ class Pipeline:
                 *thin_basis(readings),
                 *_approximations(options, manifest),
             ),
-            adaptation=_adaptation_info(self.model.adaptation),
+            adaptation=adaptation_info(self.model),
         )
 
     def collect(
         self, source: Source | Path | str, progress: Callable[[float], None] | None = None
     ) -> AdaptationStatistics:
-        """Collect what adaptation needs of a source: statistics of its speech, without labels.
+        """Collect what adaptation needs of a source, without labels.
 
-        Windows do not overlap, so that each counts once. Video is not decoded.
+        These are statistics of its speech and of its main face. Windows do not overlap, so that
+        each counts once. Video is not decoded if the model can't adapt to faces.
 
         Args:
             source: a clip's path, or a `Source` that ends.
             progress: called with the share of the source that is done, 0 to 1.
 
         Raises:
-            MediaError: the source can't be read, or has no sound.
+            MediaError: the source can't be read, or has nothing that the model can adapt to.
             AdaptationError: the model can't be adapted.
         """
         self.model.check_adaptable()
-        model = self.bundle.manifest.model
-        heard = [AdaptationStatistics(model)]
-
-        def observe(observations: np.ndarray) -> None:
-            heard[0] += AdaptationStatistics.of(observations, model)
-
-        audio = replace(self.model.audio, observer=observe)
-        listening = Pipeline(replace(self.model, audio=audio))
+        voice, face = ArmTotal(), ArmTotal()
+        observing = replace(
+            self.model,
+            visual=replace(self.model.visual, observer=face.add),
+            audio=replace(self.model.audio, observer=voice.add),
+        )
         manifest = self.bundle.manifest
+        sees, hears = bool(manifest.observed("visual")), bool(manifest.observed("audio"))
         longest_s = 2 * (manifest.max_window_s - manifest.window_s)  # hop, of all that is allowed
         options = self.options(hop_s=min(manifest.window_s, longest_s))
         if isinstance(source, (str, Path)):
-            source = Clip(source, frame_rate=None)
-        with AudioOnly(source) as opened:
-            if not opened.has_audio:
-                raise MediaError(f"{opened.name}: no sound track: nothing to adapt to")
-            readings = list(listening._session_of(opened, options).run(opened, progress))
-        return replace(heard[0], labels=Counter(r.label for r in readings if r.label is not None))
+            source = self.clip(source) if sees else Clip(source, frame_rate=None)
+        with source if sees else AudioOnly(source) as opened:
+            if not (opened.has_audio and hears) and not (opened.has_video and sees):
+                missing = "sound track" if hears else "video track"
+                raise MediaError(f"{opened.name}: no {missing}: nothing to adapt to")
+            session = Pipeline(observing)._session_of(opened, options)
+            readings = list(session.run(opened, progress))
+        labels = Counter(r.label for r in readings if r.label is not None)
+        return AdaptationStatistics(manifest.model, voice.statistics, face.statistics, labels)
 
     def _open(self, source: Source | Path | str, tracks: TrackChoice | None) -> Source:
         return self.clip(source, tracks) if isinstance(source, (str, Path)) else source
@@ -325,10 +326,19 @@ class Pipeline:
         )
 
 
-def _adaptation_info(adaptation: Adaptation | None) -> AdaptationInfo | None:
-    if adaptation is None:
+def adaptation_info(model: Model) -> AdaptationInfo | None:
+    """The adaptation that a model uses, as results name it."""
+    if (adaptation := model.adaptation) is None:
         return None
-    return AdaptationInfo(adaptation.name, adaptation.windows, adaptation.weight)
+    voice = adaptation.voice if model.audio.place else None
+    face = adaptation.face if model.visual.place else None
+    return AdaptationInfo(
+        adaptation.name,
+        voice.windows if voice else 0,
+        voice.weight if voice else 0.0,
+        face.windows if face else 0,
+        face.weight if face else 0.0,
+    )
 
 
 def _approximations(options: SessionOptions, manifest: Manifest) -> list[str]:

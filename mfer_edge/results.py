@@ -98,8 +98,10 @@ class AdaptationInfo:
     """The adaptation that an analysis was made with."""
 
     name: str  # of its file; empty if it comes from none
-    windows: int  # with speech, that it comes from
-    weight: float  # of its statistics, 0 to 1; the rest is the training set's
+    windows: int  # with speech, that it comes from; 0: the voice is not adapted
+    weight: float  # of the voice's statistics, 0 to 1; the rest is the training set's
+    face_windows: int = 0  # with a face, that it comes from; 0: the face is not adapted
+    face_weight: float = 0.0  # of the face's statistics
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,19 @@ class Analysis:
         from mfer_edge.outputs.webvtt import vtt_text
 
         return vtt_text(self)
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """A pandas or polars `DataFrame` with a row for each reading.
+
+        Args:
+            library: "pandas" or "polars"; by default the first that is installed.
+
+        Raises:
+            OutputError: it is not installed.
+        """
+        from mfer_edge.outputs.frame import window_frame
+
+        return window_frame(self, library)
 
 
 def overall(readings: Sequence[Reading]) -> Overall | None:

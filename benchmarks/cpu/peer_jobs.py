@@ -114,8 +114,8 @@ def funasr_onnx(exported: str, clip: str) -> Callable[[], object]:
 
 def mfer_edge_audio(bundle: str, clip: str) -> Callable[[], object]:
     """Run a bundle's audio engine: emotion2vec and the audio arm."""
-    manifest = Bundle.open(bundle).manifest
-    place = Place.training_set(manifest.observed) if manifest.observed else None
+    width = Bundle.open(bundle).manifest.observed("audio")
+    place = Place.training_set(width) if width else None
     arm, wave = AudioArm(_engine(bundle, "audio"), place), samples(clip, WINDOW_S)
     return lambda: arm(wave)
 

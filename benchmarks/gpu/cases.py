@@ -28,7 +28,7 @@ class WindowInputs:
 
     faces: np.ndarray  # (n, 1, size, size) uint8
     audio: Call  # `wave` is (1, samples) float32: speech without pauses
-    embeddings: np.ndarray  # (1, n, width) float32, of those faces
+    sequence: Call  # `embeddings` is (1, n, width) float32, of those faces
     states: Call  # of both arms, the inputs of fusion
     fresh: int  # of the faces, those that are new to a window
 
@@ -58,7 +58,10 @@ class WindowInputs:
                 **recorded["audio"][0],
                 "wave": np.resize(wave, (1, round(manifest.window_s * SAMPLE_RATE))),
             },
-            np.resize(embeddings, (1, frames, embeddings.shape[1])),
+            {
+                **recorded["visual"][0],
+                "embeddings": np.resize(embeddings, (1, frames, embeddings.shape[1])),
+            },
             recorded["fusion"][0],
             round(manifest.hop_s * manifest.frame_rate),
         )
@@ -66,7 +69,7 @@ class WindowInputs:
     def cases(self) -> list[Case]:
         """List the cases."""
         frames, seconds = len(self.faces), self.audio["wave"].shape[1] / SAMPLE_RATE
-        small = {"visual": {"embeddings": self.embeddings}, "fusion": self.states}
+        small = {"visual": self.sequence, "fusion": self.states}
         return [
             Case("face", "1 face", {"face": {"faces": self.faces[:1]}}),
             Case("face", f"{frames} faces", {"face": {"faces": self.faces}}),

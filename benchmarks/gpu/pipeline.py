@@ -148,15 +148,16 @@ class DevicePipeline:
 
 def _update(engines: Mapping[str, Engine], inputs: WindowInputs) -> np.ndarray | None:
     """Run the engines as a session does when a window is complete."""
-    visual = VisualArm(engines["face"], engines["visual"])
+    place = place_in(inputs.sequence)
+    visual = VisualArm(engines["face"], engines["visual"], place=place)
     fresh = visual.embed(inputs.faces[-inputs.fresh :, 0])
-    embeddings = np.concatenate([inputs.embeddings[0, inputs.fresh :], fresh])
+    embeddings = np.concatenate([inputs.sequence["embeddings"][0, inputs.fresh :], fresh])
     audio = AudioArm(engines["audio"], place_in(inputs.audio))(inputs.audio["wave"][0])
     return Fusion(engines["fusion"])(visual(embeddings), audio)
 
 
 def place_in(call: Call) -> Place | None:
-    """The place in a call of the audio engine; None if it has no input for one."""
+    """The place in a call of an arm's engine; None if it has no input for one."""
     return Place(call["shift"], call["scale"]) if "shift" in call else None
 
 

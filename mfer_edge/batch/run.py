@@ -15,6 +15,7 @@ from mfer_edge.batch.records import ClipRecord, ClipTask, Failure, TaskMaker
 from mfer_edge.batch.tables import Finished, Row, TableSet
 from mfer_edge.batch.writers import write_tables
 from mfer_edge.errors import MediaError
+from mfer_edge.results import Analysis
 
 TABLES_EVERY_S = 60.0  # least time between two writings of the tables while the batch runs
 TABLES_SHARE = 20  # and at least so many times as long as the last writing took
@@ -143,6 +144,17 @@ class BatchRun:
         self.files = write_tables(plan.folder, plan.formats, plan.tables.tables, self._rows())
         pause_s = max(TABLES_EVERY_S, TABLES_SHARE * (time.monotonic() - start))
         self._next_writing_s = time.monotonic() + pause_s
+
+    def results(self) -> Iterator[tuple[BatchInput, Analysis | Failure]]:
+        """What became of each clip that is settled, in the order of the inputs."""
+        for number, clip in enumerate(self._plan.inputs):
+            if number in self._unreadable:
+                yield clip, self._unreadable[number]
+            elif number in self._keys:
+                record = self._journal.get(self._keys[number])
+                outcome = None if record is None else record.analysis or record.failure
+                assert outcome is not None, "neither analysed nor failed"
+                yield clip, outcome
 
     def _rows(self) -> Iterator[Sequence[Sequence[Row]]]:
         firsts: dict[str, str] = {}  # name of the first clip with a result, by its key

@@ -39,8 +39,8 @@ def adapt(
     """Adapt a model to a place or a person, from recordings without labels.
 
     Each SOURCE is a clip, a sound file, or a folder of them. Take ordinary recordings with mixed
-    emotions from where the model will be used: 10 of a few seconds do, 5 help a little. `mfer-edge
-    infer --adapt` takes the file.
+    emotions from where the model will be used: 10 of a few seconds do, 5 help a little. Voices and
+    main faces are learned, each where there is one. `mfer-edge infer --adapt` takes the file.
     """
     from mfer_edge.adapt import AdaptationStatistics
     from mfer_edge.outputs.files import check_output
@@ -102,19 +102,23 @@ def summary(total: AdaptationStatistics, out: Path, clips: int) -> str:
     """What was heard, what weight that gives, and what speaks against using it."""
     from mfer_edge.adapt import FEW_WINDOWS, ONE_MOOD
 
-    lines = [
-        f"{out}: {_counted(total.windows, 'window')} with speech in "
-        f"{_counted(clips, 'source')}, weight {total.adaptation().weight:.2f}"
+    made = total.adaptation()
+    found = [
+        f"{_counted(learned.windows, 'window')} with {what} (weight {learned.weight:.2f})"
+        for what, learned in (("speech", made.voice), ("a face", made.face))
+        if learned is not None
     ]
+    lines = [f"{out}: {' and '.join(found)} in {_counted(clips, 'source')}"]
     label, most = max(total.labels.items(), key=lambda item: item[1])
-    if total.windows < FEW_WINDOWS:
+    windows = max(total.voice.windows, total.face.windows)
+    if windows < FEW_WINDOWS:
         lines.append(
             f"  warning: so few windows change little: {FEW_WINDOWS} are the least to gain from, "
             "10 to 20 are better"
         )
-    elif most >= ONE_MOOD * total.windows:
+    elif made.voice is not None and most >= ONE_MOOD * sum(total.labels.values()):
         lines.append(
-            f"  warning: {most} of them were heard as {label}: one mood alone is taken for the "
+            f"  warning: {most} of them were taken for {label}: one mood alone is taken for the "
             "place; add recordings with other emotions, or compare with --adapt off"
         )
     return "\n".join(lines)

@@ -53,6 +53,10 @@ COMMANDS = {
     "doctor": CommandEntry(
         "mfer_edge.cli.doctor", "Tell what this machine can run, and why not the rest."
     ),
+    "evaluate": CommandEntry(
+        "mfer_edge.evaluation.cli",
+        "Compare the model with labels that people gave, before you rely on it.",
+    ),
     "export": CommandEntry(
         "export.cli",
         "Export a model to a bundle, and check it against PyTorch.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
-from mfer_edge.manifest import EngineFile, Manifest
+from mfer_edge.manifest import Arm, EngineFile, Manifest
 
 TENSORS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "vad": (("input", "h", "c"), ("speech_probs", "hn", "cn")),
@@ -22,14 +22,16 @@ TENSORS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Inputs and outputs that each engine has to have."""
 
 ADAPTABLE: tuple[tuple[str, ...], tuple[str, ...]] = (("shift", "scale"), ("observations",))
-"""Further ones of an audio engine that can be adapted: all or none of them."""
+"""Further ones of an arm's engine that can be adapted: all or none of them."""
+
+ARMS: tuple[Arm, ...] = ("visual", "audio")
 
 SAME_SIZE = (
     (("face", "embedding"), ("visual", "embeddings")),
     (("visual", "embedding"), ("fusion", "visual")),
     (("audio", "embedding"), ("fusion", "audio")),
-    (("audio", "shift"), ("audio", "scale")),
-    (("audio", "shift"), ("audio", "observations")),
+    *(((arm, "shift"), (arm, "scale")) for arm in ARMS),
+    *(((arm, "shift"), (arm, "observations")) for arm in ARMS),
 )
 """Tensors, by engine and name, whose last dimensions are one and the same."""
 
@@ -60,7 +62,7 @@ def check_interface(manifest: Manifest) -> None:
     sizes: dict[tuple[str, str], int | str] = {}
     for name, (inputs, outputs) in TENSORS.items():
         engine = manifest.engines[name]
-        if name == "audio" and {t.name for t in engine.inputs} & {*ADAPTABLE[0]}:
+        if name in ARMS and {t.name for t in engine.inputs} & {*ADAPTABLE[0]}:
             inputs, outputs = inputs + ADAPTABLE[0], outputs + ADAPTABLE[1]
         found = {t.name: t for t in engine.inputs}, {t.name: t for t in engine.outputs}
         missing = [n for n in inputs if n not in found[0]]

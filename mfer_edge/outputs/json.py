@@ -43,6 +43,8 @@ def analysis_dict(analysis: Analysis) -> dict[str, Any]:
             "name": adaptation.name,
             "windows": adaptation.windows,
             "weight": round(adaptation.weight, 3),
+            "face_windows": adaptation.face_windows,
+            "face_weight": round(adaptation.face_weight, 3),
         },
         "device": analysis.device,
         "providers": list(analysis.providers),

@@ -27,11 +27,16 @@ def summary(analysis: Analysis) -> str:
         f"{timing.wall_s:.2f} s, real-time factor {timing.rtf(analysis.duration_s):.2f}"
     )
     if (adaptation := analysis.adaptation) is not None:
-        windows = "1 window" if adaptation.windows == 1 else f"{adaptation.windows} windows"
-        lines.append(
-            f"  adapted to {adaptation.name or 'a place'}: {windows} with speech, "
-            f"weight {adaptation.weight:.2f}"
+        parts = (
+            (adaptation.windows, adaptation.weight, "with speech"),
+            (adaptation.face_windows, adaptation.face_weight, "with a face"),
         )
+        heard = (
+            f"{count} {'window' if count == 1 else 'windows'} {what}, weight {weight:.2f}"
+            for count, weight, what in parts
+            if count
+        )
+        lines.append(f"  adapted to {adaptation.name or 'a place'}: {'; '.join(heard)}")
     lines += [f"  warning: {warning}" for warning in analysis.warnings]
     return "\n".join(lines) + "\n"
 

@@ -27,12 +27,15 @@ def test_every_precision_of_a_model_takes_its_adaptation(
     assert fp32.bundle.manifest.model == int8.bundle.manifest.model == model_identity(source.model)
     one, other = opened(fp32), opened(int8)
     heard = [p.collect(samples[0]) + p.collect(samples[1]) for p in (one, other)]
-    assert heard[0].windows == heard[1].windows == 2
+    assert heard[0].voice.windows == heard[1].voice.windows == 2
+    assert heard[0].face.windows == heard[1].face.windows == 2
     heard[1].adaptation().save(tmp_path / "office.npz")
     made = Adaptation.load(tmp_path / "office.npz")
-    assert (tmp_path / "office.npz").stat().st_size < 12_000
+    assert (tmp_path / "office.npz").stat().st_size < 16_000
     readings = [p.adapted(made).analyze(samples[0]).windows[0] for p in (one, other)]
     assert readings[0].audio == pytest.approx(readings[1].audio, abs=0.15)
+    assert readings[0].visual == pytest.approx(readings[1].visual, abs=0.15)
+    assert readings[0].visual != one.analyze(samples[0]).windows[0].visual
     assert readings[0].audio != one.analyze(samples[0]).windows[0].audio
 
 
@@ -41,7 +44,9 @@ def test_an_adapted_bundle_scores_as_pytorch_does(
 ) -> None:
     pipeline = opened(fp32)
     made = pipeline.collect(samples[1]).adaptation()
-    made = replace(made, windows=40)  # a large weight
+    assert made.voice is not None and made.face is not None
+    voice, face = (replace(part, windows=40) for part in (made.voice, made.face))
+    made = replace(made, voice=voice, face=face)  # a large weight
     torch_model = Model.of(fp32.bundle, reference_engines(source.model))
     expected = Pipeline(torch_model).adapted(made).analyze(samples[0]).windows[0]
     actual = pipeline.adapted(made).analyze(samples[0]).windows[0]

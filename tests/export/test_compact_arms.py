@@ -39,12 +39,19 @@ def engines(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.mark.parametrize("frames", [1, 7, 40])
 def test_the_image_arm(frames: int, model: EmotionModel, engines: dict[str, OnnxEngine]) -> None:
-    embeddings = torch.randn(1, frames, int(model.face.width))  # type: ignore[arg-type]
-    with torch.inference_mode():
-        scores, state = model.networks()["visual"](embeddings)
-    result = engines["visual"](embeddings=embeddings.numpy())
-    np.testing.assert_allclose(result["scores"], scores, atol=1e-5)
-    np.testing.assert_allclose(result["embedding"], state, atol=1e-4)
+    width = model.visual.observed
+    embeddings = torch.randn(1, frames, width)
+    for shift, scale in (
+        (torch.zeros(width), torch.ones(width)),
+        (torch.randn(width), torch.rand(width) + 0.5),
+    ):
+        with torch.inference_mode():
+            scores, state, seen = model.networks()["visual"](embeddings, shift, scale)
+        place = {"shift": shift.numpy(), "scale": scale.numpy()}
+        result = engines["visual"](embeddings=embeddings.numpy(), **place)
+        np.testing.assert_allclose(result["scores"], scores, atol=1e-5)
+        np.testing.assert_allclose(result["embedding"], state, atol=1e-4)
+        np.testing.assert_allclose(result["observations"], seen, atol=1e-4)
 
 
 def test_the_pool_of_opinions(model: EmotionModel, engines: dict[str, OnnxEngine]) -> None:

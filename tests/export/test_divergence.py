@@ -234,7 +234,7 @@ def test_a_wrong_rewrite_is_found_though_all_files_agree(
     )
     assert found is not None and found.last_correct is not None
     assert (found.first.kind, found.first.module) == ("GRU", "visual.gru")
-    assert found.last_correct.module in ("visual.norm", "visual.gru")
+    assert found.last_correct.module.startswith("visual")
 
 
 def test_an_fp16_overflow_is_found_in_a_new_operator(

@@ -105,8 +105,12 @@ def test_sequences_of_embeddings(
     references: dict[str, Engine],
     embeddings: np.ndarray,
 ) -> None:
-    sequence = embeddings[None, :frames]
-    result = assert_same(engines["visual"], references["visual"], embeddings=sequence)
+    sequence = {"embeddings": embeddings[None, :frames]}
+    for own in (True, False):
+        given = {**in_place(embeddings, own, FACE_EMBEDDING), **sequence}
+        del given["wave"]
+        result = assert_same(engines["visual"], references["visual"], **given)
+    assert result["observations"].shape == (1, 1, FACE_EMBEDDING)
     assert result["scores"].shape == (1, len(SEVEN_EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.visual_width)
@@ -209,6 +213,9 @@ def test_dynamic_dimensions_have_names(engines: dict[str, OnnxEngine]) -> None:
         "face.faces": ("faces", 1, 48, 48),
         "face.embedding": ("faces", FACE_EMBEDDING),
         "visual.embeddings": (1, "frames", FACE_EMBEDDING),
+        "visual.shift": (FACE_EMBEDDING,),
+        "visual.scale": (FACE_EMBEDDING,),
+        "visual.observations": (1, 1, FACE_EMBEDDING),
         "visual.scores": (1, 7),
         "visual.embedding": (1, COMPACT.visual_width),
         "audio.wave": (1, "samples"),
@@ -260,7 +267,8 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
     with small_presets():
         torch.manual_seed(0)
         model = EmotionModel(PRESETS["paper"]).eval()
-    model.audio.standardise.set(*torch.rand(2, model.audio.observed) + 0.3)
+    for arm in (model.audio, model.visual):
+        arm.standardise.set(*torch.rand(2, arm.observed) + 0.3)
     size, width = int(model.face.size), int(model.face.width)
     random = np.random.default_rng(0)
     preset = model.preset
@@ -278,6 +286,9 @@ def test_the_paper_preset(name: str, tmp_path: Path) -> None:
             arrays = {"faces": random.integers(0, 256, sizes["faces"]).astype(np.uint8)}
         if name == "audio":
             arrays = in_place(arrays["wave"], own=True, width=model.audio.observed)
+        if name == "visual":
+            arrays |= in_place(random.random(1), own=True, width=model.visual.observed)
+            del arrays["wave"]
         assert_same(engine, reference_engines(model)[name], **arrays)
 
 

@@ -113,7 +113,7 @@ def test_memory_is_freed(bundle: Bundle) -> None:
     free: list[int] = []
     for _ in range(6):
         audio = engine(bundle, "audio")
-        place = Place.training_set(bundle.manifest.observed)
+        place = Place.training_set(bundle.manifest.observed("audio"))
         audio(wave=arrays("wave", (1, 64_000)), shift=place.shift, scale=place.scale)
         audio.close()
         free.append(checked(cuda.cudaMemGetInfo()))

@@ -13,6 +13,8 @@ from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources.clip import read_audio
+from mfer_edge.speech.vad import SAMPLE_RATE
+from tests.support.clips import write_clip
 from tests.support.footage import filmed, images_of
 from tests.support.gpu_bundle import gpu_bundle
 from tests.support.sessions import OnceDetector, Stream, read_stream
@@ -94,3 +96,11 @@ def pair(anger: Path, fear: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     ]
     path = tmp_path_factory.mktemp("pair") / "pair.mp4"
     return filmed(path, images, read_audio(anger)[22_400:48_000])
+
+
+@pytest.fixture(scope="session")
+def voice(anger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The voice of `moment` as a WAV file."""
+    sound = read_audio(anger)[None, 22_400:48_000]
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    return write_clip(path, audio=sound, rate=SAMPLE_RATE, video=None)

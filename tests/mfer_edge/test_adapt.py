@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mfer_edge.adapt import MAX_BYTES, N0, SCHEMA, Adaptation, AdaptationStatistics
+from mfer_edge.adapt import (
+    FACE_N0,
+    MAX_BYTES,
+    N0,
+    SCHEMA,
+    Adaptation,
+    AdaptationStatistics,
+    ArmStatistics,
+    Face,
+    Learned,
+    Voice,
+)
 from mfer_edge.arms import Place
 from mfer_edge.errors import AdaptationError, MediaError, OutputError
 from mfer_edge.pipeline import Pipeline
@@ -22,6 +33,7 @@ from mfer_edge.sources.base import AudioChunk, AudioOnly
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.sources.replay import Replay
 from tests.support.commands import scores_of
+from tests.support.old_bundle import without_places
 
 MODEL = "ab" * 32
 WIDTH = 5
@@ -33,16 +45,22 @@ windows_heard = st.lists(
 )
 
 
-def total(windows: list[np.ndarray]) -> AdaptationStatistics:
-    parts = (AdaptationStatistics.of(window, MODEL) for window in windows)
-    return sum(parts, AdaptationStatistics())
+def total(windows: list[np.ndarray]) -> ArmStatistics:
+    return sum(map(ArmStatistics.of, windows), ArmStatistics())
+
+
+def voice(windows: int = 12, seed: int = 0) -> Voice:
+    random = np.random.default_rng(seed)
+    mean, deviation = random.normal(0, 1, WIDTH), random.uniform(0.5, 2, WIDTH)
+    return Voice(windows, mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def face(windows: int = 12, width: int = 3) -> Face:
+    return Face(windows, np.linspace(-1, 1, width, dtype="f"), np.full(width, 0.5, "f"))
 
 
 def adaptation(windows: int = 12, seed: int = 0, **fields: object) -> Adaptation:
-    random = np.random.default_rng(seed)
-    mean, deviation = random.normal(0, 1, WIDTH), random.uniform(0.5, 2, WIDTH)
-    made = Adaptation(MODEL, windows, mean.astype(np.float32), deviation.astype(np.float32))
-    return replace(made, **fields)
+    return replace(Adaptation(MODEL, voice(windows, seed)), **fields)
 
 
 class TestStatistics:
@@ -62,7 +80,7 @@ class TestStatistics:
         random.shuffle(shuffled)  # type: ignore[attr-defined]
         one = total(windows)
         for other in (total(shuffled), total(windows[:cut]) + total(windows[cut:])):
-            assert (one.windows, one.count, one.model) == (other.windows, other.count, MODEL)
+            assert (one.windows, one.count) == (other.windows, other.count)
             np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(one.deviation, other.deviation, rtol=1e-6, atol=1e-6)
 
@@ -72,18 +90,19 @@ class TestStatistics:
         np.testing.assert_allclose(made.deviation, values.std(), rtol=1e-9)
 
     def test_one_observation_has_the_training_sets_deviation(self) -> None:
-        made = AdaptationStatistics.of(np.full((1, WIDTH), 3.0), MODEL).adaptation()
+        made = ArmStatistics.of(np.full((1, WIDTH), 3.0)).learned(Voice)
+        assert made is not None
         np.testing.assert_array_equal(made.deviation, np.ones(WIDTH))
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_a_window_that_is_not_finite_is_left_out(self, bad: float) -> None:
         window = np.zeros((2, WIDTH), np.float32)
         window[1, 3] = bad
-        assert AdaptationStatistics.of(window).windows == 0
+        assert ArmStatistics.of(window).windows == 0
         assert total([np.ones((1, WIDTH)), window]).count == 1
 
     def test_nothing_heard_is_no_adaptation(self) -> None:
-        with pytest.raises(AdaptationError, match="no speech"):
+        with pytest.raises(AdaptationError, match="no speech and no face"):
             AdaptationStatistics(MODEL).adaptation()
 
     def test_of_different_models_do_not_add_up(self) -> None:
@@ -94,19 +113,19 @@ class TestStatistics:
 class TestBlending:
     @given(st.integers(0, 10**6))
     def test_the_weight_grows_with_what_was_heard(self, windows: int) -> None:
-        weight = adaptation(windows).weight
+        weight = voice(windows).weight
         assert 0 <= weight < 1
-        assert weight < adaptation(windows + 1).weight
-        assert adaptation(int(N0)).weight == pytest.approx(0.5)
+        assert weight < voice(windows + 1).weight
+        assert voice(int(N0)).weight == pytest.approx(0.5)
 
     def test_nothing_heard_is_the_training_set(self) -> None:
-        place, same = adaptation(0).place, Place.training_set(WIDTH)
+        place, same = voice(0).place, Place.training_set(WIDTH)
         np.testing.assert_array_equal(place.shift, same.shift)
         np.testing.assert_array_equal(place.scale, same.scale)
 
     @given(st.integers(1, 10**6))
     def test_lies_between_the_training_set_and_the_place(self, windows: int) -> None:
-        made = adaptation(windows)
+        made = voice(windows)
         for blended, own, training in (
             (made.place.shift, made.mean, 0.0),
             (made.place.scale, made.deviation, 1.0),
@@ -116,22 +135,59 @@ class TestBlending:
             assert ((low <= blended) & (blended <= high)).all()
 
     def test_of_many_windows_is_the_place(self) -> None:
-        made = adaptation(10**7)
+        made = voice(10**7)
         np.testing.assert_allclose(made.place.shift, made.mean, rtol=1e-4)
         np.testing.assert_allclose(made.place.scale, made.deviation, rtol=1e-4)
 
     def test_no_deviation_at_all_does_not_divide_by_zero(self) -> None:
-        made = adaptation(10**6, deviation=np.zeros(WIDTH, np.float32))
+        made = replace(voice(10**6), deviation=np.zeros(WIDTH, np.float32))
         assert (made.place.scale > 0).all()
+
+    def test_of_a_face_the_mean_alone_is_used(self) -> None:
+        made = face(15)
+        assert made.weight == 15 / (15 + FACE_N0)
+        np.testing.assert_allclose(made.place.shift, made.weight * made.mean, rtol=1e-6)
+        np.testing.assert_array_equal(made.place.scale, np.ones(3))
+
+
+def same_statistics(one: Learned | None, other: Learned, *, windows: bool = True) -> None:
+    """Up to half precision."""
+    assert one is not None
+    assert not windows or one.windows == other.windows
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-3)
+    np.testing.assert_allclose(one.deviation, other.deviation, rtol=1e-3)
 
 
 class TestFiles:
     def test_come_back_in_half_precision(self, tmp_path: Path) -> None:
         adaptation().save(tmp_path / "office.npz")
         again = Adaptation.load(str(tmp_path / "office.npz"))
-        assert (again.model, again.windows, again.name) == (MODEL, 12, "office.npz")
-        np.testing.assert_allclose(again.mean, adaptation().mean, rtol=1e-3)
-        np.testing.assert_allclose(again.deviation, adaptation().deviation, rtol=1e-3)
+        assert (again.model, again.name, again.face) == (MODEL, "office.npz", None)
+        same_statistics(again.voice, voice())
+
+    @pytest.mark.parametrize("parts", [{"voice": None}, {}])
+    def test_a_face_comes_back_with_and_without_a_voice(
+        self, tmp_path: Path, parts: dict[str, None]
+    ) -> None:
+        made = adaptation(face=face(7), **parts)
+        made.save(tmp_path / "office.npz")
+        again = Adaptation.load(tmp_path / "office.npz")
+        same_statistics(again.face, face(7))
+        assert (again.voice is None) == (made.voice is None)
+
+    def test_schema_1_is_a_voice(self, tmp_path: Path) -> None:
+        path, old = tmp_path / "old.npz", voice()
+        statistics = {"mean": old.mean.astype("e"), "deviation": old.deviation.astype("e")}
+        np.savez(
+            path, schema=np.int64(1), model=np.array(MODEL), windows=np.int64(12), **statistics
+        )
+        again = Adaptation.load(path)
+        same_statistics(again.voice, old)
+        assert (again.model, again.face) == (MODEL, None)
+
+    def test_of_nothing_is_damaged(self, tmp_path: Path) -> None:
+        Adaptation(MODEL).save(tmp_path / "office.npz")
+        self.refused(tmp_path / "office.npz", "no statistics")
 
     @settings(max_examples=20, deadline=None)
     @given(st.integers(1, 4096), st.integers(0, 2**31))
@@ -140,16 +196,18 @@ class TestFiles:
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "size"
         numbers = np.ones(width, np.float32)
-        Adaptation(MODEL, windows, numbers, numbers).save(path)
-        assert path.stat().st_size < 4 * width + 2000
-        assert Adaptation.load(path).windows == windows
+        made = Adaptation(MODEL, Voice(windows, numbers, numbers), Face(3, numbers, numbers))
+        made.save(path)
+        assert path.stat().st_size < 8 * width + 4000
+        again = Adaptation.load(path)
+        assert again.voice is not None and again.voice.windows == windows
 
     def test_numbers_out_of_range_leave_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "office.npz"
         adaptation().save(path)
         before = path.read_bytes()
         with pytest.raises(AdaptationError, match="range"):
-            adaptation(mean=np.full(WIDTH, 1e6, np.float32)).save(path)
+            adaptation(face=replace(face(), mean=np.full(3, 1e6, np.float32))).save(path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
@@ -187,21 +245,22 @@ class TestFiles:
                 made = Adaptation.load(path)
             except AdaptationError:
                 continue
-            np.testing.assert_allclose(made.mean, adaptation().mean, rtol=1e-3)
+            same_statistics(made.voice, voice(), windows=False)
 
     @pytest.mark.parametrize(
         ("change", "why"),
         [
             ({"schema": np.int64(SCHEMA + 1)}, f"schema {SCHEMA + 1}"),
-            ({"mean": None}, "mean"),
-            ({"mean": np.zeros((2, 2), np.float16)}, "do not fit"),
-            ({"deviation": np.ones(WIDTH + 1, np.float16)}, "do not fit"),
-            ({"windows": np.int64(-1)}, "do not fit"),
-            ({"windows": np.array("many")}, "not an adaptation"),
-            ({"mean": np.full(WIDTH, np.nan, np.float16)}, "not finite"),
-            ({"deviation": np.full(WIDTH, -1, np.float16)}, "below 0"),
-            ({"mean": np.array([{"code": 1}], object)}, "not an adaptation"),
-            ({"mean": np.zeros(MAX_BYTES, np.float16)}, "too large"),
+            ({"voice_mean": None}, "mean"),
+            ({"voice_mean": np.zeros((2, 2), np.float16)}, "do not fit"),
+            ({"face_windows": np.int64(3)}, "face_mean"),
+            ({"voice_deviation": np.ones(WIDTH + 1, np.float16)}, "do not fit"),
+            ({"voice_windows": np.int64(-1)}, "do not fit"),
+            ({"voice_windows": np.array("many")}, "not an adaptation"),
+            ({"voice_mean": np.full(WIDTH, np.nan, np.float16)}, "not finite"),
+            ({"voice_deviation": np.full(WIDTH, -1, np.float16)}, "below 0"),
+            ({"voice_mean": np.array([{"code": 1}], object)}, "not an adaptation"),
+            ({"voice_mean": np.zeros(MAX_BYTES, np.float16)}, "too large"),
         ],
     )
     def test_wrong_fields(self, tmp_path: Path, change: dict[str, np.ndarray], why: str) -> None:
@@ -232,13 +291,14 @@ class TestPipelines:
         self, adaptable: Pipeline, anger: Path, fear: Path
     ) -> None:
         made = adaptable.collect(anger)
-        assert made.windows == made.count == 1
+        assert made.voice.windows == made.voice.count == 1
+        assert made.face.windows == made.face.count == 1
         assert made.model == adaptable.bundle.manifest.model
         both = made + adaptable.collect(fear)
-        assert both.windows == 2
+        assert both.voice.windows == both.face.windows == 2
         audio = read_audio(anger)
         long = adaptable.collect(Sound(np.tile(audio, 4)))  # 16.5 s: windows do not overlap
-        assert 4 <= long.windows <= 5
+        assert 4 <= long.voice.windows <= 5 and not long.face.windows
 
     def test_video_and_its_sound_alone_give_the_same(
         self, adaptable: Pipeline, anger: Path
@@ -246,7 +306,9 @@ class TestPipelines:
         expected = adaptable.collect(anger)
         replayed = Replay.read(anger, adaptable.bundle.manifest.frame_rate)
         for source in (Sound(read_audio(anger)), replayed):
-            np.testing.assert_allclose(adaptable.collect(source).mean, expected.mean, atol=1e-5)
+            made = adaptable.collect(source)
+            np.testing.assert_allclose(made.voice.mean, expected.voice.mean, atol=1e-5)
+        np.testing.assert_allclose(made.face.mean, expected.face.mean, atol=1e-5)
 
     def test_an_adapted_pipeline_hears_with_other_statistics(
         self, adaptable: Pipeline, anger: Path, fear: Path, tmp_path: Path
@@ -257,11 +319,12 @@ class TestPipelines:
         there = adaptable.adapted(Adaptation.load(tmp_path / "office.npz"))
         after = there.analyze(anger)
         assert after.windows[0].audio != before.windows[0].audio
-        assert after.windows[0].visual == before.windows[0].visual
+        assert after.windows[0].visual != before.windows[0].visual
         assert after.adaptation is not None and before.adaptation is None
         info = after.adaptation
         assert (info.name, info.windows) == ("office.npz", 2)
         assert info.weight == pytest.approx(2 / (2 + N0))
+        assert (info.face_windows, info.face_weight) == (2, pytest.approx(2 / (2 + FACE_N0)))
         # the engines are shared, and the pipeline is as before
         assert there.model.audio.engine is adaptable.model.audio.engine
         assert scores_of(adaptable.analyze(anger).to_dict()) == scores_of(before.to_dict())
@@ -274,13 +337,12 @@ class TestPipelines:
         assert scores_of(opened.analyze(anger).to_dict()) == scores_of(after.to_dict())
 
     def test_no_window_heard_changes_nothing(self, adaptable: Pipeline, anger: Path) -> None:
-        width = adaptable.bundle.manifest.observed
-        identity = Adaptation(
-            adaptable.bundle.manifest.model,
-            0,
-            np.full(width, 7, np.float32),
-            np.full(width, 9, np.float32),
+        manifest = adaptable.bundle.manifest
+        far, wide = (
+            [np.full(manifest.observed(arm), number, np.float32) for arm in ("audio", "visual")]
+            for number in (7, 9)
         )
+        identity = Adaptation(manifest.model, Voice(0, far[0], wide[0]), Face(0, far[1], wide[1]))
         expected = scores_of(adaptable.analyze(anger).to_dict())
         assert scores_of(adaptable.adapted(identity).analyze(anger).to_dict()) == expected
 
@@ -289,13 +351,49 @@ class TestPipelines:
     ) -> None:
         expected = adaptable.collect(anger)
         there = adaptable.adapted(expected.adaptation())
-        np.testing.assert_array_equal(there.collect(anger).mean, expected.mean)
+        again = there.collect(anger)
+        np.testing.assert_array_equal(again.voice.mean, expected.voice.mean)
+        np.testing.assert_array_equal(again.face.mean, expected.face.mean)
+
+    def test_each_part_alone_changes_its_arm_alone(self, adaptable: Pipeline, anger: Path) -> None:
+        made, before = adaptable.collect(anger).adaptation(), adaptable.analyze(anger).windows[0]
+        heard = adaptable.adapted(replace(made, face=None)).analyze(anger).windows[0]
+        assert heard.visual == before.visual and heard.audio != before.audio
+        seen = adaptable.adapted(replace(made, voice=None)).analyze(anger)
+        assert seen.windows[0].visual != before.visual and seen.windows[0].audio == before.audio
+        assert seen.adaptation is not None and seen.warnings == adaptable.analyze(anger).warnings
+        assert (seen.adaptation.windows, seen.adaptation.face_windows) == (0, 1)
+        # and with it all faces of a recording
+        every = adaptable.adapted(made).analyze(anger, adaptable.options(faces="all"))
+        assert every.windows[0].visual == seen.windows[0].visual
+
+    def test_a_bundle_whose_face_can_not_be_adapted_adapts_the_voice_and_says_so(
+        self, adaptable: Pipeline, anger: Path, tmp_path: Path
+    ) -> None:
+        made = replace(adaptable.collect(anger).adaptation(), name="here")
+        deaf = Pipeline.open(without_places(adaptable.bundle, tmp_path / "old").folder, "cpu", 1)
+        found = deaf.collect(anger)
+        assert (found.voice.windows, found.face.windows) == (1, 0)
+        after, before = deaf.adapted(made).analyze(anger), deaf.analyze(anger)
+        assert after.windows[0].visual == before.windows[0].visual
+        assert after.windows[0].audio != before.windows[0].audio
+        assert after.adaptation is not None and after.adaptation.face_windows == 0
+        assert [w for w in after.warnings if "not applied to the face" in w]
+        assert not any("not applied" in warning for warning in before.warnings)
+        with pytest.raises(AdaptationError, match=r"here: holds a face alone"):
+            deaf.adapted(replace(made, voice=None))
 
     def test_the_adaptation_is_in_the_json(self, adaptable: Pipeline, anger: Path) -> None:
         assert json.loads(json.dumps(adaptable.analyze(anger).to_dict()))["adaptation"] is None
         there = adaptable.adapted(replace(adaptable.collect(anger).adaptation(), name="here"))
         made = there.analyze(anger).to_dict()["adaptation"]
-        assert made == {"name": "here", "windows": 1, "weight": 0.091}
+        assert made == {
+            "name": "here",
+            "windows": 1,
+            "weight": 0.091,
+            "face_windows": 1,
+            "face_weight": 0.167,
+        }
 
     def test_another_models_adaptation_is_refused(self, adaptable: Pipeline, anger: Path) -> None:
         made = adaptable.collect(anger).adaptation()
@@ -322,12 +420,13 @@ class TestPipelines:
             adaptable.collect(silent)
 
     def test_silence_is_no_speech(self, adaptable: Pipeline) -> None:
-        assert adaptable.collect(Sound(np.zeros(80_000, np.float32))).windows == 0
+        assert adaptable.collect(Sound(np.zeros(80_000, np.float32))).voice.windows == 0
 
     def test_progress_reaches_the_end(self, adaptable: Pipeline, anger: Path) -> None:
         shares: list[float] = []
         adaptable.collect(anger, shares.append)
-        assert shares == sorted(shares) and shares[-1] == pytest.approx(1, abs=0.05)
+        reached = np.maximum.accumulate(shares)  # sound and pictures take turns
+        assert np.max(reached - shares) < 0.05 and shares[-1] == pytest.approx(1, abs=0.05)
         assert len(shares) > 3
 
 

@@ -61,14 +61,14 @@ class TestPlaces:
 
     def test_the_training_set_is_the_default_and_changes_nothing(self, adaptable: Pipeline) -> None:
         arm, speech = adaptable.model.audio, RNG.normal(0, 0.1, 20_000).astype(np.float32)
-        width = adaptable.bundle.manifest.observed
+        width = adaptable.bundle.manifest.observed("audio")
         same = replace(arm, place=Place(np.zeros(width, "f"), np.ones(width, "f")))
         assert (arm(speech).embedding == same(speech).embedding).all()
 
     def test_the_engine_standardises_by_the_place(self, adaptable: Pipeline) -> None:
         speech = RNG.normal(0, 0.1, 20_000).astype(np.float32)
         heard: list[np.ndarray] = []
-        width = adaptable.bundle.manifest.observed
+        width = adaptable.bundle.manifest.observed("audio")
         place = Place(np.linspace(-1, 1, width).astype("f"), np.linspace(0.5, 2, width).astype("f"))
         arm = replace(adaptable.model.audio, place=place, observer=heard.append)
         made = arm(speech)
@@ -85,8 +85,8 @@ class TestPlaces:
 
 
 @pytest.fixture(scope="module")
-def arm(engines: dict[str, Engine]) -> VisualArm:
-    return VisualArm(engines["face"], engines["visual"])
+def arm(pipeline: Pipeline) -> VisualArm:
+    return pipeline.model.visual
 
 
 class TestVisualArm:
@@ -120,6 +120,22 @@ class TestVisualArm:
             scores = arm(embeddings[:frames]).scores
             assert scores.shape == (len(pipeline.bundle.manifest.labels),)
             assert scores.min() >= 0 and scores.sum() == pytest.approx(1, abs=1e-5)
+
+    def test_a_place_moves_the_observation_of_a_face(self, arm: VisualArm) -> None:
+        """One that is the place's mean gives the same as any other that is its place's."""
+        assert arm.place is not None
+        seen: list[np.ndarray] = []
+        width = arm.place.shift.shape[0]
+        for scale in (1.0, 2.0):
+            states = []
+            for embeddings in RNG.normal(0, 1, (2, 7, 192)).astype(np.float32):
+                replace(arm, observer=seen.append)(embeddings)
+                assert seen[-1].shape == (1, width)
+                there = Place(seen[-1][0], np.full(width, scale, np.float32))
+                heard: list[np.ndarray] = []
+                states.append(replace(arm, place=there, observer=heard.append)(embeddings))
+                np.testing.assert_allclose(heard[0], seen[-1], atol=1e-5)
+            np.testing.assert_allclose(states[0].embedding, states[1].embedding, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

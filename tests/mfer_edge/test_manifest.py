@@ -19,6 +19,7 @@ from mfer_edge.manifest import (
     MANIFEST,
     SCHEMA,
     TYPES,
+    Arm,
     Crop,
     Manifest,
     ShapeRange,
@@ -95,14 +96,15 @@ def schema_2(manifest: Manifest) -> dict[str, Any]:
     return data
 
 
-def test_the_width_of_observations_is_that_of_the_audio_engines_inputs() -> None:
+@pytest.mark.parametrize("arm", ["audio", "visual"])
+def test_the_width_of_observations_is_that_of_the_arms_inputs(arm: Arm) -> None:
     manifest = make_manifest(CONTENTS)
-    assert manifest.observed == 0
-    audio = replace(
-        manifest.engines["audio"],
+    assert manifest.observed(arm) == 0
+    engine = replace(
+        manifest.engines[arm],
         inputs=tuple(TensorSpec(name, "float32", (7,)) for name in ("wave", "shift", "scale")),
     )
-    assert replace(manifest, engines={**manifest.engines, "audio": audio}).observed == 7
+    assert replace(manifest, engines={**manifest.engines, arm: engine}).observed(arm) == 7
 
 
 class TestSchema2:
@@ -118,7 +120,11 @@ class TestSchema2:
         )
         for name, engine in made.engines.items():
             assert engine.macs == old["engines"][name]["work"]
-        assert (made.model, made.observed) == ("", 0)  # it can't be adapted
+        assert (made.model, made.observed("audio"), made.observed("visual")) == (
+            "",
+            0,
+            0,
+        )  # it can't be adapted
 
     def test_a_bundle_gives_the_same_readings(
         self, pipeline: Pipeline, moment: Path, tmp_path: Path

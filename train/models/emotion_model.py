@@ -92,15 +92,16 @@ class EmotionModel(nn.Module):
     def networks(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
         """The model as a bundle's engines: functions of named arrays to tuples of arrays."""
 
-        def visual(embeddings: Tensor) -> tuple[Tensor, ...]:
-            state, _ = self.visual.state(embeddings)
-            return self.visual_scores(state), state
+        def visual(
+            embeddings: Tensor, shift: Tensor | None = None, scale: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            state, observations = self.visual.state(embeddings, _place(shift, scale))
+            return self.visual_scores(state), state, observations
 
         def audio(
             wave: Tensor, shift: Tensor | None = None, scale: Tensor | None = None
         ) -> tuple[Tensor, ...]:
-            place = None if shift is None or scale is None else Place(shift, scale)
-            state, observations = self.audio.state(self.speech(wave), place)
+            state, observations = self.audio.state(self.speech(wave), _place(shift, scale))
             return self.audio_scores(state), state, observations
 
         return {
@@ -109,6 +110,10 @@ class EmotionModel(nn.Module):
             "audio": audio,
             "fusion": lambda visual, audio: (self.fused_scores(visual, audio),),
         }
+
+
+def _place(shift: Tensor | None, scale: Tensor | None) -> Place | None:
+    return None if shift is None or scale is None else Place(shift, scale)
 
 
 def visual_arm(preset: Preset, face: nn.Module, classes: int) -> SequenceArm:

@@ -18,7 +18,7 @@ def test_a_window_is_filled_with_recorded_faces_and_speech(
     np.testing.assert_array_equal(inputs.faces[len(faces)], faces[0])
     assert inputs.audio["wave"].shape == (1, 64_000)
     np.testing.assert_array_equal(inputs.audio["wave"][:, : wave.shape[1]], wave)
-    assert inputs.embeddings.shape[:2] == (1, 20)
+    assert inputs.sequence["embeddings"].shape[:2] == (1, 20)
     assert inputs.fresh == 5
     assert [(case.name, case.batch) for case in inputs.cases()] == [
         ("face", "1 face"),

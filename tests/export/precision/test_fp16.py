@@ -41,6 +41,7 @@ from tests.export.small_graphs import (
     written,
 )
 from tests.train.synthetic import face_image
+from train.models.fer_resnet import FACE_EMBEDDING
 
 FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
 node = helper.make_node
@@ -275,7 +276,9 @@ def calls(exported: Exported) -> dict[str, dict[str, np.ndarray]]:
         name: OnnxEngine(exported.files[name], ["CPUExecutionProvider"], 1)(**call)["embedding"]
         for name, call in found.items()
     }
-    found["visual"] = {"embeddings": embedding["face"][None]}
+    place = in_place(wave, own=True, width=FACE_EMBEDDING)
+    found["visual"] = {**place, "embeddings": embedding["face"][None]}
+    del found["visual"]["wave"]
     visual = OnnxEngine(exported.files["visual"], ["CPUExecutionProvider"], 1)(**found["visual"])
     found["fusion"] = {"visual": visual["embedding"], "audio": embedding["audio"]}
     return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from click.testing import Result
 
-from mfer_edge.adapt import Adaptation, AdaptationStatistics
+from mfer_edge.adapt import Adaptation, AdaptationStatistics, ArmStatistics
 from mfer_edge.cli.adapt import summary
 from mfer_edge.pipeline import Pipeline
 from tests.support.commands import one_error, passed, refused, run, scores_of
@@ -30,6 +32,19 @@ def office(folder: Path, voice: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture(scope="module")
+def silent(moment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip without its sound track."""
+    path = tmp_path_factory.mktemp("silent") / "silent.mp4"
+    with av.open(str(moment)) as source, av.open(str(path), "w") as made:
+        video = made.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                made.mux(packet)
+    return path
+
+
 def adapt(*arguments: object) -> Result:
     return run("adapt", "--device", "cpu", "--threads", 1, *arguments)
 
@@ -44,10 +59,13 @@ class TestAdapt:
     ) -> None:
         out = tmp_path / "office.npz"
         first, second = passed(adapt(moment, voice, "--bundle", folder, "--out", out)).splitlines()
-        assert first == f"{out}: 2 windows with speech in 2 sources, weight 0.17"
+        heard, seen = "2 windows with speech (weight 0.17)", "1 window with a face (weight 0.17)"
+        assert first == f"{out}: {heard} and {seen} in 2 sources"
         assert "warning" in second and "few windows" in second
         made = Adaptation.load(out)
-        assert (made.model, made.windows) == (adaptable.bundle.manifest.model, 2)
+        assert made.model == adaptable.bundle.manifest.model
+        assert made.voice is not None and made.face is not None
+        assert (made.voice.windows, made.face.windows) == (2, 1)
 
     def test_many_windows_are_no_warning(
         self, folder: Path, anger: Path, fear: Path, tmp_path: Path
@@ -56,18 +74,30 @@ class TestAdapt:
         for name, clip in zip(names, [anger, fear] * 3, strict=False):
             shutil.copyfile(clip, name)
         printed = passed(adapt(tmp_path, "--bundle", folder, "--out", tmp_path / "office.npz"))
-        assert "office.npz: 5 windows with speech in 5 sources, weight 0.33\n" in printed
+        assert "office.npz: 5 windows with speech (weight 0.33) and " in printed
+        assert "5 windows with a face (weight 0.50) in 5 sources\n" in printed
         assert "few windows" not in printed
 
     @pytest.mark.parametrize(("share", "warned"), [(14, True), (13, False)])
     def test_one_mood_alone_is_a_warning(self, share: int, warned: bool) -> None:
         labels = {"neutral": share, "happy": 20 - share}
-        total = AdaptationStatistics("ab", 20, 20, np.zeros(3), np.ones(3), labels)
+        heard = ArmStatistics(20, 20, np.zeros(3), np.ones(3))
+        total = AdaptationStatistics("ab", voice=heard, labels=labels)
         lines = summary(total, Path("office.npz"), 4).splitlines()
-        assert lines[0] == "office.npz: 20 windows with speech in 4 sources, weight 0.67"
-        assert [f"{share} of them were heard as neutral" in line for line in lines[1:]] == (
+        assert lines[0] == "office.npz: 20 windows with speech (weight 0.67) in 4 sources"
+        assert [f"{share} of them were taken for neutral" in line for line in lines[1:]] == (
             [True] if warned else []
         )
+
+    def test_a_silent_clip_gives_a_face_alone(
+        self, folder: Path, moment: Path, silent: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "face.npz"
+        printed = passed(adapt(silent, "--bundle", folder, "--out", out))
+        assert printed.startswith(f"{out}: 1 window with a face (weight 0.17) in 1 source\n")
+        assert Adaptation.load(out).voice is None
+        shown = passed(infer(folder, moment, "--adapt", out))
+        assert "  adapted to face.npz: 1 window with a face, weight 0.17\n" in shown
 
     def test_a_folder_stands_for_the_clips_in_it(
         self, folder: Path, moment: Path, voice: Path, tmp_path: Path
@@ -80,7 +110,7 @@ class TestAdapt:
         out = tmp_path / "office.npz"
         given = (inside.parent, inside / "a.MP4")  # one of them twice
         printed = passed(adapt(*given, "--bundle", folder, "--out", out))
-        assert "2 windows with speech in 2 sources" in printed
+        assert "2 windows with speech" in printed and "in 2 sources" in printed
 
     def test_a_source_that_fails_costs_a_line(
         self, folder: Path, voice: Path, bad: Path, tmp_path: Path
@@ -89,8 +119,9 @@ class TestAdapt:
         result = adapt(bad, voice, "--bundle", folder, "--out", out)
         assert result.exit_code == 1
         assert str(bad) in one_error(result)
-        assert "1 window with speech in 1 source" in result.stdout
-        assert Adaptation.load(out).windows == 1
+        assert "1 window with speech (weight 0.09) in 1 source" in result.stdout
+        made = Adaptation.load(out)
+        assert made.voice is not None and made.voice.windows == 1
 
     def test_nothing_but_failures_writes_nothing(
         self, folder: Path, bad: Path, tmp_path: Path
@@ -138,7 +169,13 @@ class TestInfer:
         printed = passed(infer(folder, moment, "--adapt", office))
         assert "  adapted to office.npz: 1 window with speech, weight 0.09\n" in printed
         made = json.loads(passed(infer(folder, moment, "--adapt", office, "--json", "-")))
-        assert made["adaptation"] == {"name": "office.npz", "windows": 1, "weight": 0.091}
+        assert made["adaptation"] == {
+            "name": "office.npz",
+            "windows": 1,
+            "weight": 0.091,
+            "face_windows": 0,
+            "face_weight": 0.0,
+        }
         expected = adaptable.adapted(Adaptation.load(office)).analyze(moment).to_dict()
         assert scores_of(made) == scores_of(expected)
 
@@ -166,7 +203,6 @@ class TestInfer:
         self, moment: Path, office: Path, folder: Path, tmp_path: Path
     ) -> None:
         made = Adaptation.load(office)
-        other = Adaptation("ab" * 32, made.windows, made.mean, made.deviation)
-        other.save(tmp_path / "other.npz")
+        replace(made, model="ab" * 32).save(tmp_path / "other.npz")
         message = refused(infer(folder, moment, "--adapt", tmp_path / "other.npz"), 1)
         assert "another model" in message and "other.npz" in message

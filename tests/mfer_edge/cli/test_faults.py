@@ -110,8 +110,8 @@ class TestOthers:
             assert sum(1 for _ in container.decode(video=0)) == 8
 
     def test_a_few_kills(self, moment: Path) -> None:
-        """`benchmarks.cpu.kills` runs fifty of each command."""
-        command = ["-m", "benchmarks.cpu.kills", str(moment), "--kills", "4"]
+        """`benchmarks.torture.kills` runs fifty of each command."""
+        command = ["-m", "benchmarks.torture.kills", str(moment), "--kills", "4"]
         result = subprocess.run(
             [sys.executable, *command, "--job", "adapt", "--job", "save"],
             cwd=ROOT, capture_output=True, text=True,

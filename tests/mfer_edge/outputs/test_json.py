@@ -55,8 +55,14 @@ def test_json_is_schema_1() -> None:
 
 
 def test_json_says_what_the_model_was_adapted_to() -> None:
-    made = analysis([], 1.0, adaptation=AdaptationInfo("office.npz", 23, 23 / 33)).to_dict()
-    assert made["adaptation"] == {"name": "office.npz", "windows": 23, "weight": 0.697}
+    made = analysis([], 1.0, adaptation=AdaptationInfo("office.npz", 23, 23 / 33, 5, 0.5)).to_dict()
+    assert made["adaptation"] == {
+        "name": "office.npz",
+        "windows": 23,
+        "weight": 0.697,
+        "face_windows": 5,
+        "face_weight": 0.5,
+    }
 
 
 def test_json_of_a_clip_with_nothing_to_read_holds_nulls() -> None:

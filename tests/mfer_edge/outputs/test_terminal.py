@@ -36,6 +36,11 @@ class TestSummary:
                 "  adapted to a.npz: 23 windows with speech, 0.70",
             ),
             (AdaptationInfo("", 1, 0.0909), "  adapted to a place: 1 window with speech, 0.09"),
+            (AdaptationInfo("a", 0, 0, 1, 0.167), "  adapted to a: 1 window with a face, 0.17"),
+            (
+                AdaptationInfo("a", 2, 0.167, 3, 0.375),
+                "  adapted to a: 2 windows with speech, weight 0.17; 3 windows with a face, 0.38",
+            ),
         ):
             text, weight = line.rsplit(" ", 1)
             made = analysis([reading(0, 4)], 4.0, adaptation=info, warnings=("a warning",))

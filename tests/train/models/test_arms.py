@@ -154,7 +154,8 @@ def test_the_deployed_image_arm_is_the_trained_one(frames: int) -> None:
     embeddings = sequence(frames, model().face.width, seed=frames)
     other = sequence(40, model().face.width, seed=61)
     with torch.inference_mode():
-        scores, state = model().networks()["visual"](embeddings[None])
+        scores, state, observations = model().networks()["visual"](embeddings[None])
+        assert observations.shape == (1, 1, model().visual.observed)
         assert state.shape == (1, COMPACT.visual_width)
         assert scores.shape == (1, len(COMPACT.labels))
         assert_close(state[0], model().visual.embed([other, embeddings])[1])

@@ -1,6 +1,6 @@
 """Kill commands at random moments: what is there afterwards is complete, or is not there.
 
-`python -m benchmarks.cpu.kills CLIP [--index CSV --weights DIR] [--job JOB]... [--kills N]
+`python -m benchmarks.torture.kills CLIP [--index CSV --weights DIR] [--job JOB]... [--kills N]
 [--seed N] [--json PATH]` starts each command in a process of its own, sends it SIGKILL at a random
 moment of the time that it needs, and looks at what it left:
 
@@ -193,6 +193,12 @@ def bytes_look(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def adaptation_look(path: Path) -> str:
+    """All statistics of an adaptation."""
+    made = Adaptation.load(path)
+    return str([part and part.mean.tolist() for part in (made.voice, made.face)])
+
+
 def bundle_look(path: Path) -> str:
     """Labels and precision of a bundle, whose files were all checked."""
     bundle = Bundle.open(path)
@@ -217,7 +223,7 @@ def jobs(clip: Path, index: Path | None, weights: Path) -> list[Job]:
 
     looks = (json_look, text_look, text_look, picture_look, video_look)
     results = {f"out.{end}": look for (_, end), look in zip(OUTPUTS, looks, strict=True)}
-    adaptation = {"out.adapt": lambda path: str(Adaptation.load(path).mean.tolist())}
+    adaptation = {"out.adapt": adaptation_look}
     bundle: dict[str, Callable[[Path], str]] = {"bundle": bundle_look}
 
     def adapt(out: Path) -> None:
