@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @click.option("--vtt", "vtt_path", type=TEXT_OUTPUT, help="Write WebVTT captions (one run).")
 @click.option("--plot", "plot_path", type=OUTPUT,
               help="Write an image of the timeline (one run).")  # fmt: skip
+@click.option("--html", "html_path", type=OUTPUT,
+              help="Write a report for a browser (one run).")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def convert(
     *,
@@ -36,10 +38,11 @@ def convert(
     csv_path: Path | None,
     vtt_path: Path | None,
     plot_path: Path | None,
+    html_path: Path | None,
     quiet: bool,
 ) -> None:
     """Turn a recording of `mfer-edge live --jsonl` into the formats of `infer`."""
-    outputs = OutputPaths(json_path, csv_path, vtt_path, None, plot_path)
+    outputs = OutputPaths(json_path, csv_path, vtt_path, None, plot_path, html_path)
     outputs.check([recording])
     from mfer_edge.live.recording import read_recording
 
@@ -48,9 +51,10 @@ def convert(
         if run > len(analyses):
             raise click.UsageError(f"--run {run}: the recording holds {len(analyses)}")
         analyses = [analyses[run - 1]]
-    if len(analyses) > 1 and (vtt_path or plot_path):
+    if len(analyses) > 1 and (vtt_path or plot_path or html_path):
         raise click.UsageError(
-            f"--vtt and --plot take one run; the recording holds {len(analyses)}: choose with --run"
+            f"--vtt, --plot and --html take one run; the recording holds {len(analyses)}: "
+            "choose with --run"
         )
     if not quiet and not outputs.use_stdout:
         from mfer_edge.outputs.terminal import summary
@@ -63,6 +67,7 @@ def written(analyses: Sequence[Analysis], outputs: OutputPaths) -> int:
     """Write what was asked for; one that fails does not stop the others. The exit code."""
     from mfer_edge.outputs.csv import csv_text
     from mfer_edge.outputs.files import write_text
+    from mfer_edge.outputs.html import write_html
     from mfer_edge.outputs.json import json_text
     from mfer_edge.outputs.timeline import write_timeline
     from mfer_edge.outputs.webvtt import vtt_text
@@ -80,4 +85,7 @@ def written(analyses: Sequence[Analysis], outputs: OutputPaths) -> int:
     if outputs.plot is not None:
         with failures.reported():
             write_timeline(analyses[0], outputs.plot)
+    if outputs.html is not None:
+        with failures.reported():
+            write_html(analyses[0], outputs.html)
     return failures.exit_code

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
               help="Write the clip with the result drawn (one source).")  # fmt: skip
 @click.option("--plot", "plot_path", type=OUTPUT,
               help="Write an image of the timeline (one source).")  # fmt: skip
+@click.option("--html", "html_path", type=OUTPUT,
+              help="Write a report for a browser (one source).")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def infer(
     *,
@@ -86,10 +88,11 @@ def infer(
     vtt_path: Path | None,
     video_path: Path | None,
     plot_path: Path | None,
+    html_path: Path | None,
     quiet: bool,
 ) -> None:
     """Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin."""
-    outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path)
+    outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path, html_path)
     outputs.check(sources)
     check_sources(sources, outputs)
     from mfer_edge.sources.tracks import TrackChoice

@@ -14,7 +14,7 @@ import click
 from mfer_edge.cli.options import STDOUT
 
 TEXT_OPTIONS = ("--json", "--csv", "--vtt")  # may go to stdout, a pipe or a device
-SINGLE_SOURCE_OPTIONS = ("--vtt", "--video", "--plot")
+SINGLE_SOURCE_OPTIONS = ("--vtt", "--video", "--plot", "--html")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class OutputPaths:
     vtt: Path | None = None
     video: Path | None = None
     plot: Path | None = None
+    html: Path | None = None
 
     @property
     def use_stdout(self) -> bool:
@@ -40,6 +41,7 @@ class OutputPaths:
             "--vtt": self.vtt,
             "--video": self.video,
             "--plot": self.plot,
+            "--html": self.html,
         }
         return {option: path for option, path in paths.items() if path is not None}
 
@@ -66,7 +68,13 @@ class OutputPaths:
 
 
 def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
-    from mfer_edge.outputs.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, is_stream
+    from mfer_edge.outputs.files import (
+        HTML_SUFFIXES,
+        IMAGE_SUFFIXES,
+        VIDEO_SUFFIXES,
+        check_output,
+        is_stream,
+    )
 
     is_text = option in TEXT_OPTIONS
     if is_text and (path == STDOUT or is_stream(path)):
@@ -76,7 +84,7 @@ def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
     media_type = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
     if is_text and media_type in ("video", "audio"):  # `--json a.mp4 b.mp4`: PATH was forgotten
         raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
-    suffixes = {"--video": VIDEO_SUFFIXES, "--plot": IMAGE_SUFFIXES}
+    suffixes = {"--video": VIDEO_SUFFIXES, "--plot": IMAGE_SUFFIXES, "--html": HTML_SUFFIXES}
     check_output(path, suffixes.get(option, ()))
 
 

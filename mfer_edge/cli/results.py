@@ -86,6 +86,12 @@ class ResultWriter:
 
             with self._failures.reported(str(outputs.plot)):
                 write_timeline(analysis, outputs.plot)
+        if outputs.html is not None:
+            from mfer_edge.outputs.html import write_html
+
+            stays = analysis.source == str(source)  # not so the file that stdin is kept in
+            with self._failures.reported(str(outputs.html)):
+                write_html(analysis, outputs.html, clip=source, tracks=self._tracks, linked=stays)
         if outputs.video is not None:
             from mfer_edge.outputs.overlay import write_overlay
 

@@ -12,6 +12,7 @@ from mfer_edge.outputs.temporary import temporary_file
 
 VIDEO_SUFFIXES = (".mp4",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+HTML_SUFFIXES = (".html", ".htm")
 
 
 def check_output(out: Path | str, suffixes: Sequence[str] = ()) -> None:

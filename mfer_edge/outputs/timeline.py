@@ -25,6 +25,7 @@ from mfer_edge.outputs.canvas import (
     text_width,
 )
 from mfer_edge.outputs.files import IMAGE_SUFFIXES, replacing
+from mfer_edge.outputs.people import Person, by_presence, people
 from mfer_edge.results import (
     MODALITY_NAMES,
     Analysis,
@@ -44,6 +45,7 @@ TITLE_Y, SUBTITLE_Y, HEADING_Y, RIBBON_Y, ROWS_Y = 66, 102, 172, 194, 248
 RIBBON_HEIGHT = 30
 ROW_HEIGHT, ROW_PITCH = 40, 56  # a score of 1 fills the height of its row
 STRIP_HEIGHT, STRIP_PITCH = 20, 36
+FACE_HEIGHT, FACE_PITCH, MAX_FACES = 22, 30, 24
 TITLE, TEXT, SMALL = 18, 11, 10  # heights of capital letters
 
 TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -53,6 +55,7 @@ NO_READING: Colour = (246, 243, 241)
 SLATE: Colour = (148, 126, 108)
 
 Value = Callable[[Reading], float | None]
+Choice = Callable[[WindowSpan], Reading | None]
 STRIPS: dict[str, Value] = {
     "face in view": lambda reading: reading.faces / reading.frames if reading.frames else None,
     "speech": lambda reading: reading.speech_s / (reading.end_s - reading.start_s),
@@ -77,12 +80,16 @@ def draw_timeline(analysis: Analysis) -> np.ndarray:
     """Draw the timeline: (height, 1600, 3) uint8 BGR.
 
     Every label has a row: its score over time, then its mean fused score, its mean score from the
-    face alone and from the voice alone.
+    face alone and from the voice alone. Where there are several faces, so has each of them: its
+    likeliest label over time, and its mean.
     """
     colours = label_colours(analysis.labels)
     rows = {label: ROWS_Y + index * ROW_PITCH for index, label in enumerate(colours)}
     strips_y = ROWS_Y + len(rows) * ROW_PITCH + 8
-    axis_y = strips_y + STRIP_PITCH + STRIP_HEIGHT + 12
+    faces_y = strips_y + len(STRIPS) * STRIP_PITCH + 8
+    everyone = people(analysis.windows, analysis.tracks)
+    faces = by_presence(everyone, MAX_FACES) if len(everyone) > 1 else []
+    axis_y = faces_y - 12 + len(faces) * FACE_PITCH
     notes_y = axis_y + 64
     image = np.full((notes_y + 26 * len(analysis.warnings) + 16, WIDTH, 3), WHITE, np.uint8)
     _header(image, analysis, colours)
@@ -92,7 +99,7 @@ def draw_timeline(analysis: Analysis) -> np.ndarray:
     plot.axis(ROWS_Y - 12, axis_y)
     put_text(image, "main face over time, each row from 0 to 100%", (LEFT, HEADING_Y), SMALL, MUTED)
     _name(image, "likeliest", RIBBON_Y + RIBBON_HEIGHT / 2)
-    plot.ribbon(RIBBON_Y, colours)
+    plot.ribbon(RIBBON_Y, RIBBON_HEIGHT, colours, lambda span: span.main)
     for label, y in rows.items():
         _name(image, label, y + ROW_HEIGHT / 2, colours[label])
         plot.area(y, ROW_HEIGHT, colours[label], _score(label))
@@ -104,6 +111,10 @@ def draw_timeline(analysis: Analysis) -> np.ndarray:
             at = RIGHT + GAP, y + STRIP_HEIGHT / 2
             put_text(image, f"{share:.0%} of the time", at, TEXT, MUTED)
 
+    for index, person in enumerate(faces):
+        _face(plot, person, faces_y + index * FACE_PITCH, colours)
+    if hidden := len(everyone) - len(faces) if faces else 0:
+        put_text(image, f"and {hidden} more", (RIGHT + GAP, axis_y + 16), SMALL, MUTED)
     _columns(image, analysis, rows, colours)
     for index, warning in enumerate(analysis.warnings):
         text = shorten(f"! {warning}", WIDTH - 2 * MARGIN, TEXT)
@@ -143,6 +154,27 @@ def _name(image: np.ndarray, name: str, y: float, colour: Colour | None = None) 
         fill(image, MARGIN, y - 6, MARGIN + 12, y + 6, colour)
     text = shorten(name, NAME_WIDTH - 24 - 12, TEXT)
     put_text(image, text, (MARGIN + 24, y), TEXT, INK if colour else MUTED)
+
+
+def _face(plot: _Plot, person: Person, y: float, colours: dict[str, Colour]) -> None:
+    """Draw one person: the likeliest label over time, and on average."""
+    middle = y + FACE_HEIGHT / 2
+    _name(plot.image, person.name, middle)
+    fill(plot.image, LEFT, y + FACE_HEIGHT, RIGHT, y + FACE_HEIGHT + 1, HAIRLINE)
+    track = person.track
+    plot.ribbon(
+        y,
+        FACE_HEIGHT,
+        colours,
+        lambda span: next((r for r in span.readings if r.track == track), None),
+    )
+    scores = mean_scores([reading.scores for reading in person.readings])
+    best = None if scores is None else top_label(scores)
+    text = shorten(best or "no reading", COLUMN_WIDTH, TEXT)
+    put_text(plot.image, text, (RIGHT + GAP, middle), TEXT, MUTED)
+    if scores is not None and best is not None:
+        x = RIGHT + GAP + COLUMN_WIDTH + GAP
+        put_text(plot.image, f"{scores[best]:.0%} on average", (x, middle), TEXT, MUTED)
 
 
 def _columns(
@@ -190,7 +222,7 @@ class _Plot:
     """The part of the image whose x axis is time."""
 
     def __init__(self, image: np.ndarray, analysis: Analysis) -> None:
-        self._image = image
+        self.image = image
         self._duration_s = analysis.duration_s or 1.0
         self._spans = window_spans(analysis.windows, analysis.duration_s)
 
@@ -205,10 +237,10 @@ class _Plot:
             left, right = self.x(start), self.x(end)
             if right - left < 1:
                 continue
-            fill(self._image, left, top, right, bottom, NO_READING)
+            fill(self.image, left, top, right, bottom, NO_READING)
             if right - left > text_width("no reading", SMALL) + 12:
                 middle = (left + right) / 2, top + RIBBON_HEIGHT / 2
-                put_text(self._image, "no reading", middle, SMALL, MUTED, align=0.5)
+                put_text(self.image, "no reading", middle, SMALL, MUTED, align=0.5)
 
     def axis(self, top: float, y: float) -> None:
         """Draw the time axis, with a grid line at every tick."""
@@ -216,15 +248,16 @@ class _Plot:
         step = next((s for s in TICKS_S if s * per_s >= MIN_TICK_DISTANCE), self._duration_s)
         for index in range(int(self._duration_s / step + 1e-6) + 1):
             x = self.x(index * step)
-            fill(self._image, x, top, x + 1, y, HAIRLINE)
+            fill(self.image, x, top, x + 1, y, HAIRLINE)
             text = _clock(index * step, step, self._duration_s)
-            put_text(self._image, text, (x, y + 16), SMALL, MUTED, align=0.5)
+            put_text(self.image, text, (x, y + 16), SMALL, MUTED, align=0.5)
 
-    def ribbon(self, y: float, colours: dict[str, Colour]) -> None:
-        """Draw the top label of the main face over time, with its name where there is space."""
+    def ribbon(self, y: float, height: float, colours: dict[str, Colour], of: Choice) -> None:
+        """Draw the top label of one face over time, with its name where there is space."""
         runs: list[tuple[str, float, float]] = []
         for span in self._spans:
-            label = span.main.label if span.main else None
+            reading = of(span)
+            label = reading.label if reading else None
             if label is None:
                 continue
             if runs and runs[-1][0] == label and span.start_s - runs[-1][2] < 1e-6:
@@ -233,10 +266,10 @@ class _Plot:
                 runs.append((label, span.start_s, span.end_s))
         for label, start_s, end_s in runs:
             left, right, colour = self.x(start_s), self.x(end_s), colours[label]
-            fill(self._image, left, y, right - 1, y + RIBBON_HEIGHT, colour)
+            fill(self.image, left, y, max(left + 1, right - 1), y + height, colour)
             if right - left > text_width(label, TEXT, bold=True) + 12:
-                middle = (left + right) / 2, y + RIBBON_HEIGHT / 2
-                put_text(self._image, label, middle, TEXT, ink_on(colour), bold=True, align=0.5)
+                middle = (left + right) / 2, y + height / 2
+                put_text(self.image, label, middle, TEXT, ink_on(colour), bold=True, align=0.5)
 
     def mean(self, value: Value) -> float | None:
         """Average a value over the time for which it is known."""
@@ -251,13 +284,13 @@ class _Plot:
     def area(self, top: float, height: float, colour: Colour, value: Value) -> None:
         """Draw a value of the main readings, 0 to 1, as an area over time."""
         base = top + height
-        fill(self._image, LEFT, base, RIGHT, base + 1, HAIRLINE)
+        fill(self.image, LEFT, base, RIGHT, base + 1, HAIRLINE)
         for run in _runs(self._spans, value):
             line = [(self.x(t), base - height * min(1.0, v)) for t, v in run]
             shape = [(line[0][0], base), *line, (line[-1][0], base)]
             light = mix(colour, WHITE, 0.4)
-            cv2.fillPoly(self._image, [_fixed(shape)], light, cv2.LINE_AA, SUBPIXEL_BITS)
-            cv2.polylines(self._image, [_fixed(line)], False, colour, 1, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.fillPoly(self.image, [_fixed(shape)], light, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.polylines(self.image, [_fixed(line)], False, colour, 1, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def _runs(spans: Sequence[WindowSpan], value: Value) -> list[list[tuple[float, float]]]:

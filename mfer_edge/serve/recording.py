@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 
 from mfer_edge.options import SessionOptions
+from mfer_edge.outputs.html import html_text
 from mfer_edge.outputs.timeline import draw_timeline
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis, Reading, Timing, Track
@@ -77,5 +78,6 @@ def result_files(analysis: Analysis) -> dict[str, str]:
     return {
         "csv": analysis.to_csv(),
         "vtt": analysis.to_vtt(),
+        "html": html_text(analysis),
         "png": base64.b64encode(png.tobytes()).decode(),
     }

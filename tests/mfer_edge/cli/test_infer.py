@@ -23,6 +23,7 @@ from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from tests.support.commands import infer, passed, refused, run, scores_of
 from tests.support.footage import filmed
+from tests.support.html import Document
 
 LABELS = Bundle.open().manifest.labels
 
@@ -112,9 +113,17 @@ class TestOtherFormats:
         image = cv2.imread(str(tmp_path / "out.png"))
         assert image is not None and image.shape[1] == 1600
 
+    def test_html(self, moment: Path, tmp_path: Path) -> None:
+        passed(infer(moment, "--html", tmp_path / "out.html"))
+        page = Document.of((tmp_path / "out.html").read_text("utf-8"))
+        link = str(page.by_id("video").attributes["src"])
+        assert (tmp_path / link).resolve() == moment.resolve()
+        data = json.loads(page.by_id("data").text)
+        assert data["pictures"] and data["people"][0]["name"] == "face 0"
+
     def test_all_at_once(self, moment: Path, tmp_path: Path) -> None:
         names = {"--json": "a.json", "--csv": "a.csv", "--vtt": "a.vtt", "--plot": "a.jpg"}
-        names["--video"] = "a.MP4"
+        names |= {"--video": "a.MP4", "--html": "a.html"}
         options = [part for o, name in names.items() for part in (o, tmp_path / name)]
         assert passed(infer(moment, *options, "--quiet")) == ""
         assert {path.name for path in tmp_path.iterdir()} == set(names.values())

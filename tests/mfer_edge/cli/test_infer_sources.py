@@ -22,6 +22,7 @@ from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.stdin import stdin_clip
 from tests.mfer_edge.sources.test_url import web_server
 from tests.support.commands import infer, one_error, passed, refused, run, scores_of
+from tests.support.html import Document
 
 Pipe = Callable[[bytes], Path]
 
@@ -47,6 +48,13 @@ class TestStdin:
         result = CliRunner().invoke(main, arguments, input=moment.read_bytes())
         made = json.loads(passed(result))
         assert (made["source"], scores_of(made)) == ("stdin", expected)
+
+    def test_report_has_pictures_and_no_link(self, moment: Path, tmp_path: Path) -> None:
+        arguments = ["infer", "-", "--html", str(tmp_path / "a.html"), "--quiet"]
+        passed(CliRunner().invoke(main, arguments, input=moment.read_bytes()))
+        page = Document.of((tmp_path / "a.html").read_text("utf-8"))
+        assert page.all("h1")[0].text == "stdin" and "src" not in page.by_id("video").attributes
+        assert json.loads(page.by_id("data").text)["pictures"]
 
     def test_nothing_stays_behind(self, piped: Pipe, moment: Path) -> None:
         folder = piped(moment.read_bytes())

@@ -93,6 +93,7 @@ class TestReplay:
         path = tmp_path / "run.jsonl"
         passed(live("--replay", moment, "--jsonl", path, "--quiet"))
         names = {"--json": "a.json", "--csv": "a.csv", "--vtt": "a.vtt", "--plot": "a.png"}
+        names |= {"--html": "a.html"}
         options = [part for o, name in names.items() for part in (o, tmp_path / name)]
         assert passed(run("convert", path, *options)).startswith(f"{moment}  1.6")
         assert all((tmp_path / name).stat().st_size for name in names.values())
@@ -107,6 +108,7 @@ class TestReplay:
             passed(live("--replay", moment, "--jsonl", path, "--quiet"))
         assert len(passed(run("convert", path, "--json", "-")).splitlines()) == 2
         assert "choose with --run" in refused(run("convert", path, "--vtt", "-"), 2)
+        assert "choose with --run" in refused(run("convert", path, "--html", "a.html"), 2)
         assert "the recording holds 2" in refused(run("convert", path, "--run", 3), 2)
         assert passed(run("convert", path, "--run", 2, "--vtt", "-")).startswith("WEBVTT")
 

@@ -15,7 +15,7 @@ class TestOutputs:
 
     CLIP = "nowhere.mp4"
 
-    @pytest.mark.parametrize("option", ["--vtt", "--video", "--plot"])
+    @pytest.mark.parametrize("option", ["--vtt", "--video", "--plot", "--html"])
     def test_of_one_clip_only(self, option: str) -> None:
         line = refused(infer(self.CLIP, self.CLIP, option, "out.mp4"), 2)
         assert line.startswith(option) and "one source" in line
@@ -26,6 +26,8 @@ class TestOutputs:
             ("--video", "out.avi", ".mp4"),
             ("--video", "-", ".mp4"),
             ("--plot", "out.svg", ".png or .jpg or .jpeg"),
+            ("--html", "out.pdf", ".html or .htm"),
+            ("--html", "nowhere/out.html", "there is no folder"),
             ("--json", "nowhere/out.json", "there is no folder"),
             ("--csv", "nowhere/out.csv", "there is no folder"),
             ("--plot", "nowhere/out.png", "there is no folder"),

@@ -164,7 +164,7 @@ class TestCamera:
             names = page.eval_on_selector_all(
                 "#recording-files a", "all => all.map(a => a.download)"
             )
-            assert names == [f"recording.{kind}" for kind in ("json", "csv", "vtt", "png")]
+            assert names == [f"recording.{kind}" for kind in ("json", "csv", "vtt", "html", "png")]
             with page.expect_download() as download:
                 page.click("text=Save JSON")
             analysis = json.loads(Path(download.value.path()).read_text())
