@@ -31,8 +31,8 @@ probe over nine corpora: with 10 recordings and more a weight of n / (n + 10) is
 5 it is better."""
 FACE_N0 = 5.0
 """The same of windows with a face, of five people on video that no training data has: see
-benchmarks/results/face_adaptation.md. Their deviation is not used: it gained 0.01 on average, and of
-ordinary talk more windows were no longer neutral."""
+benchmarks/results/face_adaptation.md. Their deviation is not used: it gained 0.01 on average, and
+of ordinary talk more windows were no longer neutral."""
 FEW_WINDOWS = 5  # with fewer an adaptation gains little
 ONE_MOOD = 0.7  # share of the windows with one label from which on they may not be mixed enough
 NO_AUTO = (
