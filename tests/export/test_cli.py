@@ -45,7 +45,10 @@ def error_line(result: click.testing.Result, code: int) -> str:
         ),
         (["--list", "--fp16"], "--fp16 can't go with --list"),
         (["--list", "--preset", "paper", "--out", "x"], "--preset, --out can't go with --list"),
-        (["--bundle", "b"], "--bundle goes with --tensorrt; the new one's name is --out"),
+        (
+            ["--bundle", "b"],
+            "--bundle goes with --tensorrt or --triton; the new one's name is --out",
+        ),
         (
             ["--bundle", "b", "--tensorrt", "--fp16", "--bisect"],
             "--fp16, --bisect can't go with --bundle",
