@@ -105,7 +105,7 @@ def measure(
         EngineError: an engine can't be loaded.
         MediaError: a clip can't be read.
     """
-    engines = load_engines(bundle, device)
+    engines = load_engines(bundle, device, described=False)
     compared = {name: ComparedEngine(name, engines[name], reference[name]) for name in ENGINES}
     expected = read_clips(Model.of(bundle, compared), clips)
 

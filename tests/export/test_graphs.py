@@ -110,7 +110,7 @@ def test_sequences_of_embeddings(
         given = {**in_place(embeddings, own, FACE_EMBEDDING), **sequence}
         del given["wave"]
         result = assert_same(engines["visual"], references["visual"], **given)
-    assert result["observations"].shape == (1, 1, FACE_EMBEDDING)
+    assert result["observations"].shape == (1, frames, FACE_EMBEDDING)  # of a GRU
     assert result["scores"].shape == (1, len(SEVEN_EMOTIONS))
     assert result["scores"].sum() == pytest.approx(1)
     assert result["embedding"].shape == (1, COMPACT.visual_width)
@@ -215,7 +215,7 @@ def test_dynamic_dimensions_have_names(engines: dict[str, OnnxEngine]) -> None:
         "visual.embeddings": (1, "frames", FACE_EMBEDDING),
         "visual.shift": (FACE_EMBEDDING,),
         "visual.scale": (FACE_EMBEDDING,),
-        "visual.observations": (1, 1, FACE_EMBEDDING),
+        "visual.observations": (1, "frames", FACE_EMBEDDING),  # of a GRU
         "visual.scores": (1, 7),
         "visual.embedding": (1, COMPACT.visual_width),
         "audio.wave": (1, "samples"),
@@ -324,7 +324,7 @@ def test_weights_too_large_for_a_file(
     fusion, visual = (model_graphs(model)[name] for name in ("fusion", "visual"))
     monkeypatch.setattr("export.graphs.MAX_GRAPH_BYTES", 20_000)
     to_onnx(fusion, tmp_path / "fusion.onnx")
-    with pytest.raises(BundleError, match=r"scores, embedding has weights of .* GB"):
+    with pytest.raises(BundleError, match=r"scores, embedding, observations has weights of .* GB"):
         to_onnx(visual, tmp_path / "visual.onnx")
     assert not (tmp_path / "visual.onnx").exists()
 

@@ -34,7 +34,7 @@ def made_without_numbers(backbone: BackboneSpec) -> nn.Module:
 
 def refused(backbone: BackboneSpec, weights: Path, *said: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        backbone.load(weights)
+        backbone.load_from(weights)
     for part in (str(weights), *said):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
