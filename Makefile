@@ -5,7 +5,7 @@ DEMO := demo
 
 PACKAGE := .venv-package
 
-.PHONY: demo test test-versions package arm64 clean
+.PHONY: demo test test-models test-runtime test-versions package arm64 clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -19,8 +19,16 @@ test: .venv-test/done
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	.venv-test/bin/python -m pytest
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-models test-runtime
 	@$(MAKE) --no-print-directory test-versions
+
+# Half of the tests each, side by side on two cores.
+test-models test-runtime: export OMP_NUM_THREADS ?= 1
+test-models:
+	.venv-test/bin/python -m pytest tests/export tests/train
+
+test-runtime:
+	.venv-test/bin/python -m pytest tests/mfer_edge tests/benchmarks tests/test_*.py
 
 # The oldest declared versions of the runtime's dependencies on the oldest Python, the newest on the
 # newest Python: .venv-min and .venv-new.

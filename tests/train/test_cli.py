@@ -45,7 +45,7 @@ def test_the_model_scores_faces_and_voices(runs: Runs) -> None:
     networks = made.networks()
     with torch.no_grad():
         (embeddings,) = networks["face"](faces)
-        seen, visual = networks["visual"](embeddings[None])
+        seen, visual, _ = networks["visual"](embeddings[None])
         heard, audio, _ = networks["audio"](torch.from_numpy(voice(0.5))[None])
         (joint,) = networks["fusion"](visual, audio)
     for scores in (seen, heard, joint):

@@ -225,7 +225,7 @@ class TestClip:
             assert page.inner_text("#result-name") == "anger.mp4, 4.14 s"
             assert page.evaluate("document.activeElement.id") == "result-name"
             assert _inked(page, "#result-chart")
-            assert page.locator("#result-files a").count() == 4
+            assert page.locator("#result-files a").count() == 5
             check_looks(page)
             assert errors == []
 
