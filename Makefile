@@ -28,7 +28,7 @@ test-models:
 	.venv-test/bin/python -m pytest tests/export tests/train
 
 test-runtime:
-	.venv-test/bin/python -m pytest tests/mfer_edge tests/benchmarks tests/test_*.py
+	.venv-test/bin/python -m pytest tests --ignore tests/export --ignore tests/train
 
 # The oldest declared versions of the runtime's dependencies on the oldest Python, the newest on the
 # newest Python: .venv-min and .venv-new.

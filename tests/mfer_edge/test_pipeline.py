@@ -61,7 +61,7 @@ class TestRealClips:
         assert list(made["overall"]) == ["label", "scores", "modalities"]
         [window] = made["windows"]
         keys = "start_s end_s track main label scores modalities visual audio frames faces reused"
-        assert list(window) == [*keys.split(), "speech_s"]
+        assert list(window) == [*keys.split(), "speech_s", "speaker"]
         assert (window["start_s"], window["end_s"]) == (0.0, made["duration_s"])
         assert (window["track"], window["main"]) == (0, True)
         for scores in (made["overall"]["scores"], *(window[k] for k in ("scores", "visual"))):
