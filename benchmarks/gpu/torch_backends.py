@@ -18,7 +18,7 @@ from train.models.whisper import LogMel
 
 OUTPUTS = {
     "face": ("embedding",),
-    "visual": ("scores", "embedding"),
+    "visual": ("scores", "embedding", "observations"),
     "audio": ("scores", "embedding", "observations"),
     "fusion": ("scores",),
 }
