@@ -26,6 +26,8 @@ from mfer_edge.cli.options import (
     skip_still_option,
     timeout_option,
     window_option,
+    worker_threads_option,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -132,9 +134,8 @@ class BatchRequest:
 @faces_option
 @skip_still_option
 @adapt_option
-@click.option("--workers", type=click.IntRange(1), help="Processes [default: one a core].")
-@click.option("--threads", type=click.IntRange(1),
-              help="CPU threads of each worker [default: the cores, shared].")  # fmt: skip
+@workers_option
+@worker_threads_option
 @timeout_option
 @max_memory_option
 @click.option("--ray", is_flag=False, flag_value=LOCAL_CLUSTER, metavar="[ADDRESS]",

@@ -83,6 +83,14 @@ max_memory_option = click.option(
     metavar="MB",
     help="Give up a clip at so much resident memory; in a worker process.",
 )
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Processes [default: one a core]."
+)
+worker_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads of each worker [default: the cores, shared].",
+)
 bundle_option = click.option("--bundle", type=INPUT, help="Model to use [default: compact].")
 window_option = click.option(
     "--window", type=float, help="Seconds that a reading covers [default: bundle's]."

@@ -29,6 +29,8 @@ from mfer_edge.cli.options import (
     max_memory_option,
     timeout_option,
     window_option,
+    worker_threads_option,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -86,9 +88,8 @@ class EvaluationRequest:
 @window_option
 @hop_option
 @adapt_option
-@click.option("--workers", type=click.IntRange(1), help="Processes [default: one a core].")
-@click.option("--threads", type=click.IntRange(1),
-              help="CPU threads of each worker [default: the cores, shared].")  # fmt: skip
+@workers_option
+@worker_threads_option
 @timeout_option
 @max_memory_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")

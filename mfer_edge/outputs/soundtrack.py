@@ -17,7 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 
-from mfer_edge.sources.resample import average
+from mfer_edge.sources.resample import average, filtered
 from mfer_edge.sources.sampling import MAX_OVERLAP_S
 
 AAC_RATE = 48_000  # Hz, for audio at a rate that AAC does not have
@@ -197,15 +197,8 @@ class AacEncoder:
         self._graph = None
 
     def _convert(self, frame: AudioFrame | None) -> None:
-        if self._graph is None:
-            return
-        self._graph.push(frame)
-        while True:
-            try:
-                converted = self._graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):  # nothing more for now, or ever
-                return
-            if isinstance(converted, AudioFrame):
+        if self._graph is not None:
+            for converted in filtered(self._graph, frame):
                 self._queue(self._unrepeated(converted))
 
     def _unrepeated(self, frame: AudioFrame) -> AudioFrame | None:

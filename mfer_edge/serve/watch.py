@@ -23,7 +23,7 @@ from mfer_edge.serve.recording import Recording
 from mfer_edge.serve.security import Refusal, denial
 from mfer_edge.serve.state import Full, ServerState
 from mfer_edge.serve.told import faces_message, reading_message, ready_message
-from mfer_edge.sources.base import AudioChunk, Frame, Source
+from mfer_edge.sources.base import AudioChunk, Frame, Source, SourceAround
 
 SENT_SIDE = 640  # pixels of the pictures that are sent
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
@@ -153,18 +153,12 @@ class _Joined:
         self._watch.remove(self._queue)
 
 
-class _Shown:
+class _Shown(SourceAround):
     """A source whose frames are also sent as pictures."""
 
     def __init__(self, source: Source, watch: Watch) -> None:
-        self._source, self._watch = source, watch
-        self.name, self.max_lag_s = source.name, source.max_lag_s
-        self.has_video, self.has_audio = source.has_video, source.has_audio
-
-    @property
-    def duration_s(self) -> float | None:
-        """Length of the source."""
-        return self._source.duration_s
+        super().__init__(source)
+        self._watch = watch
 
     def __iter__(self) -> Iterator[Frame | AudioChunk]:
         for item in self._source:
@@ -173,17 +167,6 @@ class _Shown:
                 jpeg = cv2.imencode(".jpg", item.image, QUALITY)[1].tobytes()
                 self._watch.tell(HEADER.pack(IMAGE, item.time_s) + jpeg)
             yield item
-
-    def __enter__(self) -> _Shown:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._source.__exit__(*exception)
-
-    def warnings(self) -> tuple[str, ...]:
-        """Warnings of the source."""
-        return self._source.warnings()
 
 
 def _scaled(frame: Frame) -> Frame:

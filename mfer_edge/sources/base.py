@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_PIXELS = 1 << 26
 """Pixels of the largest frame that is decoded, twice those of 8K: a file of a few bytes may
@@ -101,15 +104,13 @@ class Source(Protocol):
         """What was missing or damaged in what was read so far, a line each, for the user."""
 
 
-class AudioOnly:
-    """The audio of a source, without its frames."""
-
-    has_video = False
+class SourceAround:
+    """A source that gives the items of another one, which it opens and closes."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.has_audio, self.max_lag_s = source.has_audio, source.max_lag_s
-        self.name = source.name
+        self.name, self.max_lag_s = source.name, source.max_lag_s
+        self.has_video, self.has_audio = source.has_video, source.has_audio
 
     @property
     def duration_s(self) -> float | None:
@@ -117,9 +118,9 @@ class AudioOnly:
         return self._source.duration_s
 
     def __iter__(self) -> Iterator[Frame | AudioChunk]:
-        return (item for item in self._source if isinstance(item, AudioChunk))
+        return iter(self._source)
 
-    def __enter__(self) -> AudioOnly:
+    def __enter__(self) -> Self:
         self._source.__enter__()
         return self
 
@@ -129,6 +130,17 @@ class AudioOnly:
     def warnings(self) -> tuple[str, ...]:
         """Warnings of the source."""
         return self._source.warnings()
+
+
+class AudioOnly(SourceAround):
+    """The audio of a source, without its frames."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.has_video = False
+
+    def __iter__(self) -> Iterator[Frame | AudioChunk]:
+        return (item for item in self._source if isinstance(item, AudioChunk))
 
 
 def missing_tracks(source: Source) -> list[str]:

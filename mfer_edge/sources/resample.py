@@ -75,15 +75,8 @@ class MonoResampler:
         return to_mono(average(frame))
 
     def _convert(self, frame: AudioFrame | None) -> Iterator[np.ndarray]:
-        if self._graph is None:
-            return
-        self._graph.push(frame)
-        while True:
-            try:
-                converted = self._graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):  # nothing more for now, or ever
-                return
-            if isinstance(converted, AudioFrame):
+        if self._graph is not None:
+            for converted in filtered(self._graph, frame):
                 yield from self._add(converted)
 
     def _move(self, time_s: float) -> Iterator[np.ndarray]:
@@ -106,6 +99,18 @@ class MonoResampler:
         if len(samples):
             self.written += len(samples)
             yield samples
+
+
+def filtered(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+    """Push a frame through a filter graph, or None at the end; yield what comes out by now."""
+    graph.push(frame)
+    while True:
+        try:
+            converted = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):  # nothing more for now, or ever
+            return
+        if isinstance(converted, AudioFrame):
+            yield converted
 
 
 def to_mono(frame: AudioFrame) -> Graph:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import click
 
-DEVICES = ("auto", "cpu", "cuda")
 INPUT = click.Path(path_type=Path, readable=False)
 FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto: a CUDA device if PyTorch finds one.",
+)
 
 
 @click.command()
@@ -34,8 +41,7 @@ FOLDER = click.Path(path_type=Path, readable=False, file_okay=False)
               help="A fer_face.safetensors to distill; of several, their mean. The training starts "
               "from the first.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-              help="auto: a CUDA device if PyTorch finds one.")  # fmt: skip
+@device_option
 def faces(
     index: Path,
     out: Path,

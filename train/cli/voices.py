@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from train.cli.faces import FOLDER, INPUT
-
-DEVICES = ("auto", "cpu", "cuda")
+from train.cli.faces import FOLDER, INPUT, device_option
 
 
 @click.command()
@@ -27,8 +25,7 @@ DEVICES = ("auto", "cpu", "cuda")
 @click.option("--trainings", type=click.IntRange(1), default=3, show_default=True,
               help="With different seeds; the mean of their weights is kept.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-              help="auto: a CUDA device if PyTorch finds one. A CPU takes many hours.")  # fmt: skip
+@device_option
 def voices(
     index: Path,
     weights: Path,
@@ -44,7 +41,8 @@ def voices(
     """Fine-tune the compact preset's speech backbone on all corpora of INDEX.
 
     Writes OUT/whisper_tiny_en_encoder.safetensors, which takes the place of the published one in
-    the folder of --weights: features are extracted by it, and the arm is trained on those.
+    the folder of --weights: features are extracted by it, and the arm is trained on those. A CPU
+    takes many hours.
     """
     from train.data.context import DataContext
     from train.data.index import read_index

@@ -19,7 +19,7 @@ from train.data.batches import Split
 from train.loop import Hooks, train
 from train.models.arms import StatisticsArm
 from train.models.standardise import EPSILON, Place
-from train.models.whisper import WhisperEncoder
+from train.models.whisper import SAMPLE_RATE, WhisperEncoder
 from train.options import StageContext
 from train.progress import progress_bar
 from train.voices.corpora import Corpora
@@ -29,7 +29,7 @@ from train.voices.recipe import BackboneTuning
 
 SHORTEST = 6_400  # samples of a recording, 0.4 s: as the runtime takes it
 SHRINKAGE = 10.0  # recordings that a batch's own statistics count beside a corpus's in it
-TALK = 10 * 16_000  # samples of each voice of babble
+TALK = 10 * SAMPLE_RATE  # samples of each voice of babble
 
 
 class WaveBank:
@@ -88,7 +88,7 @@ class WaveExamples:
     ) -> None:
         self.labels = corpora.truth
         self._bank, self._tuning = bank, tuning
-        self._longest = int(tuning.longest_s * 16_000)
+        self._longest = int(tuning.longest_s * SAMPLE_RATE)
         self._corpus = torch.from_numpy(corpora.corpus).to(bank.lengths.device)
         ordinary = split.train[corpora.soft[split.train]]
         self._talk: Tensor | None = None
@@ -226,7 +226,7 @@ def bank_observations(
     backbone = copy.deepcopy(backbone).to(device).eval()
     found = []
     for indices in torch.arange(len(bank), device=device).split(batch):
-        waves = bank.start(indices, int(longest_s * 16_000), anywhere=changes is not None)
+        waves = bank.start(indices, int(longest_s * SAMPLE_RATE), anywhere=changes is not None)
         if changes is not None:
             waves = vary_waves(waves, changes, talk)
             waves = Waves(waves.samples, waves.lengths.clamp(min=SHORTEST))

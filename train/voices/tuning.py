@@ -18,12 +18,12 @@ from train.data.folds import Fold, folds
 from train.data.index import Entry
 from train.errors import TrainError
 from train.models.registry import WHISPER
-from train.models.whisper import WhisperEncoder
+from train.models.whisper import SAMPLE_RATE, WhisperEncoder
 from train.run import RunContext
 from train.voices.backbone import WaveBank, mean_of_weights, tune_backbone
 from train.voices.corpora import Corpora
 
-LONGEST = 8 * 16_000  # samples of a recording that parts are drawn from
+LONGEST = 8 * SAMPLE_RATE  # samples of a recording that parts are drawn from
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 16_000  # Hz
+from mfer_edge.speech.vad import SAMPLE_RATE
+
 RESPONSE = 12_000  # samples of a room's impulse response at most
 CURVE_POINTS = 8  # of a microphone's frequency response, evenly spaced in log frequency
 QUIET = 1e-5  # root mean square of silence
