@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
-from mfer_edge.faces.embedding_cache import CachedFace
+from mfer_edge.faces.embedding_cache import CachedFace, embed_missing
 from mfer_edge.faces.mouth import MouthMotion
 from mfer_edge.faces.shown import ShownFrames
 from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
@@ -29,7 +29,6 @@ from mfer_edge.stopwatch import Stopwatch
 
 MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,6 +114,7 @@ class Session:
             follow=options.faces == "all",
         )
         self._shown = ShownFrames(model.manifest.frame_rate)
+        self._latest_faces: list[TrackedFace] = []
         self._last_visual: tuple[list[CachedFace], ArmOutput] | None = None
         self._mouths = MouthMotion()
         self._speech = SpeechBuffer(model.vad)
@@ -172,14 +172,10 @@ class Session:
             found = self._faces.push(frame)
             if self._options.faces == "all":
                 self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
+        self._latest_faces = found.faces
         self._shown.push(found)
         if self._keep_detections:
-            self.detections += [
-                FaceDetection(
-                    time_s, f.track, f.box.left, f.box.top, f.box.right, f.box.bottom, found.size
-                )
-                for f in found.faces
-            ]
+            self.detections += found.detections()
 
     @_locked
     def push_audio(self, samples: np.ndarray) -> None:
@@ -197,6 +193,16 @@ class Session:
         self.late_s["audio"] += max(0, late) / SAMPLE_RATE
         self._speech.push(samples)
         self._read_windows(self._reached_s())
+
+    @_locked
+    def prepare(self) -> None:
+        """Do ahead what the next reading will most likely need, which changes no reading.
+
+        For a live source, while nothing else waits: the faces of the latest frame are embedded.
+        """
+        wanted = self._latest_faces[: None if self._options.faces == "all" else 1]
+        with self.stopwatch("visual"):
+            embed_missing([face.cached for face in wanted], self._model.visual.embed)
 
     @_locked
     def readings(self) -> list[Reading]:
@@ -355,12 +361,8 @@ class Session:
         if not faces:
             return None
         with self.stopwatch("visual"):
-            fresh = list(dict.fromkeys(f.cached for f in faces if f.cached.embedding is None))
-            if fresh:
-                embeddings = self._model.visual.embed(np.stack([cached.crop for cached in fresh]))
-                for cached, embedding in zip(fresh, embeddings, strict=True):
-                    cached.embedding = embedding
             used = [face.cached for face in faces]
+            embed_missing(used, self._model.visual.embed)
             if self._last_visual is None or self._last_visual[0] != used:
                 embedded = [cached.embedding for cached in used if cached.embedding is not None]
                 self._last_visual = used, self._model.visual(np.stack(embedded))

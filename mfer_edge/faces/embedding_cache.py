@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +17,19 @@ class CachedFace:
 
     crop: np.ndarray  # (size, size) uint8, of the first of these frames
     embedding: np.ndarray | None = None  # (width,), computed when the first window needs it
+
+
+def embed_missing(faces: Iterable[CachedFace], embed: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Embed those faces that are not yet, in one call.
+
+    Args:
+        embed: (n, size, size) uint8 crops to (n, width) float32 embeddings, each by itself.
+    """
+    missing = list(dict.fromkeys(face for face in faces if face.embedding is None))
+    if missing:
+        embeddings = embed(np.stack([face.crop for face in missing]))
+        for face, embedding in zip(missing, embeddings, strict=True):
+            face.embedding = embedding
 
 
 class EmbeddingCache:

@@ -15,7 +15,7 @@ from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.people import People
 from mfer_edge.faces.tracker import FaceTracker
 from mfer_edge.manifest import Crop
-from mfer_edge.results import Track
+from mfer_edge.results import FaceDetection, Track
 from mfer_edge.sources.base import Frame
 
 
@@ -37,6 +37,11 @@ class FrameFaces:
     size: tuple[int, int]  # height and width in pixels
     faces: list[TrackedFace]
     until_s: float | None = None  # as in `Frame`
+
+    def detections(self) -> list[FaceDetection]:
+        """Where each of them is, to draw it."""
+        places = ((f.track, f.box.left, f.box.top, f.box.right, f.box.bottom) for f in self.faces)
+        return [FaceDetection(self.time_s, *place, self.size) for place in places]
 
 
 class FaceStream:

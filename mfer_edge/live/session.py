@@ -242,6 +242,8 @@ class LiveSession:
         if self._keep_detections and isinstance(item, Frame):
             yield self._faces_seen(session, own_s)
         yield from self._told_readings(session, done_s - start_s, done_s, waited=False)
+        if isinstance(item, Frame) and not self.waiting:
+            session.prepare()
         if self._inbox.audio_s > MAX_BACKLOG_S:
             raise MferError(
                 f"this machine is {self._inbox.audio_s:.0f} s behind the sound, even without "

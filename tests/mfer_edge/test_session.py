@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mfer_edge.engines.base import Engine
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
@@ -25,6 +27,17 @@ from tests.support.sessions import (
     silent,
     spans,
 )
+
+
+class CountingEngine:
+    """The face network, which counts the crops that it embeds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.crops = engine, 0
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        self.crops += len(arrays["faces"])
+        return self.engine(**arrays)
 
 
 class TestAnyCutting:
@@ -53,6 +66,23 @@ class TestAnyCutting:
             items = in_turn(stream, random.Random(7), late_s=1.0)
             streamed = read(model, items, stream.end_s, options)
             assert tuple(streamed) == pipeline.analyze(anger, options).windows
+
+    @pytest.mark.parametrize("faces", ["main", "all"])
+    def test_what_is_prepared_does_not_matter(
+        self, model: Model, stream: Stream, faces: str
+    ) -> None:
+        options = SessionOptions(2.0, 0.5, faces=faces)
+        items = [stream.chunk, *stream.frames]
+        face = CountingEngine(model.visual.face)
+        session = Session(replace(model, visual=replace(model.visual, face=face)), options)
+        for item in items:
+            prepared = face.crops
+            session.push(item)
+            assert face.crops == prepared  # a reading finds all its faces embedded
+            session.prepare()
+        assert face.crops == len(stream.frames)
+        session.close(stream.end_s)
+        assert session.readings() == read(model, items, stream.end_s, options)
 
     def test_when_readings_are_taken_does_not_matter(self, model: Model, stream: Stream) -> None:
         options = SessionOptions(1.0, 0.5)
