@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from train.models.base import last_blocks
 from train.models.weights import load_strict
@@ -191,18 +192,11 @@ class WhisperEncoder(nn.Module):
         Returns:
             (n, depth, 384) each.
         """
-        mel = self.log_mel.padded(waves, lengths)
-        frames = (lengths // HOP).clamp(min=2 * POOL)
-        if self.training:
-            mel = mask_spectrograms(mel, frames)
-        with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
-            states = self._layers(mel, frames).float()
-        steps = ((frames + 1) // 2) // POOL
-        pairs = pool_steps(states)
-        real = torch.arange(pairs.shape[1], device=steps.device) < steps[:, None]
+        states, steps = self._pooled_steps(waves, lengths)
+        real = torch.arange(states.shape[1], device=steps.device) < steps[:, None]
         weight = (real / steps[:, None])[:, :, None, None]
-        mean = (pairs * weight).sum(1)
-        variance = ((pairs - mean[:, None]) ** 2 * weight).sum(1)
+        mean = (states * weight).sum(1)
+        variance = ((states - mean[:, None]) ** 2 * weight).sum(1)
         return mean, variance.clamp(min=1e-8).sqrt()
 
     def embed(self, waves: Sequence[Tensor]) -> list[Tensor]:
@@ -210,18 +204,23 @@ class WhisperEncoder(nn.Module):
 
         A recording's result is that of `forward`: padding is masked in convolutions and attention.
         """
-        mels = [self.log_mel(wave[None])[0] for wave in waves]
+        lengths = torch.tensor([len(wave) for wave in waves])
+        states, steps = self._pooled_steps(pad_sequence(list(waves), batch_first=True), lengths)
+        return [state[:n] for state, n in zip(states, steps, strict=True)]
+
+    def _pooled_steps(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Give every layer's states of (n, longest) padded recordings, and their (n,) steps.
+
+        While training, spectrograms are masked at random.
+        """
+        mel = self.log_mel.padded(waves, lengths)
+        frames = (lengths // HOP).clamp(min=2 * POOL)
         if self.training:
-            mels = [mask_spectrogram(mel) for mel in mels]
-        frames = torch.tensor([mel.shape[1] for mel in mels])
-        mel = torch.stack([F.pad(mel, (0, int(frames.max()) - mel.shape[1])) for mel in mels])
+            mel = mask_spectrograms(mel, frames)
         # bfloat16 makes fine-tuning twice as fast on processors that have it.
         with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
             states = self._layers(mel, frames).float()
-        steps = ((frames + 1) // 2) // POOL
-        return [
-            pool_steps(state[None, : POOL * n])[0] for state, n in zip(states, steps, strict=True)
-        ]
+        return pool_steps(states), ((frames + 1) // 2) // POOL
 
     def _layers(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
         """Run (n, 80, time) spectrograms through all layers: (n, steps, depth, 384).
@@ -277,25 +276,13 @@ def pool_steps(states: Tensor) -> Tensor:
     return states[:, : pairs * POOL].view(batch, pairs, POOL, depth, width).mean(2)
 
 
-def mask_spectrogram(mel: Tensor) -> Tensor:
-    """SpecAugment: mask two bands and two spans of an (80, time) spectrogram (Park et al. 2019)."""
-    mel, masked = mel.clone(), mel.mean()
-
-    def start_and_end(size: int, longest: int) -> tuple[int, int]:
-        length = int(torch.randint(0, longest + 1, ()))
-        start = int(torch.randint(0, size - length + 1, ()))
-        return start, start + length
-
-    for _ in range(2):
-        low, high = start_and_end(MELS, MASKED_MELS)
-        mel[low:high] = masked
-        start, end = start_and_end(mel.shape[1], int(mel.shape[1] * MASKED_SHARE))
-        mel[:, start:end] = masked
-    return mel
-
-
 def mask_spectrograms(mel: Tensor, frames: Tensor) -> Tensor:
-    """`mask_spectrogram` of (n, 80, time) spectrograms with their own lengths, (n,) frames."""
+    """SpecAugment: mask two bands and two spans of each spectrogram (Park et al. 2019).
+
+    Args:
+        mel: (n, 80, longest), zeros after each one's end.
+        frames: (n,) their lengths.
+    """
     count, _, longest = mel.shape
     bands = torch.arange(MELS, device=mel.device)[None, :, None]
     times = torch.arange(longest, device=mel.device)[None, None, :]
