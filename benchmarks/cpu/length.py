@@ -24,6 +24,7 @@ from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.sources.clip import Clip
 
 SECONDS = (10, 60, 600, 3600)
+REPEATABLE = {"fflags": "+bitexact"}  # muxing the same packets gives the same bytes: no random ids
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def repeat(clip: Path, length_s: float, out: Path) -> float:
         step_s = max(pts_s + p.duration * p.time_base for p, pts_s, _ in times)
         step_s -= min(dts_s for *_, dts_s in times)
     repeats = math.ceil(length_s / step_s)
-    with av.open(str(out), "w") as target:
+    with av.open(str(out), "w", options=REPEATABLE) as target:
         streams: dict[int, av.VideoStream | av.AudioStream] = {}
         for repeated in range(repeats):
             with av.open(str(clip)) as source:

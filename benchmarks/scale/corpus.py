@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from benchmarks.cpu.length import repeat
+from benchmarks.cpu.length import REPEATABLE, repeat
 from mfer_edge.bundle import file_sha256
 from mfer_edge.errors import MferError
 from mfer_edge.sources.folder import clips_in
@@ -97,7 +97,7 @@ def _made(clip: Path, out: Path, length_s: float | None) -> Path:
 
 def cut(clip: Path, length_s: float, out: Path) -> None:
     """Copy the packets of a clip's beginning, without encoding them anew."""
-    with av.open(str(clip)) as source, av.open(str(out), "w") as target:
+    with av.open(str(clip)) as source, av.open(str(out), "w", options=REPEATABLE) as target:
         tracks = [s for s in source.streams if s.type in ("video", "audio")]
         streams = {track.index: target.add_stream_from_template(track) for track in tracks}
         for packet in source.demux(tracks):

@@ -34,6 +34,9 @@ def test_lengths_broken_ones_and_copies(tmp_path: Path, monkeypatch: pytest.Monk
     assert paths[1].read_bytes() == paths[3].read_bytes()
     with pytest.raises(MediaError):
         Clip(paths[2])
+    before = [path.read_bytes() for path in paths]
+    corpus.make_corpus([ROOT / "mfer_edge" / "samples"], tmp_path / "corpus", size=4)
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_too_few_clips(tmp_path: Path) -> None:
