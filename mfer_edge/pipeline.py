@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mfer_edge.adapt import Adaptation, AdaptationStatistics, ArmTotal
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
+from mfer_edge.engines.load import loading
 from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
-from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, make_options
+from mfer_edge.options import MAX_LAG_S, SessionOptions, make_options
 from mfer_edge.results import (
     AdaptationInfo,
     Analysis,
@@ -25,11 +26,14 @@ from mfer_edge.results import (
     overall,
     thin_basis,
 )
-from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
-from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
-from mfer_edge.sources.tracks import TrackChoice
+
+if TYPE_CHECKING:
+    from mfer_edge.model import Model
+    from mfer_edge.session import Session
+    from mfer_edge.sources.base import TrackChoice
+    from mfer_edge.sources.clip import Clip
 
 
 class Pipeline:
@@ -72,7 +76,14 @@ class Pipeline:
         """
         if isinstance(adaptation, (str, Path)):
             adaptation = Adaptation.load(adaptation)
-        return cls(Model.load(bundle, device, threads)).adapted(adaptation)
+        with loading(bundle, device, threads) as loaded:
+            # OpenCV and PyAV are imported meanwhile, which takes as long.
+            import mfer_edge.session
+            import mfer_edge.sources.clip  # noqa: F401
+            from mfer_edge.model import Model
+
+            model = Model.on(loaded())
+        return cls(model).adapted(adaptation)
 
     @property
     def bundle(self) -> Bundle:
@@ -138,6 +149,8 @@ class Pipeline:
         max_lag_s: float = MAX_LAG_S,
     ) -> Session:
         """Start a session, to push frames and audio into: see `Session`."""
+        from mfer_edge.session import Session
+
         return Session(
             self.model,
             options or self.options(),
@@ -281,6 +294,8 @@ class Pipeline:
             visual=replace(self.model.visual, observer=face.add),
             audio=replace(self.model.audio, observer=voice.add),
         )
+        from mfer_edge.sources.clip import Clip
+
         manifest = self.bundle.manifest
         sees, hears = bool(manifest.observed("visual")), bool(manifest.observed("audio"))
         longest_s = 2 * (manifest.max_window_s - manifest.window_s)  # hop, of all that is allowed
@@ -311,6 +326,8 @@ class Pipeline:
         Raises:
             MediaError: as `Clip`.
         """
+        from mfer_edge.sources.clip import Clip
+
         threads, rate = decoding_threads(self.threads), self.bundle.manifest.frame_rate
         return Clip(path, rate, threads, tracks, limits=limits)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mfer_edge.manifest import Manifest
     from mfer_edge.options import SessionOptions
     from mfer_edge.results import Analysis
-    from mfer_edge.sources.tracks import TrackChoice
+    from mfer_edge.sources.base import TrackChoice
 
 Analyzer = Callable[[Path | str, Progress | None], "Analysis"]
 """Analyses one clip; raises an `MferError` if that fails."""

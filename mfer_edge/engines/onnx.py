@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.engines.tensorrt_target import import_tensorrt
 from mfer_edge.errors import EngineError
-from mfer_edge.install import install_hint
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
@@ -51,6 +49,8 @@ def import_onnxruntime() -> ModuleType:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
+        from mfer_edge.install import install_hint
+
         raise EngineError(
             f"ONNX Runtime is not installed: {install_hint('cpu')} "
             "(or the extra gpu on a machine with CUDA)"
@@ -75,11 +75,15 @@ def providers_for(device: str) -> list[str]:
     available = import_onnxruntime().get_available_providers()
     cpu = PROVIDER_OF_DEVICE["cpu"]
     if device == "tensorrt":
+        from mfer_edge.engines.tensorrt_target import import_tensorrt
+
         return [f"TensorRT {import_tensorrt().__version__}", cpu]
     if device == "auto":
         device = "cuda" if PROVIDER_OF_DEVICE["cuda"] in available and _has_gpu() else "cpu"
     wanted = PROVIDER_OF_DEVICE[device]
     if wanted not in available:
+        from mfer_edge.install import install_hint
+
         raise EngineError(
             f"--device {device}: the installed ONNX Runtime has no {wanted}; "
             f"pip uninstall onnxruntime, then {install_hint('gpu')}"
