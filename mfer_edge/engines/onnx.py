@@ -109,7 +109,9 @@ class OnnxEngine:
         threads: CPU threads for one call; 0 means all cores.
         large: whether a call needs much memory. If so, a memory arena is used, and on a CPU it is
             shrunk after each call, so that engines use the same memory in turn. If not, tensors
-            are allocated one by one: detection engines get new sizes at every call.
+            are allocated one by one: detection engines get new sizes at every call, for each of
+            which a plan would be kept, and all its tensors allocated as one block that fits into
+            no gap between others.
 
     Raises:
         EngineError: ONNX Runtime can't run the file, or the preferred provider did not start.
@@ -127,6 +129,7 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = large
+        options.enable_mem_pattern = large
         # Several engines share the cores in turn: threads that spin while they wait for the next
         # call of their own engine would slow down the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
