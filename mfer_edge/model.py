@@ -17,6 +17,7 @@ from mfer_edge.errors import AdaptationError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
 from mfer_edge.manifest import Arm, Manifest
+from mfer_edge.results import AdaptationInfo
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,21 @@ class Model:
                 ("voice", self.adaptation.voice, self.audio),
             )
             if learned is not None and arm.place is None
+        )
+
+    @property
+    def adaptation_info(self) -> AdaptationInfo | None:
+        """The adaptation in use, as results name it."""
+        if (adaptation := self.adaptation) is None:
+            return None
+        voice = adaptation.voice if self.audio.place else None
+        face = adaptation.face if self.visual.place else None
+        return AdaptationInfo(
+            adaptation.name,
+            voice.windows if voice else 0,
+            voice.weight if voice else 0.0,
+            face.windows if face else 0,
+            face.weight if face else 0.0,
         )
 
     @property

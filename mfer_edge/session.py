@@ -222,7 +222,7 @@ class Session:
         Raises:
             MediaError: the source can't be read.
         """
-        items = decode_ahead(self.stopwatch.timed("decode", source))
+        items = decode_ahead(source, self.stopwatch)
         with closing(items):
             for item in items:
                 self.push(item)

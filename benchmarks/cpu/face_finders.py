@@ -26,6 +26,7 @@ from mfer_edge.manifest import Crop
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.prefetch import decode_ahead
+from mfer_edge.stopwatch import Stopwatch
 
 SAME_IOU = 0.9  # from which two boxes count as the same
 
@@ -111,7 +112,7 @@ class FaceFinders:
         find = FaceFinder(self.detector)
         with (
             Clip(path, threads=decoding_threads(core_count())) as clip,
-            closing(decode_ahead(clip)) as items,
+            closing(decode_ahead(clip, Stopwatch())) as items,
         ):
             for item in items:
                 if isinstance(item, Frame):

@@ -103,7 +103,7 @@ def infer(
         keep_detections=video_path is not None,
         tracks=tracks,
     )
-    with analyzer(request) as analyze:
+    with analyzer(request, sources[0]) as analyze:
         code = analyze_sources(analyze, sources, outputs, tracks, quiet=quiet)
     sys.exit(code)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfer_edge.bundle import Bundle
@@ -72,17 +72,34 @@ def load(
     return LoadedEngines(opened, engines, choice, threads, load_s, tuple(notes))
 
 
+@dataclass(frozen=True)
+class Loading:
+    """A bundle whose engines are loading; the calls wait, and raise what `load` raises."""
+
+    bundle: Callable[[], Bundle]
+    engines: Callable[[], LoadedEngines]
+    threads: int  # as in `LoadedEngines`
+
+
 @contextmanager
 def loading(
-    bundle: Bundle | Path | str | None = None, device: str = "auto", threads: int = 0
-) -> Iterator[Callable[[], LoadedEngines]]:
-    """Context manager: `load` in a thread of its own, and a function that waits for it.
+    bundle: Path | str | None = None, device: str = "auto", threads: int = 0
+) -> Iterator[Loading]:
+    """Context manager: `load` in a thread of its own.
 
     ONNX Runtime makes an engine without Python's lock, so that the block can import modules
-    meanwhile. The function raises what `load` raises.
+    meanwhile.
     """
+    start = time.perf_counter()
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
-        yield thread.submit(load, bundle, device, threads).result
+        opened = thread.submit(Bundle.open, bundle)
+
+        def engines() -> LoadedEngines:
+            loaded = load(opened.result(), device, threads)
+            return replace(loaded, load_s=time.perf_counter() - start)
+
+        loaded = thread.submit(engines)
+        yield Loading(opened.result, loaded.result, usable_threads(threads))
 
 
 def load_engines(

@@ -56,14 +56,17 @@ def test_engines_are_loaded_while_the_block_runs(monkeypatch: pytest.MonkeyPatch
     with loading(device="cpu", threads=1) as loaded:
         assert begun.wait(WAIT_S)
         may_end.set()  # this block goes on before the engines are there
-        assert tuple(loaded().engines) == ENGINES
-        assert loaded() is loaded()
-    assert loaded().load_s > 0
+        assert tuple(loaded.engines().engines) == ENGINES
+        assert loaded.engines().bundle is loaded.bundle()
+        assert loaded.engines().threads == loaded.threads == 1
+    assert loaded.engines().load_s > 0
 
 
 def test_errors_are_raised_where_the_engines_are_asked_for(tmp_path: Path) -> None:
-    with loading(tmp_path) as loaded, pytest.raises(BundleError, match="no manifest"):
-        loaded()
+    with loading(tmp_path) as loaded:
+        for call in (loaded.bundle, loaded.engines, loaded.bundle):
+            with pytest.raises(BundleError, match="no manifest"):
+                call()
 
 
 def test_a_block_that_fails_waits_for_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
