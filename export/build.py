@@ -25,9 +25,9 @@ from export.targets.tensorrt import add_plans
 from export.torch_reference import reference_engines
 from mfer_edge.bundle import Bundle, check_destination, save_bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.errors import OutputError
 from mfer_edge.manifest import MODEL_ENGINES
-from mfer_edge.model import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import Clip

@@ -10,8 +10,9 @@ import numpy as np
 from export.measure import read_clips
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.manifest import ENGINES
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 
 Call = dict[str, np.ndarray]  # an engine's inputs, by name
 

@@ -13,10 +13,11 @@ from export.parity import Call, Difference, Distance, Failure, Parity
 from mfer_edge.arms import Place
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.errors import EngineError
 from mfer_edge.manifest import ENGINES, EngineFile
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 

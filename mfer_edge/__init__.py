@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
     from mfer_edge.results import Analysis, Overall, Reading, Timing, Track
     from mfer_edge.session import Session
-    from mfer_edge.sources.base import AudioChunk, Frame, Source
-    from mfer_edge.sources.tracks import TrackChoice
+    from mfer_edge.sources.base import AudioChunk, Frame, Source, TrackChoice
 
 __all__ = [
     "Adaptation",
@@ -92,7 +91,7 @@ _HOME = {
     "AudioChunk": "sources.base",
     "Frame": "sources.base",
     "Source": "sources.base",
-    "TrackChoice": "sources.tracks",
+    "TrackChoice": "sources.base",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m mfer_edge`."""
 
-from mfer_edge.cli.main import main
+from mfer_edge.cli.main import run
 
-main()
+run()

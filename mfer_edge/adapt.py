@@ -10,8 +10,6 @@ statistics of one emotion alone take that emotion for the place.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,6 @@ import numpy as np
 
 from mfer_edge.arms import Place
 from mfer_edge.errors import AdaptationError
-from mfer_edge.outputs.files import replacing
 
 SCHEMA = 2
 N0 = 10.0
@@ -112,6 +109,8 @@ class Adaptation:
             OutputError: the file can't be written.
             AdaptationError: a number does not fit into fp16.
         """
+        from mfer_edge.outputs.files import replacing
+
         arrays: dict[str, Any] = {"schema": np.int64(SCHEMA), "model": np.array(self.model)}
         for part, learned in (("voice", self.voice), ("face", self.face)):
             if learned is None:
@@ -195,6 +194,9 @@ def _learned(
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:
     """Arrays of a NumPy archive, without running code in it."""
+    import zipfile
+    import zlib
+
     try:
         if path.stat().st_size > MAX_BYTES:
             raise AdaptationError(f"{path}: too large for an adaptation")

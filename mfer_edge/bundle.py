@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from mfer_edge.manifest import (
     format_manifest,
     parse_manifest,
 )
-from mfer_edge.outputs.temporary import exchange, temporary_folder
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # ONNX is protobuf, which holds no more in one file
@@ -83,6 +81,10 @@ def save_bundle(
         BundleError: `folder` holds something else, can't be written, or a file does not match the
             manifest.
     """
+    import shutil
+
+    from mfer_edge.outputs.temporary import temporary_folder
+
     try:
         check_destination(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,8 @@ def _may_be_replaced(folder: Path) -> bool:
 
 def _replace_folder(fresh: Path, folder: Path) -> None:
     """Rename a folder to the path of another, in one step where the system can."""
+    from mfer_edge.outputs.temporary import exchange, temporary_folder
+
     if not folder.exists():
         os.rename(fresh, folder)
         return

@@ -121,8 +121,8 @@ def _provider(device: str) -> str:
 
 def _tensorrt(folder: Path | None) -> str:
     from mfer_edge.bundle import Bundle
+    from mfer_edge.engines.load import ACCELERATED
     from mfer_edge.engines.tensorrt_target import check_plans, this_target
-    from mfer_edge.model import ACCELERATED
 
     target = this_target()
     check_plans(Bundle.open(folder), ACCELERATED, target)
@@ -151,7 +151,7 @@ def _bundle(folder: Path | None) -> str:
 
 def _engines(folder: Path | None) -> str:
     from mfer_edge.bundle import Bundle
-    from mfer_edge.model import load_engines
+    from mfer_edge.engines.load import load_engines
 
     return f"{len(load_engines(Bundle.open(folder)))} loaded on the cpu"
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mfer_edge.adapt import Adaptation
 from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bundle import Bundle
-from mfer_edge.cpu import usable_threads
 from mfer_edge.engines.base import Engine
-from mfer_edge.engines.graph_file import check_graph
-from mfer_edge.engines.interface import ARMS, check_described, check_interface
-from mfer_edge.engines.malloc import memory_returned
-from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
-from mfer_edge.engines.tensorrt import TensorRtEngine
-from mfer_edge.engines.tensorrt_target import check_plans, this_target
-from mfer_edge.errors import AdaptationError, EngineError
+from mfer_edge.engines.interface import ARMS
+from mfer_edge.engines.load import LoadedEngines, load
+from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, providers_for
+from mfer_edge.errors import AdaptationError
 from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
-from mfer_edge.manifest import ENGINES, Arm, Manifest
-
-ACCELERATED = ("face", "audio")
-"""Engines that gain from a second CPU thread, and from a GPU. A call of the others takes less time
-than the way to a GPU and back, and the detector's inputs change size from call to call."""
+from mfer_edge.manifest import Arm, Manifest
+from mfer_edge.results import AdaptationInfo
 
 
 @dataclass(frozen=True)
@@ -56,37 +47,14 @@ class Model:
     def load(
         cls, bundle: Bundle | Path | str | None = None, device: str = "auto", threads: int = 0
     ) -> Model:
-        """Open a bundle and load its engines.
+        """Open a bundle and load its engines; arguments and errors are those of `load`."""
+        return cls.on(load(bundle, device, threads))
 
-        Args:
-            bundle: opened, or its folder; by default the compact bundle in the package.
-            device: where the accelerated engines run: `cpu`, `cuda`, `tensorrt` (the bundle's
-                plans), or `auto`, the best of them that works.
-            threads: CPU threads, at most one for each core; 0 takes all cores that this process
-                may use.
-
-        Raises:
-            BundleError: the bundle is not whole.
-            EngineError: the device can't be used, or an engine does not load.
-        """
-        start = time.perf_counter()
-        asked, threads = threads, usable_threads(threads)
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        notes: list[str] = []
-        if asked > threads:
-            cores = "1 core" if threads == 1 else f"{threads} cores"
-            notes.append(f"{asked} threads were asked for, and {cores} used: there are no more")
-        *better, last = _devices_to_try(opened, device)
-        for choice in better:
-            try:
-                engines = load_engines(opened, choice, threads)
-                break
-            except EngineError as error:
-                notes.append(f"--device auto could not take {choice}: {error}")
-        else:
-            choice, engines = last, load_engines(opened, last, threads)
-        model = cls.of(opened, engines, device=choice, threads=threads)
-        return replace(model, load_s=time.perf_counter() - start, notes=tuple(notes))
+    @classmethod
+    def on(cls, loaded: LoadedEngines) -> Model:
+        """Build a model on what `load` gave."""
+        model = cls.of(loaded.bundle, loaded.engines, device=loaded.device, threads=loaded.threads)
+        return replace(model, load_s=loaded.load_s, notes=loaded.notes)
 
     @classmethod
     def of(
@@ -157,6 +125,21 @@ class Model:
         )
 
     @property
+    def adaptation_info(self) -> AdaptationInfo | None:
+        """The adaptation in use, as results name it."""
+        if (adaptation := self.adaptation) is None:
+            return None
+        voice = adaptation.voice if self.audio.place else None
+        face = adaptation.face if self.visual.place else None
+        return AdaptationInfo(
+            adaptation.name,
+            voice.windows if voice else 0,
+            voice.weight if voice else 0.0,
+            face.windows if face else 0,
+            face.weight if face else 0.0,
+        )
+
+    @property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
@@ -211,58 +194,7 @@ def check_adaptation(bundle: Bundle, adaptation: Adaptation) -> None:
         )
 
 
-def load_engines(
-    bundle: Bundle, device: str = "cpu", threads: int = 1, *, described: bool = True
-) -> dict[str, Engine]:
-    """Load every engine of a bundle, by name.
-
-    Args:
-        device: where the accelerated ones run: `cpu`, `cuda` or `tensorrt`.
-        threads: CPU threads for each of them.
-        described: check that they are what the manifest says and fit together. The parity gate
-            names all that is wrong itself.
-
-    Raises:
-        EngineError: the device can't be used, or an engine does not load.
-    """
-    providers, cpu = providers_for(device), providers_for("cpu")
-    if described:
-        check_interface(bundle.manifest)
-    if device == "tensorrt":
-        check_plans(bundle, ACCELERATED, this_target())
-
-    def load(name: str) -> Engine:
-        if device == "tensorrt" and name in ACCELERATED:
-            plan = bundle.manifest.plans[name]
-            return TensorRtEngine(bundle.folder / plan.file, plan)
-        path = bundle.engine_path(name)
-        check_graph(path)
-        if name in ACCELERATED:
-            engine = OnnxEngine(path, providers, threads)
-        else:
-            engine = OnnxEngine(path, cpu, threads=1, large=False)
-        if described:
-            check_described(name, engine, bundle.manifest.engines[name])
-        return engine
-
-    with (
-        memory_returned(bundle.manifest.weights_bytes),
-        ThreadPoolExecutor(len(ACCELERATED)) as pool,
-    ):
-        parallel = device == "cpu" and threads > 1  # on a GPU this is untested
-        loaded = (pool.map if parallel else map)(load, ENGINES)
-        return dict(zip(ENGINES, loaded, strict=True))
-
-
 def _training_set(manifest: Manifest, arm: Arm) -> Place | None:
     """The place that changes nothing; None if the arm's engine has no input for one."""
     width = manifest.observed(arm)
     return Place.training_set(width) if width else None
-
-
-def _devices_to_try(bundle: Bundle, device: str) -> list[str]:
-    """Devices in the order in which to try them."""
-    if device != "auto":
-        return [device]
-    cuda = providers_for("auto")[0] == PROVIDER_OF_DEVICE["cuda"]
-    return ["tensorrt"] * bool(bundle.manifest.plans) + ["cuda"] * cuda + ["cpu"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfer_edge.faces.embedding_cache import MAX_LEVELS
 from mfer_edge.manifest import Manifest
 
 MIN_HOP_S = 0.1  # of the most frequent readings
+MAX_LEVELS = 255  # of grey, between black and white
+MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 
 FACE_CHOICES = ("main", "all")
 

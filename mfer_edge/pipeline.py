@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mfer_edge.adapt import Adaptation, AdaptationStatistics, ArmTotal
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
+from mfer_edge.engines.load import Loading, loading
 from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Manifest
-from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, make_options
+from mfer_edge.options import MAX_LAG_S, SessionOptions, make_options
 from mfer_edge.results import (
-    AdaptationInfo,
     Analysis,
     BundleInfo,
     Reading,
@@ -25,11 +26,15 @@ from mfer_edge.results import (
     overall,
     thin_basis,
 )
-from mfer_edge.session import MAX_LAG_S, Session
 from mfer_edge.sources.base import AudioOnly, Source
-from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
-from mfer_edge.sources.tracks import TrackChoice
+
+if TYPE_CHECKING:
+    from mfer_edge.model import Model
+    from mfer_edge.session import Session
+    from mfer_edge.sources.base import TrackChoice
+    from mfer_edge.sources.clip import Clip
+    from mfer_edge.sources.prefetch import StartedSource
 
 
 class Pipeline:
@@ -70,9 +75,24 @@ class Pipeline:
             EngineError: the device can't be used, or an engine does not load.
             AdaptationError: the adaptation can't be read, or is another model's.
         """
+        with cls.opening(bundle, device, threads, adaptation=adaptation) as opening:
+            return opening.pipeline()
+
+    @classmethod
+    @contextmanager
+    def opening(
+        cls,
+        bundle: Path | str | None = None,
+        device: str = "auto",
+        threads: int = 0,
+        *,
+        adaptation: Adaptation | Path | str | None = None,
+    ) -> Iterator[Opening]:
+        """Context manager: as `open`, with time for other things while the engines load."""
         if isinstance(adaptation, (str, Path)):
             adaptation = Adaptation.load(adaptation)
-        return cls(Model.load(bundle, device, threads)).adapted(adaptation)
+        with loading(bundle, device, threads) as engines:
+            yield Opening(engines, adaptation)
 
     @property
     def bundle(self) -> Bundle:
@@ -138,6 +158,8 @@ class Pipeline:
         max_lag_s: float = MAX_LAG_S,
     ) -> Session:
         """Start a session, to push frames and audio into: see `Session`."""
+        from mfer_edge.session import Session
+
         return Session(
             self.model,
             options or self.options(),
@@ -255,7 +277,7 @@ class Pipeline:
                 *thin_basis(readings),
                 *_approximations(options, manifest),
             ),
-            adaptation=adaptation_info(self.model),
+            adaptation=self.model.adaptation_info,
         )
 
     def collect(
@@ -281,6 +303,8 @@ class Pipeline:
             visual=replace(self.model.visual, observer=face.add),
             audio=replace(self.model.audio, observer=voice.add),
         )
+        from mfer_edge.sources.clip import Clip
+
         manifest = self.bundle.manifest
         sees, hears = bool(manifest.observed("visual")), bool(manifest.observed("audio"))
         longest_s = 2 * (manifest.max_window_s - manifest.window_s)  # hop, of all that is allowed
@@ -311,8 +335,7 @@ class Pipeline:
         Raises:
             MediaError: as `Clip`.
         """
-        threads, rate = decoding_threads(self.threads), self.bundle.manifest.frame_rate
-        return Clip(path, rate, threads, tracks, limits=limits)
+        return _open_clip(path, self.bundle, self.threads, tracks, limits)
 
     def _session_of(
         self, source: Source, options: SessionOptions | None, keep_detections: bool = False
@@ -326,19 +349,44 @@ class Pipeline:
         )
 
 
-def adaptation_info(model: Model) -> AdaptationInfo | None:
-    """The adaptation that a model uses, as results name it."""
-    if (adaptation := model.adaptation) is None:
-        return None
-    voice = adaptation.voice if model.audio.place else None
-    face = adaptation.face if model.visual.place else None
-    return AdaptationInfo(
-        adaptation.name,
-        voice.windows if voice else 0,
-        voice.weight if voice else 0.0,
-        face.windows if face else 0,
-        face.weight if face else 0.0,
-    )
+class Opening:
+    """A pipeline whose engines are loading."""
+
+    def __init__(self, engines: Loading, adaptation: Adaptation | None) -> None:
+        self._engines, self._adaptation = engines, adaptation
+
+    def begin(self, path: Path, tracks: TrackChoice | None = None) -> StartedSource:
+        """Open a clip and begin to decode it: a source for the pipeline, or to be closed.
+
+        Raises:
+            BundleError: the bundle is not whole.
+            MediaError: as `Clip`.
+        """
+        from mfer_edge.sources.prefetch import StartedSource
+
+        bundle, threads = self._engines.bundle(), self._engines.threads
+        return StartedSource(_open_clip(path, bundle, threads, tracks, USUAL_LIMITS))
+
+    def pipeline(self) -> Pipeline:
+        """Wait for the engines; PyAV and OpenCV are imported meanwhile, which takes as long.
+
+        Raises:
+            MferError: as `Pipeline.open`.
+        """
+        import mfer_edge.session
+        import mfer_edge.sources.clip  # noqa: F401
+        from mfer_edge.model import Model
+
+        return Pipeline(Model.on(self._engines.engines())).adapted(self._adaptation)
+
+
+def _open_clip(
+    path: Path | str, bundle: Bundle, threads: int, tracks: TrackChoice | None, limits: ClipLimits
+) -> Clip:
+    from mfer_edge.sources.clip import Clip
+
+    rate = bundle.manifest.frame_rate
+    return Clip(path, rate, decoding_threads(threads), tracks, limits=limits)
 
 
 def _approximations(options: SessionOptions, manifest: Manifest) -> list[str]:

@@ -17,7 +17,7 @@ from mfer_edge.faces.mouth import MouthMotion
 from mfer_edge.faces.shown import ShownFrames
 from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
 from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, check_options
+from mfer_edge.options import MAX_LAG_S, SessionOptions, check_options
 from mfer_edge.results import FaceDetection, Reading, Scores, Track
 from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
@@ -27,7 +27,6 @@ from mfer_edge.speech.speaker import Voice, speaker
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
 
-MAX_LAG_S = 5.0  # audio or video that is further behind the other counts as missing
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
 
 P = ParamSpec("P")
@@ -223,7 +222,7 @@ class Session:
         Raises:
             MediaError: the source can't be read.
         """
-        items = decode_ahead(self.stopwatch.timed("decode", source))
+        items = decode_ahead(source, self.stopwatch)
         with closing(items):
             for item in items:
                 self.push(item)

@@ -16,16 +16,17 @@ from benchmarks.harness.decoding import decode_opencv
 from benchmarks.harness.third_party import facenet
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count, decoding_threads
+from mfer_edge.engines.load import load_engines
 from mfer_edge.errors import MediaError
 from mfer_edge.faces.crop import crop_face
 from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import overlap
 from mfer_edge.manifest import Crop
-from mfer_edge.model import load_engines
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.prefetch import decode_ahead
+from mfer_edge.stopwatch import Stopwatch
 
 SAME_IOU = 0.9  # from which two boxes count as the same
 
@@ -111,7 +112,7 @@ class FaceFinders:
         find = FaceFinder(self.detector)
         with (
             Clip(path, threads=decoding_threads(core_count())) as clip,
-            closing(decode_ahead(clip)) as items,
+            closing(decode_ahead(clip, Stopwatch())) as items,
         ):
             for item in items:
                 if isinstance(item, Frame):

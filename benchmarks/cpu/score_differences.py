@@ -11,8 +11,9 @@ from benchmarks.harness.rounds import JobSeries
 from benchmarks.harness.tables import markdown_table
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.errors import MferError
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading
 

@@ -20,7 +20,8 @@ from mfer_edge.bench.stats import MIN_RUNS, LatencyStats, RunBudget
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import ACCELERATED, Model, load_engines
+from mfer_edge.engines.load import ACCELERATED, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.replay import Replay
 

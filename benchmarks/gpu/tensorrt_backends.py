@@ -13,9 +13,9 @@ from export.parity import Call
 from export.targets.tensorrt import add_plans
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import ACCELERATED, load_engines
 from mfer_edge.engines.onnx import providers_for
 from mfer_edge.errors import EngineError
-from mfer_edge.model import ACCELERATED, load_engines
 
 
 class TensorRtRunner:

@@ -27,7 +27,8 @@ def decoded(path: str) -> Iterator[VideoFrame | AudioFrame]:
     """Decode by PyAV the video and the audio track that mfer-edge reads."""
     import av
 
-    from mfer_edge.sources.tracks import TrackChoice, choose_tracks
+    from mfer_edge.sources.base import TrackChoice
+    from mfer_edge.sources.tracks import choose_tracks
 
     with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
         tracks = choose_tracks(container, TrackChoice(), path)

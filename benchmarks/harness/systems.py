@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.harness.processes import Job, PassResult, run_python
 from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
-from mfer_edge.faces.embedding_cache import MAX_LEVELS
+from mfer_edge.options import MAX_LEVELS
 from mfer_edge.stopwatch import STAGES
 
 HOW_TO_EXPORT = (

@@ -15,6 +15,7 @@ import onnx
 from export.card import read_card
 from mfer_edge.bundle import Bundle, file_sha256, save_bundle
 from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.engines.tensorrt_target import (
     Target,
     create,
@@ -24,7 +25,6 @@ from mfer_edge.engines.tensorrt_target import (
 )
 from mfer_edge.errors import EngineError
 from mfer_edge.manifest import Manifest, Plan, ShapeRange
-from mfer_edge.model import ACCELERATED
 from mfer_edge.outputs.files import check_output, make_folder, replacing
 from mfer_edge.speech.vad import SAMPLE_RATE
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import TensorSpec
+from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.engines.triton import MAX_BATCH, engine_model
 from mfer_edge.errors import OutputError
 from mfer_edge.manifest import MANIFEST, EngineFile
-from mfer_edge.model import ACCELERATED
 from mfer_edge.outputs.temporary import temporary_folder
 
 VERSION = "1"  # of every model; a folder's name

@@ -12,8 +12,9 @@ import numpy as np
 from mfer_edge.bench.stats import LatencyStats, RunBudget, speedup, timed
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.manifest import ENGINES
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 
 BATCHES = (1, 5, 20)  # faces per call: those of one frame, of a second, of a window

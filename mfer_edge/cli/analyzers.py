@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mfer_edge.cli.options import STDIN
 from mfer_edge.cli.progress import Progress
 
 if TYPE_CHECKING:
     from mfer_edge.manifest import Manifest
     from mfer_edge.options import SessionOptions
     from mfer_edge.results import Analysis
-    from mfer_edge.sources.tracks import TrackChoice
+    from mfer_edge.sources.base import TrackChoice
+    from mfer_edge.sources.prefetch import StartedSource
 
 Analyzer = Callable[[Path | str, Progress | None], "Analysis"]
 """Analyses one clip; raises an `MferError` if that fails."""
@@ -76,8 +78,11 @@ class Request:
 
 
 @contextmanager
-def analyzer(request: Request) -> Iterator[Analyzer]:
+def analyzer(request: Request, first: Path | str) -> Iterator[Analyzer]:
     """Open the model, here or in a worker.
+
+    Args:
+        first: the clip to come first: if it is a file, it is decoded while the engines load.
 
     Raises:
         MferError: it does not open.
@@ -89,14 +94,26 @@ def analyzer(request: Request) -> Iterator[Analyzer]:
         return
     from mfer_edge.pipeline import Pipeline
 
-    pipeline = Pipeline.open(
-        request.bundle, request.device, request.threads, adaptation=request.adaptation
-    )
-    options = request.windows.options(pipeline.bundle.manifest)
-    keep = request.keep_detections
-    yield lambda clip, progress: pipeline.analyze(
-        clip, options, keep_detections=keep, progress=progress, tracks=request.tracks
-    )
+    begun: dict[Path | str, StartedSource] = {}
+    with ExitStack() as closed_at_the_end:
+        with Pipeline.opening(
+            request.bundle, request.device, request.threads, adaptation=request.adaptation
+        ) as opening:
+            if isinstance(first, Path) and first != STDIN and first.is_file():
+                # What is wrong with it is told when its turn comes, and it is opened again.
+                with suppress(Exception):
+                    begun[first] = opening.begin(first, request.tracks)
+                    closed_at_the_end.push(begun[first])
+            pipeline = opening.pipeline()
+        options = request.windows.options(pipeline.bundle.manifest)
+        keep = request.keep_detections
+        yield lambda clip, progress: pipeline.analyze(
+            begun.pop(clip, clip),
+            options,
+            keep_detections=keep,
+            progress=progress,
+            tracks=request.tracks,
+        )
 
 
 @contextmanager

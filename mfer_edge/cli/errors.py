@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +31,8 @@ def print_unexpected(error: Exception, subject: str = "") -> None:
     context = click.get_current_context(silent=True)
     hint = " (--debug shows where)"
     if context is not None and context.meta.get(DEBUG):
+        import traceback
+
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         hint = ""
     what = " ".join([f"{type(error).__name__}:", *str(error).split()]).rstrip(":")

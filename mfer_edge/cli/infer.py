@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -35,10 +34,8 @@ from mfer_edge.cli.options import (
 )
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
+from mfer_edge.sources.base import TrackChoice
 from mfer_edge.sources.url import shown_source
-
-if TYPE_CHECKING:
-    from mfer_edge.sources.tracks import TrackChoice
 
 
 @click.command()
@@ -95,8 +92,6 @@ def infer(
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path, html_path)
     outputs.check(sources)
     check_sources(sources, outputs)
-    from mfer_edge.sources.tracks import TrackChoice
-
     tracks = TrackChoice(video_track, audio_track)
     request = Request(
         bundle=bundle,
@@ -108,7 +103,7 @@ def infer(
         keep_detections=video_path is not None,
         tracks=tracks,
     )
-    with analyzer(request) as analyze:
+    with analyzer(request, sources[0]) as analyze:
         code = analyze_sources(analyze, sources, outputs, tracks, quiet=quiet)
     sys.exit(code)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -197,3 +199,24 @@ def main() -> None:
 
 
 with_debug(main)
+
+
+def run() -> NoReturn:
+    """Run `mfer-edge` as a process: the command, then what is registered for the exit.
+
+    Where no thread is left, the process ends there. Python would take its modules apart first,
+    which takes longer than writing a result.
+    """
+    try:
+        main()
+    except SystemExit as ended:
+        if threading.active_count() > 1 or not isinstance(ended.code, int):
+            raise
+        atexit._run_exitfuncs()
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # there may be none of them
+                stream.flush()
+        except (OSError, ValueError):  # no reader is left, or it is closed
+            raise ended from None
+        os._exit(ended.code)
+    sys.exit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +67,8 @@ class OutputPaths:
 
 
 def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
+    import mimetypes
+
     from mfer_edge.outputs.files import (
         HTML_SUFFIXES,
         IMAGE_SUFFIXES,

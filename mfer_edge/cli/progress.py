@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -63,6 +62,8 @@ def shortened(text: str, columns: int) -> str:
 
 def _width(letter: str) -> int:
     """Columns of a letter in a terminal."""
+    import unicodedata
+
     if unicodedata.combining(letter):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -11,11 +11,11 @@ from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import STDOUT
 from mfer_edge.cli.output_paths import OutputPaths
 from mfer_edge.cli.progress import progress_bar
-from mfer_edge.outputs.results import GrowingText
 from mfer_edge.results import Analysis
 
 if TYPE_CHECKING:
-    from mfer_edge.sources.tracks import TrackChoice
+    from mfer_edge.outputs.results import GrowingText
+    from mfer_edge.sources.base import TrackChoice
 
 
 class ResultWriter:
@@ -38,25 +38,30 @@ class ResultWriter:
         self._outputs, self._failures, self._tracks = outputs, failures, tracks
         self._several, self._quiet = several, quiet
         self._has_header = False  # of CSV
-        self._texts = {
-            path: GrowingText(path, append=several and path == outputs.json)
-            for path in (outputs.json, outputs.csv, outputs.vtt)
-            if path is not None and path != STDOUT
-        }
+        self._texts: dict[Path, GrowingText] = {}
+        texts = (outputs.json, outputs.csv, outputs.vtt)
+        if files := [path for path in texts if path is not None and path != STDOUT]:
+            from mfer_edge.outputs.results import GrowingText
+
+            for path in files:
+                append = several and path == outputs.json
+                self._texts[path] = GrowingText(path, append=append)
 
     def write(self, analysis: Analysis, source: Path | str) -> None:
         """Write all outputs of the next clip: first the files, then what is printed."""
-        from mfer_edge.outputs.csv import csv_text
-        from mfer_edge.outputs.json import json_text
-        from mfer_edge.outputs.webvtt import vtt_text
-
         outputs, texts = self._outputs, {}
         if outputs.json is not None:
+            from mfer_edge.outputs.json import json_text
+
             texts[outputs.json] = json_text([analysis], one_per_line=self._several)
         if outputs.csv is not None:
+            from mfer_edge.outputs.csv import csv_text
+
             texts[outputs.csv] = csv_text([analysis], header=not self._has_header)
             self._has_header = True
         if outputs.vtt is not None:
+            from mfer_edge.outputs.webvtt import vtt_text
+
             texts[outputs.vtt] = vtt_text(analysis)
         for path, text in texts.items():
             if path != STDOUT:

@@ -161,6 +161,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    if at < len(message) and (byte := message[at]) < 0x80:
+        return byte, at + 1  # as nearly all are
     value = 0
     for index, byte in enumerate(message[at : at + MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.engines.tensorrt_target import import_tensorrt
 from mfer_edge.errors import EngineError
-from mfer_edge.install import install_hint
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
@@ -51,6 +49,8 @@ def import_onnxruntime() -> ModuleType:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
+        from mfer_edge.install import install_hint
+
         raise EngineError(
             f"ONNX Runtime is not installed: {install_hint('cpu')} "
             "(or the extra gpu on a machine with CUDA)"
@@ -75,11 +75,15 @@ def providers_for(device: str) -> list[str]:
     available = import_onnxruntime().get_available_providers()
     cpu = PROVIDER_OF_DEVICE["cpu"]
     if device == "tensorrt":
+        from mfer_edge.engines.tensorrt_target import import_tensorrt
+
         return [f"TensorRT {import_tensorrt().__version__}", cpu]
     if device == "auto":
         device = "cuda" if PROVIDER_OF_DEVICE["cuda"] in available and _has_gpu() else "cpu"
     wanted = PROVIDER_OF_DEVICE[device]
     if wanted not in available:
+        from mfer_edge.install import install_hint
+
         raise EngineError(
             f"--device {device}: the installed ONNX Runtime has no {wanted}; "
             f"pip uninstall onnxruntime, then {install_hint('gpu')}"
@@ -105,7 +109,9 @@ class OnnxEngine:
         threads: CPU threads for one call; 0 means all cores.
         large: whether a call needs much memory. If so, a memory arena is used, and on a CPU it is
             shrunk after each call, so that engines use the same memory in turn. If not, tensors
-            are allocated one by one: detection engines get new sizes at every call.
+            are allocated one by one: detection engines get new sizes at every call, for each of
+            which a plan would be kept, and all its tensors allocated as one block that fits into
+            no gap between others.
 
     Raises:
         EngineError: ONNX Runtime can't run the file, or the preferred provider did not start.
@@ -123,6 +129,7 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = large
+        options.enable_mem_pattern = large
         # Several engines share the cores in turn: threads that spin while they wait for the next
         # call of their own engine would slow down the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

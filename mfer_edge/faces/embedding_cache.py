@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MAX_LEVELS = 255  # between black and white
-
 
 @dataclass(eq=False)
 class CachedFace:

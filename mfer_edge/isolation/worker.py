@@ -26,8 +26,8 @@ from mfer_edge.sources.url import shown_source
 
 if TYPE_CHECKING:
     from mfer_edge.pipeline import Pipeline
+    from mfer_edge.sources.base import TrackChoice
     from mfer_edge.sources.limits import ClipLimits
-    from mfer_edge.sources.tracks import TrackChoice
 
 PR_SET_PDEATHSIG = 1  # option of prctl(2), Linux
 PROGRESS_S = 0.1  # least time between two messages on the progress of a clip

@@ -20,7 +20,7 @@ from mfer_edge.live.events import Event, Gap, LiveReading, LiveStats, Notice
 from mfer_edge.options import SessionOptions
 from mfer_edge.outputs.files import check_output, is_stream
 from mfer_edge.outputs.json import reading_dict, round_s
-from mfer_edge.pipeline import Pipeline, adaptation_info
+from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import (
     AdaptationInfo,
     Analysis,
@@ -70,7 +70,7 @@ class RecordingWriter:
         except OSError as error:
             raise self._failed(error) from error
         manifest = pipeline.bundle.manifest
-        adaptation = adaptation_info(pipeline.model)
+        adaptation = pipeline.model.adaptation_info
         self._write(
             {
                 "type": "start",

@@ -21,10 +21,10 @@ from mfer_edge.live.events import (
     Notice,
 )
 from mfer_edge.live.inbox import MAX_FRAMES, Arrival, Connected, Ended, Inbox, Lost
-from mfer_edge.options import SessionOptions
+from mfer_edge.options import MAX_LAG_S, SessionOptions
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading, Track
-from mfer_edge.session import MAX_LAG_S, Session
+from mfer_edge.session import Session
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.speech.vad import SAMPLE_RATE
 

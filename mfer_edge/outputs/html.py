@@ -29,7 +29,7 @@ from mfer_edge.outputs.thumbnails import Thumbnail, thumbnails
 from mfer_edge.outputs.webvtt import vtt_text
 from mfer_edge.results import MODALITY_NAMES, Analysis, Reading, Scores, mean_scores, top_label
 from mfer_edge.segments import segments, window_spans
-from mfer_edge.sources.tracks import TrackChoice
+from mfer_edge.sources.base import TrackChoice
 from mfer_edge.sources.url import is_url, shown_source
 
 MAX_READINGS = 4000  # in the file: of more, readings that follow each other are averaged

@@ -27,9 +27,8 @@ from mfer_edge.outputs.files import VIDEO_SUFFIXES, replacing
 from mfer_edge.outputs.video import ClipWriter
 from mfer_edge.results import Analysis, FaceDetection, Reading
 from mfer_edge.segments import WindowSpan, window_spans
-from mfer_edge.sources.base import Frame
+from mfer_edge.sources.base import Frame, TrackChoice
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.tracks import TrackChoice
 
 EVERY_FRAME = 10_000.0  # frames per second: more than any clip has
 MAX_GAP_S = 0.5  # detections of a face further apart are not interpolated

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +55,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _claimed(folder: Path, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
-    path, lock = folder / f"{PREFIX}{secrets.token_hex(4)}{suffix}", None
+    path, lock = folder / f"{PREFIX}{os.urandom(4).hex()}{suffix}", None
     try:
         with _locked(folder):  # nobody deletes the new one before it is locked
             _delete_leftovers(folder)
@@ -109,6 +107,8 @@ def _delete_leftovers(folder: Path) -> None:
 def _delete(path: Path) -> None:
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
+            import shutil
+
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()

@@ -15,11 +15,10 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mfer_edge.sources.base import Frame
+from mfer_edge.sources.base import Frame, TrackChoice
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.geometry import Geometry
 from mfer_edge.sources.probe import open_container
-from mfer_edge.sources.tracks import TrackChoice
 
 MAX_COUNT = 60
 MIN_DISTANCE_S = 0.5  # between two

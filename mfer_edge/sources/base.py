@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Self
 
 MAX_PIXELS = 1 << 26
@@ -35,6 +34,14 @@ class AudioChunk:
     """The next samples of an audio track; chunks follow each other without gaps."""
 
     samples: np.ndarray  # (n,) float32, 16 kHz, mono; full scale is [-1, 1]
+
+
+@dataclass(frozen=True)
+class TrackChoice:
+    """Numbers of the tracks to read, from 1 among those of their kind; None: as players do."""
+
+    video: int | None = None
+    audio: int | None = None
 
 
 def size_of(item: Frame | AudioChunk) -> int:

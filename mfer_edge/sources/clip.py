@@ -18,13 +18,13 @@ from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
-from mfer_edge.sources.base import AudioChunk, Frame, missing_tracks
+from mfer_edge.sources.base import AudioChunk, Frame, TrackChoice, missing_tracks
 from mfer_edge.sources.geometry import Geometry
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
 from mfer_edge.sources.sampling import MAX_OVERLAP_S, FrameSkipper, Sampler, VideoEnd
-from mfer_edge.sources.tracks import TrackChoice, choose_tracks
+from mfer_edge.sources.tracks import choose_tracks
 from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-
-from av.video.codeccontext import VideoCodecContext
+from typing import TYPE_CHECKING
 
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.base import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
 
 
 @dataclass(frozen=True)

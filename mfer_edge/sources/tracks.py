@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
+from mfer_edge.sources.base import TrackChoice
 
 READ_AHEAD_BYTES = 16_000_000  # of packets that are held to find out which tracks hold data
 NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
@@ -30,14 +31,6 @@ SECONDARY = {
 """Tracks that a player takes only if they are the default one, or there is no other."""
 
 S = TypeVar("S", bound=Stream)
-
-
-@dataclass(frozen=True)
-class TrackChoice:
-    """Numbers of the tracks to read, from 1 among those of their kind; None: as players do."""
-
-    video: int | None = None
-    audio: int | None = None
 
 
 @dataclass(frozen=True)

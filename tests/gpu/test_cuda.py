@@ -10,10 +10,10 @@ import pytest
 
 from mfer_edge.arms import Place
 from mfer_edge.bundle import Bundle
+from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt_target import this_gpu
 from mfer_edge.errors import EngineError
-from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import CLIPS
 

@@ -11,7 +11,7 @@ import pytest
 
 from mfer_edge.arms import ArmOutput, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.engines.load import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import (

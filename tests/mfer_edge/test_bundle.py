@@ -315,7 +315,8 @@ class TestSave:
                 raise OSError("disk error")
             rename(source, target)
 
-        monkeypatch.setattr("mfer_edge.bundle.exchange", lambda *_: False)  # not on every system
+        # Not every system can exchange folders.
+        monkeypatch.setattr("mfer_edge.outputs.temporary.exchange", lambda *_: False)
         monkeypatch.setattr(os, "rename", failing_rename)
         files = write_files(folder.parent / "files", CONTENTS)
         with pytest.raises(BundleError, match="disk error"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mfer_edge.model import Model
-from mfer_edge.session import MAX_LAG_S, Session
+from mfer_edge.options import MAX_LAG_S
+from mfer_edge.session import Session
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.sessions import (
     DEFAULT,

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from mfer_edge.errors import MediaError
 from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions
+from mfer_edge.options import MAX_LAG_S, SessionOptions
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.session import MAX_LAG_S, Session
+from mfer_edge.session import Session
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.prefetch import PREFETCH_ITEMS

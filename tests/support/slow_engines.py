@@ -7,7 +7,8 @@ import time
 import numpy as np
 
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import Model, load_engines
+from mfer_edge.engines.load import load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 
 

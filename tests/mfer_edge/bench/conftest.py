@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mfer_edge.bundle import Bundle
-from mfer_edge.model import Model, load_engines
+from mfer_edge.engines.load import load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE

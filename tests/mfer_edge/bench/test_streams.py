@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mfer_edge.bench import streams
 from mfer_edge.bench.streams import Trial, most_streams, try_streams
+from mfer_edge.engines.load import load_engines
 from mfer_edge.errors import MferError
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.replay import Replay
 from tests.support.slow_engines import slowed

@@ -13,6 +13,22 @@ from mfer_edge.cli.main import COMMANDS, load_command
 from tests.support.commands import passed, python, run
 
 HEAVY = {"numpy", "onnxruntime", "cv2", "av", "torch"}
+NEEDLESS = (
+    *("asyncio", "csv", "email", "http", "importlib.metadata", "mimetypes", "multiprocessing"),
+    *("random", "secrets", "socket", "ssl", "subprocess", "tempfile", "unicodedata"),
+    *("urllib.request", "xml", "zipfile"),
+    *(
+        f"mfer_edge.{name}"
+        for name in ("batch", "bench", "evaluation", "isolation", "live", "serve")
+    ),
+    *(f"mfer_edge.{name}" for name in ("doctor", "install", "samples")),
+    *(f"mfer_edge.engines.{name}" for name in ("tensorrt", "tensorrt_target", "triton")),
+    *(f"mfer_edge.outputs.{name}" for name in ("canvas", "csv", "files", "frame", "html", "json")),
+    *(f"mfer_edge.outputs.{name}" for name in ("overlay", "people", "results", "soundtrack")),
+    *(f"mfer_edge.outputs.{name}" for name in ("temporary", "timeline", "video", "webvtt")),
+    *("mfer_edge.sources.replay", "mfer_edge.sources.stdin"),
+)
+"""Modules and packages that `infer`, without outputs, has no use for."""
 
 
 class TestProgram:
@@ -25,6 +41,32 @@ class TestProgram:
             done = subprocess.run([*command, "--version"], capture_output=True, text=True)
             assert (done.returncode, done.stderr) == (0, "")
             assert __version__ in done.stdout
+
+    @pytest.mark.parametrize(
+        ("before", "arguments", "last", "code"),
+        [
+            ("atexit.register(print, 'registered')", ["--version"], "registered", 0),
+            ("threading.Timer(0.5, print, ['thread']).start()", ["--version"], "thread", 0),
+            ("atexit.register(print, 'registered')", ["unknown"], "registered", 2),
+            ("sys.stdout = None", ["unknown"], None, 2),
+        ],
+    )
+    def test_end_of_the_process(
+        self, before: str, arguments: list[str], last: str | None, code: int
+    ) -> None:
+        """Threads are waited for, and what is registered for the exit is run and printed."""
+        start = "import atexit, sys, threading; from mfer_edge.cli.main import run"
+        done = python(f"{start}; {before}; run()", *arguments)
+        assert done.returncode == code
+        assert done.stdout.splitlines()[-1:] == ([] if last is None else [last])
+
+    def test_a_reader_that_left_is_no_error(self) -> None:
+        command = [sys.executable, "-m", "mfer_edge", "--help"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode in (0, 1)
 
     def test_help_names_every_command_and_option(self) -> None:
         listed = passed(run("--help"))
@@ -68,6 +110,22 @@ class TestProgram:
             "except SystemExit: print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
         )
         assert python(code, "infer", moment, "--quiet").stdout == "False True\n"
+
+    def test_infer_imports_nothing_needless(self, moment: Path) -> None:
+        """Beside what NumPy, OpenCV, PyAV, ONNX Runtime and click import themselves."""
+        code = (
+            "import sys\n"
+            f"import {', '.join(sorted(HEAVY - {'torch'}))}, click\n"
+            "theirs = {*sys.modules}\n"
+            "from mfer_edge.cli.main import main\n"
+            "try: main(sys.argv[1:], standalone_mode=False)\n"
+            "except SystemExit: print(*sorted({*sys.modules} - theirs))"
+        )
+        imported = python(code, "infer", moment, "--quiet").stdout.split()
+        packages = tuple(f"{name}." for name in NEEDLESS)
+        assert {"mfer_edge.pipeline", "mfer_edge.faces.mtcnn"} <= {*imported}
+        needless = [name for name in imported if f"{name}.".startswith(packages)]
+        assert needless == []
 
     def test_help_imports_no_command(self) -> None:
         code = (

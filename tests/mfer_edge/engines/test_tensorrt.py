@@ -15,11 +15,11 @@ import pytest
 from export.targets.tensorrt import add_plans
 from mfer_edge.bundle import Bundle
 from mfer_edge.doctor import checkup
+from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.engines.tensorrt import CAPTURE_AFTER, MAX_GRAPHS, TensorRtEngine
 from mfer_edge.engines.tensorrt_target import Gpu, Target, check_plans, this_target
 from mfer_edge.errors import EngineError
-from mfer_edge.model import ACCELERATED
 from mfer_edge.pipeline import Pipeline
 from tests.support.cuda_stand_in import GpuMachine
 from tests.support.gpu_bundle import gpu_bundle

@@ -19,9 +19,8 @@ from mfer_edge.outputs.overlay import write_overlay
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.sources import tracks
-from mfer_edge.sources.base import AudioChunk, Frame
+from mfer_edge.sources.base import AudioChunk, Frame, TrackChoice
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.tracks import TrackChoice
 from tests.support.analyses import analysis, reading
 from tests.support.clips import sine
 from tests.support.commands import infer, passed, refused

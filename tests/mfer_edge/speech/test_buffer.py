@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfer_edge.engines.base import Engine
-from mfer_edge.model import load_engines
+from mfer_edge.engines.load import load_engines
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.buffer import SpeechBuffer

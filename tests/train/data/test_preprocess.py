@@ -13,9 +13,10 @@ import pytest
 
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
+from mfer_edge.engines.load import load_engines
 from mfer_edge.errors import MediaError
 from mfer_edge.manifest import Crop
-from mfer_edge.model import Model, load_engines
+from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import ANGER, FEAR
 from mfer_edge.sources.clip import read_audio
