@@ -5,7 +5,13 @@ DEMO := demo
 
 PACKAGE := .venv-package
 
-.PHONY: demo test test-models test-runtime test-versions package arm64 clean
+# Parts of the tests, the longest first: JOBS of them run side by side, one more than there are
+# cores, as tests of live streams and of the page mostly wait.
+JOBS ?= 3
+PARTS := test-train test-runtime test-export test-rest test-versions test-types
+PYTEST := .venv-test/bin/python -m pytest --durations=10 --durations-min=3
+
+.PHONY: demo test $(PARTS) package arm64 clean
 
 demo: .venv/done
 	@mkdir -p $(DEMO)
@@ -18,17 +24,23 @@ demo: .venv/done
 test: .venv-test/done
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
-	.venv-test/bin/mypy
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-models test-runtime
-	@$(MAKE) --no-print-directory test-versions
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(PARTS)
 
-# Half of the tests each, side by side on two cores.
-test-models test-runtime: export OMP_NUM_THREADS ?= 1
-test-models:
-	.venv-test/bin/python -m pytest tests/export tests/train
+test-train test-runtime test-export test-rest: export OMP_NUM_THREADS ?= 1
+test-train:
+	$(PYTEST) tests/train
 
 test-runtime:
-	.venv-test/bin/python -m pytest tests --ignore tests/export --ignore tests/train
+	$(PYTEST) tests/mfer_edge
+
+test-export:
+	$(PYTEST) tests/export
+
+test-rest:
+	$(PYTEST) tests --ignore tests/train --ignore tests/mfer_edge --ignore tests/export
+
+test-types:
+	.venv-test/bin/mypy
 
 # The oldest declared versions of the runtime's dependencies on the oldest Python, the newest on the
 # newest Python: .venv-min and .venv-new.

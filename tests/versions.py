@@ -3,13 +3,15 @@
 `make test-versions` runs this, and `make test` that. `.venv-min` has the minimum of each dependency
 in pyproject.toml, on the oldest Python that is supported; `.venv-new` the newest of each, on the
 newest Python of this machine. Both read the sample clips and draw what `make demo` draws; labels
-must be the same, and scores nearly. An environment that is there and fits pyproject.toml is used
-again. Needs nothing but Python and its package installer.
+must be the same, and scores nearly. Of this project only the dependencies are installed: it runs
+from its folder, so that other tests can run beside. An environment that is there and fits
+pyproject.toml is used again. Needs nothing but Python and its package installer.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -45,15 +47,15 @@ def pythons() -> dict[tuple[int, int], str]:
     return {version: found[version] for version in sorted(found) if version >= OLDEST}
 
 
-def environment(folder: Path, python: str, pins: Sequence[str]) -> Path | None:
+def environment(folder: Path, python: str, packages: Sequence[str]) -> Path | None:
     """Make an environment, unless it is there; None if there are no wheels for this Python."""
     program, done = folder / "bin" / "python", folder / "done"
-    wanted = "\n".join([python, *pins, (ROOT / "pyproject.toml").read_text()])
+    wanted = "\n".join([python, *packages, (ROOT / "pyproject.toml").read_text()])
     if done.is_file() and done.read_text() == wanted:
         return program
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
     install = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wheels = ["--only-binary", ":all:", *pins, "--editable", f"{ROOT}[cpu]"]
+    wheels = ["--no-compile", "--only-binary", ":all:", *packages]
     installed = subprocess.run([*install, *wheels], capture_output=True, text=True)
     if installed.returncode:
         print(installed.stderr.strip().splitlines()[-1])
@@ -66,8 +68,8 @@ def demo(program: Path, folder: Path) -> dict[str, dict[str, float]]:
     """What `make demo` does, and `doctor`: the scores of each sample clip."""
     samples = sorted(ROOT.glob("mfer_edge/samples/*.mp4"))
     folder.mkdir(exist_ok=True)
-    mfer_edge = [program, "-m", "mfer_edge"]
-    checked = subprocess.run([*mfer_edge, "doctor"], stdout=subprocess.PIPE, text=True)
+    mfer_edge, path = [program, "-m", "mfer_edge"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    checked = subprocess.run([*mfer_edge, "doctor"], stdout=subprocess.PIPE, text=True, env=path)
     if checked.returncode:
         raise SystemExit(f"doctor says no:\n{checked.stdout}")
     rows = [line.split() for line in checked.stdout.splitlines()]
@@ -75,9 +77,9 @@ def demo(program: Path, folder: Path) -> dict[str, dict[str, float]]:
     drawn = {"--video": "a.mp4", "--plot": "a.png", "--csv": "a.csv", "--vtt": "a.vtt"}
     options = [part for option, name in drawn.items() for part in (option, folder / name)]
     run = [*mfer_edge, "infer", "--device", "cpu", "--quiet"]
-    subprocess.run([*run, samples[0], *options], check=True)
+    subprocess.run([*run, samples[0], *options], check=True, env=path)
     assert all((folder / name).stat().st_size for name in drawn.values())
-    subprocess.run([*run, *samples, "--json", folder / "a.jsonl"], check=True)
+    subprocess.run([*run, *samples, "--json", folder / "a.jsonl"], check=True, env=path)
     made = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
     assert len(made) == len(samples) > 0
     for one in made:
@@ -114,7 +116,7 @@ def main() -> int:
         return 1
     newest = None
     for version in sorted(found, reverse=True):  # a new Python is there before the wheels for it
-        newest = newest or environment(ROOT / ".venv-new", found[version], ["--upgrade"])
+        newest = newest or environment(ROOT / ".venv-new", found[version], list(needed))
     if newest is None:
         print("the newest versions can't be installed")
         return 1

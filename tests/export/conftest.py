@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +10,7 @@ import pytest
 import torch
 
 from export import build
-from export.build import build_from_engines, export_engines
+from export.build import build_from_engines
 from export.checkpoint import Source, open_source
 from export.graphs import model_graphs, to_onnx
 from export.options import PRECISIONS, ExportOptions
@@ -24,7 +19,9 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.samples import CLIPS
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import SAMPLE_RATE, Clip, read_audio
+from tests.export.exports import CapturedOutput, Exported, copied, export_once, small_paper
 from tests.support.clips import write_clip
+from tests.support.exporter import operators_kept
 from tests.train.synthetic import small_presets
 from train.models.arms import GruArm
 from train.models.emotion_model import EmotionModel
@@ -35,11 +32,11 @@ FRAME_RATE = 5.0
 
 
 @dataclass(frozen=True)
-class Exported:
-    """Engine files in fp32."""
+class Shipped:
+    """A model, and its engines in fp32."""
 
+    source: Source
     files: Mapping[str, Path]  # by name
-    output: str  # output to the terminal
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,13 @@ class Built:
     bundle: Bundle
     parity: Parity
     output: str
+    clips: list[Path]  # on which parity was measured
 
 
-class CapturedOutput(io.StringIO):
-    """Captures output, logging and warnings."""
-
-    @contextlib.contextmanager
-    def capture(self) -> Iterator[None]:
-        handler = logging.StreamHandler(self)
-        logging.getLogger().addHandler(handler)
-        try:
-            with (
-                contextlib.redirect_stdout(self),
-                contextlib.redirect_stderr(self),
-                warnings.catch_warnings(record=True) as warned,
-            ):
-                warnings.simplefilter("default")
-                yield
-            self.write("".join(f"{w.category.__name__}: {w.message}\n" for w in warned))
-        finally:
-            logging.getLogger().removeHandler(handler)
+@pytest.fixture(scope="session", autouse=True)
+def operators_once() -> Iterator[None]:
+    with operators_kept():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -114,42 +98,67 @@ def model(source: Source) -> EmotionModel:
 
 
 @pytest.fixture(scope="session")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Path]]:
-    """The paper's model with small backbones, untrained, and its exported engines."""
-    with small_presets():
-        source = open_source("paper", random_init=True)
-    return source, export_engines(source.model, tmp_path_factory.mktemp("paper"))
+def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_once(model, tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="session")
-def exported(model: EmotionModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    output = CapturedOutput()
-    with output.capture():
-        files = export_engines(model, tmp_path_factory.mktemp("networks"))
-    return Exported(files, output.getvalue())
+def shipped(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    """The compact model with its own image arm."""
+    source, files = open_source(), dict(exported.files)
+    graphs, folder = model_graphs(source.model), tmp_path_factory.mktemp("shipped")
+    for name in ("visual", "fusion"):
+        files[name] = folder / f"{name}.onnx"
+        to_onnx(graphs[name], files[name])
+    return Shipped(source, files)
+
+
+@pytest.fixture(scope="session")
+def paper_source() -> Source:
+    """The paper's model with small backbones, untrained."""
+    with small_presets():
+        return replace(open_source("paper", random_init=True), model=small_paper())
+
+
+@pytest.fixture(scope="session")
+def paper(
+    paper_source: Source, exported: Exported, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    def copy(folder: Path) -> dict[str, Path]:
+        """The detector's networks are those of every model."""
+        return copied({name: exported.files[name] for name in ("pnet", "rnet", "onet")}, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "export_mtcnn", copy)
+        return export_once(paper_source.model, tmp_path_factory.mktemp("paper"))
 
 
 def built(
-    source: Source, exported: Exported, precision: str, samples: list[Path], folder: Path
+    source: Source, exported: Exported, precision: str, clips: list[Path], folder: Path
 ) -> Built:
     output = CapturedOutput()
     with output.capture():
-        options = ExportOptions(folder / "bundle", precision, samples)
+        options = ExportOptions(folder / "bundle", precision, clips)
         bundle, parity = build_from_engines(source, exported.files, options)
-    return Built(bundle, parity, output.getvalue())
+    return Built(bundle, parity, output.getvalue(), clips)
 
 
 def built_in(precision: str) -> Callable[..., Built]:
-    """Create the fixture of a bundle, named after its precision."""
+    """Create the fixture of a bundle, named after its precision.
+
+    The precisions that ship are measured on the samples, the others on a second of one.
+    """
 
     @pytest.fixture(scope="session", name=precision.replace("-", "_"))
     def fixture(
         source: Source,
         exported: Exported,
         samples: list[Path],
+        clip: Path,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Built:
-        return built(source, exported, precision, samples, tmp_path_factory.mktemp(precision))
+        clips = samples if precision in ("fp32", "int8") else [clip]
+        return built(source, exported, precision, clips, tmp_path_factory.mktemp(precision))
 
     return fixture
 
@@ -158,17 +167,11 @@ fp32, fp16, int8, int8_gpu = map(built_in, PRECISIONS)
 
 
 @pytest.fixture
-def quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the export by a copy of the engines exported once; another visual arm is exported."""
+def quick(exported: Exported, shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the export by a copy of the engines exported once."""
 
     def copy(model: EmotionModel, folder: Path) -> dict[str, Path]:
-        files = {
-            name: Path(shutil.copyfile(path, folder / path.name))
-            for name, path in exported.files.items()
-        }
-        if not isinstance(model.visual, GruArm):
-            for name in ("visual", "fusion"):
-                to_onnx(model_graphs(model)[name], files[name])
-        return files
+        files = exported.files if isinstance(model.visual, GruArm) else shipped.files
+        return copied(files, folder)
 
     monkeypatch.setattr(build, "export_engines", copy)

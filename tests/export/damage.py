@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.build import build_from_engines
 from export.checkpoint import Source
 from export.options import ExportOptions
-from tests.export.conftest import Exported
+from tests.export.exports import Exported
 from train.labels import SEVEN_EMOTIONS
 
 Damage = Callable[[onnx.ModelProto], None]

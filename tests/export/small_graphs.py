@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graphs import model_graphs, to_onnx
 from export.onnx_io import save_onnx
 from mfer_edge.engines.onnx import OnnxEngine
-from tests.train.synthetic import small_presets
-from train.models.emotion_model import EmotionModel
-from train.presets import PRESETS
 
 ROWS, WIDTH_IN, WIDTH = 6, 64, 48
 OBSERVED = 2 * 3 * 384  # mean and deviation of three layers of Whisper, in the compact model
@@ -84,23 +77,6 @@ def value_types(path: Path) -> dict[str, int]:
     model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     return {value.name: value.type.tensor_type.elem_type for value in values}
-
-
-@functools.cache
-def small_paper() -> EmotionModel:
-    """The paper's model with small backbones and random weights."""
-    with small_presets():
-        torch.manual_seed(0)
-        return EmotionModel(PRESETS["paper"]).eval()
-
-
-@functools.cache
-def small_paper_network(name: str) -> onnx.ModelProto:
-    """One of its engines, exported; must not be changed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "made.onnx"
-        to_onnx(model_graphs(small_paper())[name], path)
-        return onnx.load(path)
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:

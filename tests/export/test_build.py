@@ -22,8 +22,9 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.errors import BundleError
 from mfer_edge.manifest import CARD, ENGINES, MANIFEST
 from mfer_edge.pipeline import Pipeline
-from tests.export.conftest import Built, Exported
+from tests.export.conftest import Built
 from tests.export.damage import change_weight, largest_weight
+from tests.export.exports import Exported
 from tests.support.paths import ROOT
 from train.labels import SEVEN_EMOTIONS
 from train.models.fer_resnet import FACE_SIZE
@@ -47,7 +48,7 @@ NAMES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp32", "int8-gpu": "int8"
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_manifest_describes_the_bundle(
-    precision: str, request: pytest.FixtureRequest, source: Source, samples: list[Path]
+    precision: str, request: pytest.FixtureRequest, source: Source
 ) -> None:
     built: Built = request.getfixturevalue(precision.replace("-", "_"))
     manifest = Bundle.open(built.bundle.folder).manifest  # checks every file
@@ -59,7 +60,7 @@ def test_the_manifest_describes_the_bundle(
     assert manifest.crop.size == FACE_SIZE
     assert set(manifest.engines) == set(ENGINES)
     assert manifest.parity == built.parity.figures()
-    assert manifest.parity["readings"] == 2 * len(samples)  # and their voices in a place
+    assert manifest.parity["readings"] == 2 * len(built.clips)  # and their voices in a place
     assert manifest.model == model_identity(source.model)
     assert {name.split(".")[0] for name in manifest.parity} >= set(ENGINES)
     for name, engine in manifest.engines.items():
@@ -71,11 +72,11 @@ def test_the_manifest_describes_the_bundle(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_paper_preset(
-    precision: str, paper: tuple[Source, dict[str, Path]], clip: Path, tmp_path: Path
+    precision: str, paper_source: Source, paper: Exported, clip: Path, tmp_path: Path
 ) -> None:
-    source, networks = paper
+    source = paper_source
     bundle, parity = build_from_engines(
-        source, networks, ExportOptions(tmp_path / "bundle", precision, [clip])
+        source, paper.files, ExportOptions(tmp_path / "bundle", precision, [clip])
     )
     assert parity.readings == 2  # one of them of the voice in a place
     assert bundle.manifest.name == "paper"

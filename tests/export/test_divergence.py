@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export import divergence
 from export.checkpoint import Source
 from export.divergence import Divergence, find_divergence
-from export.graphs import Graph, model_graphs, to_onnx, trace
-from export.onnx_io import save_onnx
+from export.graphs import Graph, model_graphs, to_onnx
 from export.parity import Call, ParityError
 from export.rewrites import gru
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.manifest import ENGINES, MODEL_ENGINES
-from tests.export.conftest import Built, Exported
+from tests.export.conftest import Built
 from tests.export.damage import (
     Damage,
     append_operator,
@@ -30,45 +28,21 @@ from tests.export.damage import (
     negate_largest_weight,
     rename_output,
 )
-from tests.train.synthetic import small_presets
+from tests.export.exports import Exported, small_paper
 from train.models.emotion_model import EmotionModel
-from train.presets import PRESETS
 
 
 @pytest.fixture(autouse=True, scope="module")
-def exported_once() -> Iterator[None]:
-    """Cache the traced graphs, which are the same for all tests."""
-    kept: dict[tuple[object, ...], onnx.ModelProto] = {}
+def traced_once(exported: Exported, paper: Exported) -> Iterator[None]:
+    """Take the graphs that were traced for the export: they are the same for all tests."""
+    known = {"compact": exported.traced, "paper": paper.traced}
 
     def once(graph: Graph) -> onnx.ModelProto:
-        key = (graph.module.owner.preset.name, *graph.inputs)
-        return kept.setdefault(key, kept.get(key) or trace(graph))
+        return known[graph.module.owner.preset.name][tuple(graph.inputs)]  # type: ignore[union-attr]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(divergence, "trace", once)
         yield
-
-
-@pytest.fixture(scope="module")
-def paper() -> EmotionModel:
-    """The paper's model with small backbones and random weights."""
-    with small_presets():
-        torch.manual_seed(0)
-        return EmotionModel(PRESETS["paper"]).eval()
-
-
-@pytest.fixture(scope="module")
-def paper_files(
-    paper: EmotionModel, exported_once: None, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("paper")
-    files = {}
-    for name, graph in model_graphs(paper).items():
-        files[name] = folder / f"{name}.onnx"
-        stripped = onnx.ModelProto()
-        stripped.CopyFrom(divergence.trace(graph))
-        save_onnx(stripped, files[name])
-    return files
 
 
 def random_call(file: Path) -> Call:
@@ -191,17 +165,11 @@ def test_damage_is_found_at_its_operator(
         ("fusion", negate_weight("fusion.weight"), "Gemm", "fusion"),
     ],
 )  # fmt: skip
-def test_damage_is_found_in_the_full_size_model(
-    name: str,
-    damage: Damage,
-    kind: str,
-    module: str,
-    paper: EmotionModel,
-    paper_files: dict[str, Path],
-    tmp_path: Path,
+def test_damage_is_found_in_the_papers_model(
+    name: str, damage: Damage, kind: str, module: str, paper: Exported, tmp_path: Path
 ) -> None:
-    original = paper_files[name]
-    found = damaged_divergence(paper, name, original, damage, random_call(original), tmp_path)
+    original, model = paper.files[name], small_paper()
+    found = damaged_divergence(model, name, original, damage, random_call(original), tmp_path)
     assert found is not None
     assert (found.first.kind, found.first.module) == (kind, module)
 
@@ -212,14 +180,13 @@ def test_correct_engines_do_not_diverge(
     fp32: Built,
     model: EmotionModel,
     exported: Exported,
-    paper: EmotionModel,
-    paper_files: dict[str, Path],
+    paper: Exported,
 ) -> None:
     file, call = exported.files[name], fp32.parity.worst_calls[name]
     assert find_divergence(model, name, file, file, call, precision="fp32") is None
     if name in MODEL_ENGINES:
-        file = paper_files[name]
-        assert find_divergence(paper, name, file, file, random_call(file), precision="fp32") is None
+        file, model = paper.files[name], small_paper()
+        assert find_divergence(model, name, file, file, random_call(file), precision="fp32") is None
 
 
 def test_a_wrong_rewrite_is_found_though_all_files_agree(

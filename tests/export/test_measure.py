@@ -15,7 +15,7 @@ from export.parity import ParityError
 from export.torch_reference import reference_engines
 from mfer_edge.errors import MferError
 from mfer_edge.manifest import ENGINES
-from tests.export.conftest import Built, Exported
+from tests.export.conftest import Built
 from tests.export.damage import (
     Damage,
     drop_embedding,
@@ -33,6 +33,7 @@ from tests.export.damage import (
     scores_nan,
     scores_reshaped,
 )
+from tests.export.exports import Exported
 from tests.support.paths import shared_data
 from train.models.emotion_model import EmotionModel
 

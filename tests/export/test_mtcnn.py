@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
+from tests.export.exports import Exported
 from tests.support.oracles import facenet
 
 NETWORKS = ("pnet", "rnet", "onet")
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    pytest.importorskip("torch", reason="the networks are exported from PyTorch")
-    from export.mtcnn import export_mtcnn
-
-    return export_mtcnn(tmp_path_factory.mktemp("mtcnn"))
-
-
-@pytest.fixture(scope="session")
-def engines(files: dict[str, Path]) -> dict[str, OnnxEngine]:
-    return {name: OnnxEngine(files[name], providers_for("cpu"), threads=1) for name in NETWORKS}
+def engines(exported: Exported) -> dict[str, OnnxEngine]:
+    return {
+        name: OnnxEngine(exported.files[name], providers_for("cpu"), threads=1) for name in NETWORKS
+    }
 
 
 def test_networks_are_facenets() -> None:
@@ -65,10 +60,7 @@ def test_exported_networks_are_the_networks(
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_export_is_the_same_each_time_and_stands_alone(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    import onnx
+def test_export_is_the_same_each_time_and_stands_alone(exported: Exported, tmp_path: Path) -> None:
 
     from export.mtcnn import export_mtcnn
 
@@ -79,10 +71,10 @@ def test_export_is_the_same_each_time_and_stands_alone(
         "rnet.onnx",
     ]
     for name in NETWORKS:
-        written = files[name].read_bytes()
+        written = exported.files[name].read_bytes()
         assert written == again[name].read_bytes()
         assert b".py" not in written
-        model = onnx.load(files[name])
+        model = exported.graph(name)
         assert not {node.op_type for node in model.graph.node} & {"If", "Loop", "Scan", "PRelu"}
         assert all(node.domain == "" for node in model.graph.node)
 

@@ -181,7 +181,7 @@ class TestFiles:
         Adaptation(MODEL).save(tmp_path / "office.npz")
         self.refused(tmp_path / "office.npz", "no statistics")
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.integers(1, 4096), st.integers(0, 2**31))
     def test_are_a_few_kilobytes(
         self, tmp_path_factory: pytest.TempPathFactory, width: int, windows: int

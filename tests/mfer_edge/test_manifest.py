@@ -225,9 +225,7 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
 
 
 @given(generated=manifests())
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_saved_bundle_opens_unchanged(
     tmp_path: Path, generated: tuple[Manifest, dict[str, bytes]]
 ) -> None:

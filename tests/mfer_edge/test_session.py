@@ -125,7 +125,7 @@ class TestWindows:
         assert spans(silent(model, 60.0)) == [(start, start + 4.0) for start in range(57)]
 
     @given(window=st.integers(10, 50), hop=st.integers(1, 50), end=st.integers(1, 150))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_windows_cover_the_stream(self, model: Model, window: int, hop: int, end: int) -> None:
         window_s, end_s = window / 10, end / 10
         hop_s = min(hop / 10, window_s)

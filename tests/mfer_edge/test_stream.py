@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import tracemalloc
 from collections.abc import Iterator
 from itertools import count, islice
@@ -26,6 +25,7 @@ from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import sine, write_clip
 from tests.support.sessions import FRAME_S, NOBODY, Item, Stream, held, in_turn
+from tests.support.threads import started
 
 HOP = round(FRAME_S * SAMPLE_RATE)
 
@@ -82,9 +82,7 @@ windows = st.tuples(st.integers(8, 50), st.integers(4, 30), st.sampled_from(["ma
 
 class TestSameReadings:
     @given(options=windows, seed=st.integers(0, 2**32 - 1))
-    @settings(
-        max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_of_a_clip_of_its_replay_and_of_any_chunks(
         self,
         once: Pipeline,
@@ -147,12 +145,12 @@ class TestWhileItRuns:
     def test_left_early_it_closes_the_source_and_its_thread(
         self, once: Pipeline, taken: int
     ) -> None:
-        before = threading.active_count()
+        running = started()
         source = Fed(forever())
         for _ in islice(once.stream(source), taken):
             pass
         assert source.closed == bool(taken)
-        assert threading.active_count() == before
+        assert running() == []
 
     def test_a_clip_closed_by_its_user_while_it_is_streamed(
         self, once: Pipeline, tmp_path: Path

@@ -70,17 +70,17 @@ def is_read_or_refused(data: Any) -> None:
 
 class TestManifest:
     @given(st.sampled_from(PLACES), json_values)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_any_value_at_any_place(self, place: tuple, value: Any) -> None:
         is_read_or_refused(changed(place, lambda inner, key: inner.__setitem__(key, value)))
 
     @given(st.sampled_from(PLACES))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_anything_missing(self, place: tuple) -> None:
         is_read_or_refused(changed(place, lambda inner, key: inner.__delitem__(key)))
 
     @given(st.binary(max_size=200))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_any_bytes(self, data: bytes) -> None:
         with pytest.raises(ValueError):
             parse_manifest(data)

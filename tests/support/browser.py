@@ -1,10 +1,16 @@
-"""A real browser: Debian's Chromium without a window, with a clip as its camera and microphone."""
+"""A real browser: Debian's Chromium without a window, with a clip as its camera and microphone.
+
+Every wait has a limit: Playwright's own where a call has one, and a watchdog for the others
+(`evaluate` and `close` have none).
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import shutil
+import signal
 import socket
 import threading
 import wave
@@ -16,13 +22,22 @@ import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from benchmarks.harness.children import command_line, descendants
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.clip import Clip, read_audio
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 CAMERA_RATE = 30.0  # at which Chromium plays an MJPEG file
-PATIENCE_MS = 60_000  # for the browser on a busy machine
+PATIENCE_MS = 60_000  # for one wait, on a busy machine
+TEST_LIMIT_S = 240.0  # for all that a test does with a browser; less than pytest's for a test
+POLLING_MS = 100  # by the clock: frames are not drawn while the machine is busy
+FLAGS = ("--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required")
+
+_numbers = itertools.count()
+_marks: dict[int, str] = {}  # an argument of each browser's process, by its object's id
 
 
 def chromium() -> str:
@@ -55,7 +70,8 @@ def browser(playwright: Playwright, camera: tuple[Path, Path] | None = None) -> 
     Args:
         camera: what `write_camera` made; None: no camera and no microphone.
     """
-    flags = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+    mark = f"--of-tests={os.getpid()}-{next(_numbers)}"
+    flags = [*FLAGS, mark]
     if camera is not None:
         flags += [
             "--use-fake-device-for-media-stream",
@@ -63,23 +79,68 @@ def browser(playwright: Playwright, camera: tuple[Path, Path] | None = None) -> 
             f"--use-file-for-fake-video-capture={camera[0]}",
             f"--use-file-for-fake-audio-capture={camera[1]}",
         ]
-    started = playwright.chromium.launch(executable_path=chromium(), args=flags)
+    started = playwright.chromium.launch(
+        executable_path=chromium(), args=flags, timeout=PATIENCE_MS
+    )
+    _marks[id(started)] = mark
     try:
         yield started
     finally:
-        started.close()
+        with time_limit(started):
+            started.close()
+
+
+@contextmanager
+def time_limit(started: Browser, limit_s: float = TEST_LIMIT_S) -> Iterator[None]:
+    """End a browser if a block takes longer, and fail: a call that waits for it then raises."""
+    late, mark = threading.Event(), _marks[id(started)]
+
+    def end() -> None:
+        late.set()
+        for pid in descendants(os.getpid()):
+            if mark in command_line(pid).split():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except PlaywrightError as error:
+        if late.is_set():
+            pytest.fail(
+                f"the browser was ended, as it had not answered in {limit_s:.0f} s: {error}"
+            )
+        raise
+    finally:
+        timer.cancel()
 
 
 @contextmanager
 def opened(
-    started: Browser, address: str, *, size: tuple[int, int] = (1200, 900), scheme: str = "light"
+    started: Browser,
+    address: str,
+    *,
+    size: tuple[int, int] = (1200, 900),
+    scheme: str = "light",
+    limit_s: float = TEST_LIMIT_S,
 ) -> Iterator[tuple[Page, list[str]]]:
     """Open a page; yields it with the list of errors on its console, which grows.
 
     Args:
         size: (width, height) of the viewport.
         scheme: colour scheme, `light` or `dark`.
+        limit_s: time after which the browser is ended.
     """
+    with time_limit(started, limit_s), _page(started, address, size, scheme) as (page, errors):
+        yield page, errors
+
+
+@contextmanager
+def _page(
+    started: Browser, address: str, size: tuple[int, int], scheme: str
+) -> Iterator[tuple[Page, list[str]]]:
     context: BrowserContext = started.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
@@ -103,6 +164,36 @@ def opened(
         context.close()
 
 
+def wait_for(page: Page, script: str, *arguments: object) -> None:
+    """Wait until a script, a function of a list, returns what is true."""
+    page.wait_for_function(script, arg=list(arguments), polling=POLLING_MS)
+
+
+def wait_for_text(page: Page, selector: str, pattern: str) -> str:
+    """Wait until the text of an element matches; returns it."""
+    script = """([selector, pattern]) =>
+      RegExp(pattern).test(document.querySelector(selector)?.innerText ?? "")"""
+    try:
+        wait_for(page, script, selector, pattern)
+    except PlaywrightTimeout:
+        pytest.fail(f"{selector} is not /{pattern}/ but {page.inner_text(selector)!r}")
+    return str(page.inner_text(selector))
+
+
+def wait_for_ink(page: Page, selector: str) -> None:
+    """Wait until something is drawn on a canvas. One that has no size yet has no pixels."""
+    script = """([selector]) => {
+      const one = document.querySelector(selector);
+      if (!one.width || !one.height) return false;
+      const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+      return data.some((value, index) => index % 4 === 3 && value > 0);
+    }"""
+    try:
+        wait_for(page, script, selector)
+    except PlaywrightTimeout:
+        pytest.fail(f"nothing is drawn on {selector}")
+
+
 def violations(page: Page, ignored: Sequence[str] = ()) -> list[str]:
     """What axe-core finds wrong with a page for people with disabilities: a line each."""
     from axe_playwright_python.sync_playwright import Axe
@@ -120,41 +211,50 @@ class Cable:
     """A connection to a server that can be pulled out: a proxy on a port of its own."""
 
     def __init__(self, port: int) -> None:
-        self._target, self._pulled = port, threading.Event()
+        self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()  # of the next two
+        self._pulled = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Cable:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._listener.close()
         self.pull()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else `accept` goes on waiting
+        self._listener.close()
+        self._thread.join(PATIENCE_MS / 1000)
 
     def pull(self) -> None:
         """Cut all connections; new ones are cut at once."""
-        self._pulled.set()
-        for ends in self._pairs:
-            for end in ends:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        self._pairs.clear()
+        with self._lock:
+            self._pulled = True
+            for ends in self._pairs:
+                for end in ends:
+                    with suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+            self._pairs.clear()
 
     def plug(self) -> None:
         """Let new connections through."""
-        self._pulled.clear()
+        with self._lock:
+            self._pulled = False
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                if self._pulled.is_set():
-                    client.close()
-                    continue
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._pairs.append((client, server))
+                with self._lock:
+                    if self._pulled:
+                        client.close()
+                        continue
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                    self._pairs.append((client, server))
                 threading.Thread(target=_join, args=(client, server), daemon=True).start()
 
 

@@ -187,7 +187,7 @@ def published_trees(root: Path) -> list[str]:
 
 
 SMALL_EMOTION2VEC = Emotion2vecConfig(
-    convolutions=((16, 10, 5), *((16, 3, 2),) * 4, *((16, 2, 2),) * 2),
+    convolutions=((16, 20, 5), (16, 13, 8), (16, 9, 8)),  # the published step and span, in three
     width=24,
     heads=3,
     feed_forward=48,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,7 @@ def test_a_real_kill_costs_nothing(runs: Runs, tmp_path: Path) -> None:
     with shell("crossval", *options) as child:
         while not list(tmp_path.rglob("last.pt")):
             assert child.poll() is None, child.communicate()
+            time.sleep(0.02)
         child.kill()
     assert child.returncode == -signal.SIGKILL
     done("crossval", *options)

@@ -11,7 +11,10 @@ import pytest
 from export import build
 from mfer_edge.bundle import Bundle
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.samples import FEAR
+from mfer_edge.samples import ANGER, FEAR
+from mfer_edge.sources.clip import read_audio
+from tests.support.exporter import operators_kept
+from tests.support.footage import filmed, images_of
 from tests.train.cli_runs import Datasets, done, refused
 from tests.train.synthetic import small_presets
 
@@ -35,9 +38,11 @@ def finished(
     small: None, datasets: Datasets, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
     """A run's folder, and what it printed."""
-    out = tmp_path_factory.mktemp("paper") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "CLIPS", (FEAR,))  # one clip to check the bundle on is enough here
+    folder = tmp_path_factory.mktemp("paper")
+    out, moment = folder / "run", folder / "moment.mp4"
+    filmed(moment, images_of(ANGER)[7:15], read_audio(ANGER)[22_400:48_000])
+    with pytest.MonkeyPatch.context() as patch, operators_kept():
+        patch.setattr(build, "CLIPS", (moment,))  # to check the bundle on: enough here
         return out, done(*options(datasets, out), "--weights", datasets.weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,8 @@ def test_jobs_run_in_turn_and_a_failed_one_only_once(tmp_path: Path) -> None:
     assert (x.failure, y.failure) == (None, None)
     assert len(x.runs) == len(y.runs) == 1
     assert x.runs[0].scores == []
-    # Each of them: once at the start, and then until a second is over.
-    assert (tmp_path / "a").read_text() == "xxxyyy"
+    # Each of them: once at the start, and then until a second is over (one pass, if it is slow).
+    assert re.fullmatch("x{2,3}y{2,3}", (tmp_path / "a").read_text())
 
 
 def test_ratios_are_taken_within_rounds() -> None:

@@ -42,7 +42,7 @@ def batched_nms_oracle(
     return kept
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     count=st.integers(0, 40),
     seed=st.integers(0, 2**32 - 1),

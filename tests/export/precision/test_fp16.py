@@ -21,7 +21,7 @@ from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.samples import ANGER
 from mfer_edge.sources.clip import read_audio
-from tests.export.conftest import Exported
+from tests.export.exports import Exported, small_paper
 from tests.export.small_graphs import (
     ROWS,
     WIDTH,
@@ -34,8 +34,6 @@ from tests.export.small_graphs import (
     kinds,
     product,
     run,
-    small_paper,
-    small_paper_network,
     value_types,
     weight_types,
     written,
@@ -59,7 +57,7 @@ def emulated(path: Path) -> Path:
     return out
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_weights_that_fp16_represents_lose_nothing(
     seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -347,8 +345,8 @@ def test_conversion_is_reproducible(
 
 
 @pytest.mark.parametrize("name", MODEL_ENGINES)
-def test_the_paper_preset(name: str, tmp_path: Path) -> None:
-    single, random = written(small_paper_network(name), tmp_path), np.random.default_rng(0)
+def test_the_paper_preset(name: str, paper: Exported, tmp_path: Path) -> None:
+    single, random = paper.files[name], np.random.default_rng(0)
     fp16 = tmp_path / "fp16.onnx"
     shutil.copyfile(single, fp16)
     to_fp16(fp16)

@@ -20,7 +20,7 @@ from export.precision.macs import macs_by_type
 from mfer_edge.engines.onnx import OnnxEngine
 from mfer_edge.samples import CLIPS
 from mfer_edge.sources.clip import read_audio
-from tests.export.conftest import Exported
+from tests.export.exports import Exported, small_paper
 from tests.export.small_graphs import (
     RANDOM,
     ROWS,
@@ -34,8 +34,6 @@ from tests.export.small_graphs import (
     kinds,
     product,
     run,
-    small_paper,
-    small_paper_network,
     weight_types,
     written,
 )
@@ -175,7 +173,7 @@ def test_static_quantization_computed_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(path), expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 9), gain=st.floats(-6, 6))
 def test_calibration_data_is_rounded_by_at_most_half_a_step(
     seed: int, rows: int, gain: float, tmp_path_factory: pytest.TempPathFactory
@@ -311,7 +309,7 @@ def test_quantized_engines_keep_the_names_of_values(
 
 @pytest.mark.parametrize("name", ["face", "audio"])
 @WAYS
-def test_the_paper_preset(way: Quantizer, name: str, tmp_path: Path) -> None:
+def test_the_paper_preset(way: Quantizer, name: str, paper: Exported, tmp_path: Path) -> None:
     _, others = faces_and_waves()
     call = others[name][0]
     if name == "face":
@@ -319,7 +317,7 @@ def test_the_paper_preset(way: Quantizer, name: str, tmp_path: Path) -> None:
         call = {"faces": call["faces"][..., :size, :size]}
     else:
         call = in_place(call["wave"], width=small_paper().audio.observed)
-    single = written(small_paper_network(name), tmp_path)
+    single = paper.files[name]
     path = tmp_path / "int8.onnx"
     shutil.copyfile(single, path)
     if way is quantize_dynamic:

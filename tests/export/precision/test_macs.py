@@ -15,7 +15,7 @@ from export.graphs import model_graphs
 from export.precision.fp16 import store_fp16, to_fp16
 from export.precision.int8 import quantize_dynamic
 from export.precision.macs import macs_by_type
-from tests.export.conftest import Exported
+from tests.export.exports import Exported, small_paper
 from tests.export.small_graphs import (
     OBSERVED,
     ROWS,
@@ -25,8 +25,6 @@ from tests.export.small_graphs import (
     X,
     graph,
     product,
-    small_paper,
-    small_paper_network,
     written,
 )
 from train.models.emotion_model import EmotionModel
@@ -192,8 +190,8 @@ def test_compact_engines_against_pytorch(
     assert work == {"fp32": counted(model, name, call)}
 
 
-def test_a_transformer_against_pytorch() -> None:
+def test_a_transformer_against_pytorch(paper: Exported) -> None:
     call = dict(model_graphs(small_paper())["face"].inputs)
     arrays = {key: value.numpy() for key, value in call.items()}
-    work = macs_by_type(small_paper_network("face"), arrays)
+    work = macs_by_type(paper.graph("face"), arrays)
     assert work == {"fp32": counted(small_paper(), "face", call)}

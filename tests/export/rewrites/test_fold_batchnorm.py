@@ -11,7 +11,7 @@ from onnx import helper
 
 from export.precision.graph import parameters_of
 from export.rewrites.fold_batchnorm import fold_batchnorm
-from tests.export.conftest import Exported
+from tests.export.exports import Exported
 from tests.export.small_graphs import graph, run, written
 
 IMAGE_SHAPE = (2, 3, 9, 8)

@@ -12,14 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.checkpoint import Source, open_source
-from export.graphs import model_graphs, to_onnx
+from export.checkpoint import Source
 from export.options import PRECISIONS
 from export.precision.convert import INT8_ENGINES, convert
 from export.targets.tensorrt import CPU_OPERATORS
 from export.targets.tensorrt_operators import CONDITIONS, TABLE, operator_table, unsupported
 from mfer_edge.manifest import ENGINES
-from tests.export.conftest import Exported
+from tests.export.conftest import Shipped
 
 FOR_GPU = tuple(precision for precision in PRECISIONS if precision != "int8")
 
@@ -40,25 +39,20 @@ class Graphs:
         return {name: onnx.load(path) for name, path in copies.items()}
 
 
-@pytest.fixture(scope="module")
-def shipped(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    """The compact model with its own image arm."""
-    source, folder = open_source(), tmp_path_factory.mktemp("shipped")
-    graphs, files = model_graphs(source.model), dict(exported.files)
-    for name in ("visual", "fusion"):
-        files[name] = folder / f"{name}.onnx"
-        to_onnx(graphs[name], files[name])
-    return Graphs(source, files)
+@pytest.fixture(scope="session")
+def compact(shipped: Shipped) -> Graphs:
+    return Graphs(shipped.source, shipped.files)
 
 
 @pytest.fixture(params=["compact", "gru", "paper"])
 def graphs(request: pytest.FixtureRequest) -> Graphs:
     """Both presets, and compact with a GRU for its image arm."""
+    of = request.getfixturevalue
     if request.param == "paper":  # small, of the same operators as at full size
-        return Graphs(*request.getfixturevalue("paper"))
+        return Graphs(of("paper_source"), of("paper").files)
     if request.param == "gru":
-        return Graphs(request.getfixturevalue("source"), request.getfixturevalue("exported").files)
-    found: Graphs = request.getfixturevalue("shipped")
+        return Graphs(of("source"), of("exported").files)
+    found: Graphs = of("compact")
     return found
 
 
@@ -71,9 +65,9 @@ def test_every_graph_is_supported(
     assert {name: found for name, model in models.items() if (found := unsupported(model))} == {}
 
 
-def test_int8_for_cpus_is_not(shipped: Graphs, clip: Path, tmp_path: Path) -> None:
+def test_int8_for_cpus_is_not(compact: Graphs, clip: Path, tmp_path: Path) -> None:
     """Which `--tensorrt` says as well."""
-    models = shipped.converted("int8", clip, tmp_path)
+    models = compact.converted("int8", clip, tmp_path)
     found = [line for model in models.values() for line in unsupported(model)]
     assert {line.split()[0] for line in found} == {"DynamicQuantizeLinear", "MatMulInteger"}
     assert all(line.endswith("no such operator") for line in found)

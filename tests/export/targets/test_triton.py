@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,10 @@ def request(clip: bytes | None, options: dict | bytes | None = None) -> dict[str
     }
 
 
-@pytest.fixture
-def chain(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return repository.python_model("compact", monkeypatch)
+@pytest.fixture(scope="module")
+def chain(repository: Repository) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield repository.python_model("compact", patch)
 
 
 def test_the_chain_gives_the_scores_of_the_pipeline(
@@ -137,8 +139,10 @@ def test_options_of_a_request(chain: Any, pipeline: Pipeline) -> None:
         (request(b"x", {"window_s": "long"}), "options has a value of a wrong type"),
     ],
 )
-def test_a_request_that_fails_is_an_error_of_its_own(chain: Any, asked: dict, fact: str) -> None:
-    wrong, right = chain.execute([asked, request(FEAR.read_bytes())])
+def test_a_request_that_fails_is_an_error_of_its_own(
+    chain: Any, asked: dict, fact: str, clip: Path
+) -> None:
+    wrong, right = chain.execute([asked, request(clip.read_bytes())])
     assert fact in wrong.error().message()
     assert "\n" not in wrong.error().message()
     assert not right.has_error()

@@ -36,8 +36,8 @@ class TestClip:
     def test_measures_what_a_stage_takes(self, pipeline: Pipeline, moment: Path) -> None:
         usual = time_clip(pipeline, moment, TWICE)
         slow = time_clip(slowed(pipeline, audio=0.5), moment, TWICE)
-        assert slow["clip.audio"].p50_s - usual["clip.audio"].p50_s == pytest.approx(0.5, abs=0.1)
-        assert slow["clip.total"].p50_s >= 0.5
+        assert min(usual["clip.audio"].runs_s) < 0.5 <= min(slow["clip.audio"].runs_s)
+        assert min(slow["clip.visual"].runs_s) < 0.5 <= min(slow["clip.total"].runs_s)
 
     def test_stages_that_never_ran_are_absent(
         self, pipeline: Pipeline, voice: Path, face: Path, empty: Path

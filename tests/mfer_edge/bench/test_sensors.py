@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mfer_edge.bench.sensors import Sensor, sampled, sensors
+from tests.support.threads import started
 
 
 class TestJetson:
@@ -24,16 +25,22 @@ class TestJetson:
 
 class TestSampled:
     def test_statistics_of_a_changing_value(self) -> None:
-        values = iter(range(10_000))
-        with sampled((Sensor("rail", "W", lambda: float(next(values))),), 0.001) as gauges:
-            time.sleep(0.05)
+        values, enough = iter(range(1_000_000)), threading.Event()
+
+        def read() -> float:
+            if (value := next(values)) == 5:
+                enough.set()
+            return float(value)
+
+        with sampled((Sensor("rail", "W", read),), 0.001) as gauges:
+            assert enough.wait(60)
         [gauge] = gauges
         assert (gauge.name, gauge.unit, gauge.least) == ("rail", "W", 0)
         assert gauge.mean == pytest.approx(gauge.most / 2)
-        assert gauge.most > 2
-        latest = next(values)
+        assert gauge.most >= 5
+        assert next(values) == gauge.most + 1
         time.sleep(0.01)
-        assert next(values) == latest + 1  # no longer sampled
+        assert next(values) == gauge.most + 2  # no longer sampled
 
     def test_a_short_block_is_sampled_at_its_end(self) -> None:
         with sampled((Sensor("rail", "W", lambda: 5.0),)) as gauges:
@@ -46,7 +53,7 @@ class TestSampled:
         assert gauges == []
 
     def test_no_sensors_no_thread(self) -> None:
-        before = threading.active_count()
+        running = started()
         with sampled(()) as gauges:
-            assert threading.active_count() == before
+            assert running() == []
         assert gauges == []

@@ -40,11 +40,10 @@ class TestStreams:
         assert trial.p50_s is not None and trial.p50_s > 0.25
 
     def test_too_many_are_aborted(self, brisk: Pipeline, moment: Path) -> None:
-        start_s = time.perf_counter()
         hopeless = slowed(brisk, visual=0.9)  # a hop is 0.4 s
         trial = try_streams(hopeless, Replay.read(moment, RATE), 2, updates=50)
         assert trial.lost and not trial.holds
-        assert time.perf_counter() - start_s < 15  # of the 21 s it was to last
+        assert trial.updates < 2 * 50
 
     def test_an_error_in_one_ends_all(
         self, brisk: Pipeline, moment: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,8 +26,9 @@ class TestSweep:
         assert set(found) == {(name, 1) for name in names} | {("face", n) for n in (1, 5, 20)}
         assert {len(times.runs_s) for times in found.values()} == {2}  # one in each round
         assert {cell.setting.bundle for cell in cells} == {"compact"}
-        assert found["face", 20].p50_s < 5 * found["face", 1].p50_s  # per face
-        assert found[END_TO_END, 1].p50_s > found["audio", 1].p50_s
+        # Per face; by the best against the worst run, as the machine may be busy.
+        assert min(found["face", 20].runs_s) < 5 * max(found["face", 1].runs_s)
+        assert max(found[END_TO_END, 1].runs_s) > min(found["audio", 1].runs_s)
         assert steps == ["round 1 of 2: compact, 1 thread", "round 2 of 2: compact, 1 thread"]
 
     def test_verdicts_come_from_the_numbers(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from mfer_edge.cli.analyzers import Isolation, Request, WindowRequest, analyzer
 from mfer_edge.errors import BundleError, MediaError
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources import clip as clip_module
+from tests.support.threads import started
 
 
 def request_of(bundle: Path | None = None) -> Request:
@@ -34,7 +34,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_first_clip_is_opened_once(moment: Path, pipeline: Pipeline, opened: list[str]) -> None:
-    threads = threading.active_count()
+    running = started()
     with analyzer(request_of(), moment) as analyze:
         first, again = analyze(moment, None), analyze(moment, None)
     assert opened == [moment.name] * 2
@@ -44,7 +44,7 @@ def test_the_first_clip_is_opened_once(moment: Path, pipeline: Pipeline, opened:
         assert made.windows == expected.windows
         assert (made.source, made.warnings) == (expected.source, expected.warnings)
         assert made.timing.stages_s["decode"] > 0
-    assert threading.active_count() == threads
+    assert running() == []
 
 
 def test_a_first_clip_that_is_no_clip_costs_itself(moment: Path, tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_what_is_no_file_is_left_until_its_turn(
 def test_a_clip_that_was_begun_is_closed_if_the_model_does_not_open(
     moment: Path, tmp_path: Path, opened: list[str]
 ) -> None:
-    threads = threading.active_count()
+    running = started()
     with pytest.raises(BundleError, match="no manifest"), analyzer(request_of(tmp_path), moment):
         pass
     assert opened == []
     with pytest.raises(KeyboardInterrupt), analyzer(request_of(), moment):
         raise KeyboardInterrupt
     assert opened == [moment.name]
-    assert threading.active_count() == threads
+    assert running() == []

@@ -22,7 +22,8 @@ COMMAND = [sys.executable, "-m", "mfer_edge", "infer", "--threads", "1"]
 
 # What a clip with the name `wait` does: it tells that it is reached, and takes a minute.
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` ignores, for all that it starts
 from mfer_edge.cli.main import main
 from mfer_edge.pipeline import Pipeline
 analyze = Pipeline.analyze

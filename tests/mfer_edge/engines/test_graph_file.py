@@ -143,7 +143,7 @@ def test_what_is_no_onnx_file(tmp_path: Path, data: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, len(PNET) - 1), st.integers(0, 255)), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_read_to_the_end_or_refused(changes: list[tuple[int, int]]) -> None:
     data = bytearray(PNET)
     for at, value in changes:

@@ -112,7 +112,7 @@ class TestCrop:
         size=st.integers(1, 64),
         scale=st.floats(0.1, 3),
     )
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     def test_any_box_in_any_image(
         self,
         height: int,

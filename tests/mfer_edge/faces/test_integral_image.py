@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mfer_edge.faces.integral_image import IntegralImage
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), height=st.integers(30, 120), width=st.integers(30, 120))
 def test_a_part_of_a_resized_image(data: st.DataObject, height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
@@ -24,7 +24,7 @@ def test_a_part_of_a_resized_image(data: st.DataObject, height: int, width: int)
 sides = st.integers(1, 60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=sides, width=sides, rows=sides, columns=sides, seed=st.integers(0, 99))
 def test_resized_is_pytorchs_area_mode(
     height: int, width: int, rows: int, columns: int, seed: int
@@ -37,7 +37,7 @@ def test_resized_is_pytorchs_area_mode(
     np.testing.assert_allclose(ours, theirs[0].permute(1, 2, 0).numpy(), atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), size=st.sampled_from([1, 5, 24, 48]), seed=st.integers(0, 99))
 def test_crops_are_the_parts_resized(data: st.DataObject, size: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (40, 70, 3), np.uint8)

@@ -230,7 +230,7 @@ def test_nothing_is_found_where_there_is_nothing(
     assert detector(np.full(shape, level, np.uint8)) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),

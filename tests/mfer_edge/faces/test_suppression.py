@@ -31,7 +31,7 @@ def share(a: np.ndarray, b: np.ndarray, of_smaller: bool) -> float:
     return float(common / (min(one, other) if of_smaller else one + other - common))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scored=scored_boxes(),
     threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.95]),

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mfer_edge.faces.look import Look, Scene
@@ -133,7 +133,6 @@ class TestTracks:
         assert tracker.update(0.6, [box(0)], [here]) == [0]  # cut back: he was never gone
 
     @given(st.lists(faces, max_size=8))
-    @settings(deadline=None)
     def test_any_stream(self, stream: list[list[FaceBox]]) -> None:
         tracker, seen = FaceTracker(), []
         before: dict[int, FaceBox] = {}

@@ -203,7 +203,7 @@ class TestHostileTexts:
 
         self.check(made(name), made("harmless"))
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.text(st.characters(), max_size=60))
     def test_nor_does_any_text(self, name: str) -> None:
         def made(text: str) -> str:

@@ -108,7 +108,7 @@ class TestTimeline:
         windows = [reading(0, duration_s)] if duration_s else []
         assert (draw_timeline(analysis(windows, duration_s))[:, -30:] == 255).all()
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(
         st.lists(st.text("abWM_é", min_size=1, max_size=12), min_size=2, max_size=12, unique=True),
         st.text(min_size=0, max_size=200),

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from mfer_edge.isolation.pool import IsolatedPool
@@ -26,6 +23,9 @@ from tests.support.browser import (  # noqa: E402
     chromium,
     opened,
     violations,
+    wait_for,
+    wait_for_ink,
+    wait_for_text,
     write_camera,
 )
 
@@ -48,15 +48,6 @@ def angry(
     """A browser that sees the anger clip."""
     with browser(driver, write_camera(anger, tmp_path_factory.mktemp("camera"))) as started:
         yield started
-
-
-def wait_for_text(page: Page, selector: str, pattern: str) -> str:
-    """Wait until the text of an element matches; returns it."""
-    page.wait_for_function(
-        "([selector, pattern]) => RegExp(pattern).test(document.querySelector(selector).innerText)",
-        arg=[selector, pattern],
-    )
-    return str(page.inner_text(selector))
 
 
 def overflow(page: Page) -> list[str]:
@@ -101,6 +92,13 @@ def overlaps(page: Page) -> list[str]:
     return list(page.evaluate(script))
 
 
+def wait_for_reading(page: Page) -> None:
+    """Wait for one more reading than there are now."""
+    known = page.locator("#readings tbody tr").count()
+    script = "([known]) => document.querySelectorAll('#readings tbody tr').length > known"
+    wait_for(page, script, known)
+
+
 def check_looks(page: Page) -> None:
     assert overflow(page) == []
     assert overlaps(page) == []
@@ -117,15 +115,15 @@ class TestCamera:
             check_looks(page)
             page.click("#start")
             wait_for_text(page, "#label", "^angry$")
-            assert page.inner_text("#basis") == "from face and voice"
-            assert page.inner_text("#inview") == "1 face"
-            assert re.fullmatch(r"\d+ ms|\d+ s", page.inner_text("#lag"))
-            wait_for_text(page, "#people", "Face \\d+: angry \\d+%")
-            bold = page.inner_text(".scores tr.top th")
-            assert bold == "angry"
+            wait_for_text(page, "#basis", "^from face and voice$")
+            wait_for_text(page, "#inview", "^1 face$")
+            wait_for_text(page, "#lag", r"^(\d+ ms|\d+ s)$")
+            wait_for_text(page, "#people", r"Face \d+: angry \d+%")
+            wait_for_text(page, ".scores tr.top th", "^angry$")
             page.click("text=Readings as a table")
-            assert "face and voice" in page.inner_text("#readings tbody tr")
-            assert _inked(page, "#boxes") and _inked(page, "#chart")
+            wait_for_text(page, "#readings tbody tr", "face and voice")
+            wait_for_ink(page, "#boxes")
+            wait_for_ink(page, "#chart")
             check_looks(page)
             page.click("#start")
             wait_for_text(page, "#status", "^Stopped")
@@ -158,6 +156,7 @@ class TestCamera:
             wait_for_text(page, "#status", "^Connected")
             page.click("#record")
             assert page.get_attribute("#record", "aria-pressed") == "true"
+            wait_for_reading(page)
             wait_for_text(page, "#label", "^angry$")
             page.click("#record")
             wait_for_text(page, "#recorded", "on the whole angry")
@@ -178,17 +177,13 @@ class TestCamera:
             with opened(angry, address) as (page, errors):
                 page.click("#start")
                 wait_for_text(page, "#label", "^angry$")
-                readings = page.locator("#readings tbody tr").count()
                 assert errors == []
                 cable.pull()
                 wait_for_text(page, "#status", "^Connection lost")
                 cable.plug()
                 wait_for_text(page, "#status", "^Connected")
-                page.wait_for_function(
-                    "known => document.querySelectorAll('#readings tbody tr').length > known",
-                    arg=readings + 1,
-                )
-                assert page.inner_text("#label") == "angry"
+                wait_for_reading(page)
+                wait_for_text(page, "#label", "^angry$")
                 assert page.inner_text("#alert") == ""
 
     def test_all_places_taken_is_told(self, served: Served, angry: playwright.Browser) -> None:
@@ -224,7 +219,7 @@ class TestClip:
             assert page.inner_text("#result-basis") == f"{score}, from face and voice"
             assert page.inner_text("#result-name") == "anger.mp4, 4.14 s"
             assert page.evaluate("document.activeElement.id") == "result-name"
-            assert _inked(page, "#result-chart")
+            wait_for_ink(page, "#result-chart")
             assert page.locator("#result-files a").count() == 5
             check_looks(page)
             assert errors == []
@@ -281,9 +276,23 @@ class TestWatch:
                 assert page.is_hidden("#everyone-label")
                 page.click("#start")
                 wait_for_text(page, "#label", "^angry$")
-                assert _inked(page, "#picture") and _inked(page, "#boxes")
+                wait_for_ink(page, "#picture")
+                wait_for_ink(page, "#boxes")
                 check_looks(page)
                 assert errors == []
+
+
+class TestPatience:
+    def test_a_browser_that_never_answers_fails_the_test(
+        self, served: Served, driver: playwright.Playwright
+    ) -> None:
+        """`evaluate` itself waits forever."""
+        with (
+            browser(driver) as started,
+            pytest.raises(pytest.fail.Exception, match="not answered in 3 s"),
+            opened(started, served.address, limit_s=3.0) as (page, _),
+        ):
+            page.evaluate("new Promise(() => {})")
 
 
 class TestKeyboard:
@@ -302,13 +311,3 @@ class TestKeyboard:
             page.focus("input[value=camera]")
             page.keyboard.press("ArrowRight")
             assert page.is_visible("#drop") and page.is_hidden("#live")
-
-
-def _inked(page: Page, selector: str) -> bool:
-    """Whether something is drawn on a canvas."""
-    script = """one => new Promise((done) => one.toBlob(async (blob) => {
-      done([...new Uint8Array(await blob.arrayBuffer())]);
-    }))"""
-    data = page.eval_on_selector(selector, script)
-    image = cv2.imdecode(np.array(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return bool(image[..., 3].any())

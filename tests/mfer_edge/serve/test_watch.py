@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from mfer_edge.isolation.pool import IsolatedPool
@@ -49,7 +49,11 @@ def watch(server: Served, source: object) -> ClientConnection:
 
 def messages(socket: ClientConnection) -> Iterator[dict[str, Any]]:
     """What is told; a picture as a message of the type `picture`."""
-    for message in socket:
+    while True:
+        try:
+            message = socket.recv(PATIENCE_S)
+        except ConnectionClosedOK:
+            return
         if isinstance(message, str):
             yield json.loads(message)
             continue

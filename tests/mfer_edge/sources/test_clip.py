@@ -66,7 +66,7 @@ class TestFrames:
         assert len(found) == 15
 
     @given(gaps_ms=st.lists(st.integers(5, 700), min_size=1, max_size=40))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_five_a_second_at_a_frame_rate_that_varies(
         self, tmp_path_factory: pytest.TempPathFactory, gaps_ms: list[int]
     ) -> None:

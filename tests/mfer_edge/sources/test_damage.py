@@ -170,7 +170,7 @@ class TestBadInput:
         seed=st.integers(0, 2**32 - 1),
         kind=st.sampled_from(["cut", "bytes", "block", "left out", "header"]),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_no_damage_ends_in_anything_but_a_media_error(
         self,
         whole_files: Callable[[str], bytes],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.prefetch import Prefetched, StartedSource, decode_ahead
 from mfer_edge.stopwatch import Stopwatch
+from tests.support.threads import started as threads_started
 
 
 @given(st.lists(st.none() | st.integers()), st.integers(1, 5))
@@ -35,7 +36,7 @@ def test_it_is_ahead_by_so_many_and_no_more() -> None:
         for taken in range(10):
             assert next(coming) == taken
             for _ in range(4 if taken == 0 else 1):
-                assert step.acquire(timeout=5)
+                assert step.acquire(timeout=60)
             assert len(made) == taken + 4  # it, and three more
             assert not step.acquire(timeout=0.01)
 
@@ -55,11 +56,11 @@ def test_errors_come_in_their_place() -> None:
 
 
 def test_once_closed_nothing_runs_any_more() -> None:
-    before = threading.active_count()
+    running = threads_started()
     with closing(Prefetched(range(10_000), most=4)) as coming:
         next(coming)
-        assert threading.active_count() == before + 1
-    assert threading.active_count() == before
+        assert running() == ["prefetch"]
+    assert running() == []
 
 
 class Tones:
@@ -89,7 +90,7 @@ class Tones:
 def test_a_started_source_is_decoded_before_it_is_asked_for() -> None:
     tones, stopwatch = Tones(), Stopwatch()
     with StartedSource(tones) as started:
-        assert tones.all_made.wait(5)
+        assert tones.all_made.wait(60)
         chunks = [chunk for chunk in decode_ahead(started, stopwatch)]
     assert [float(chunk.samples[0]) for chunk in chunks] == [
         float(chunk.samples[0]) for chunk in Tones()
@@ -99,7 +100,7 @@ def test_a_started_source_is_decoded_before_it_is_asked_for() -> None:
 
 
 def test_a_started_source_that_nobody_wants_ends_its_thread() -> None:
-    before = threading.active_count()
+    running = threads_started()
     with StartedSource(Tones()):
         pass
-    assert threading.active_count() == before
+    assert running() == []

@@ -6,7 +6,6 @@ import http.server
 import io
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -172,10 +171,8 @@ class TestReading:
             Clip(f"http://127.0.0.1:{port}/a.mp4")
 
     def test_a_server_that_never_answers(self) -> None:
-        start = time.perf_counter()
         with raw_server(lambda _: None) as address, pytest.raises(MediaError, match=r"in 0\.3 s"):
             open_url(address, open_timeout_s=0.3)
-        assert time.perf_counter() - start < 10
 
     def test_a_server_that_falls_silent(self, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What came is kept, and the stall is said."""

@@ -55,7 +55,7 @@ def sliding(length: int, window: int = SAMPLE_RATE, hop: int = SAMPLE_RATE // 2)
 
 class TestSpeechBuffer:
     @given(data=st.data())
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_any_cutting_gives_the_same_speech(
         self, engines: dict[str, Engine], audio: np.ndarray, data: st.DataObject
     ) -> None:

@@ -127,7 +127,7 @@ milliseconds = st.integers(0, 600) | st.integers(0, 18).map(lambda chunks: 32 * 
     silence_ms=milliseconds,
     pad_ms=milliseconds,
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_segments_follow_the_packages_rules(
     runs: list[tuple[float, int]],
     beyond: int,
@@ -162,7 +162,7 @@ NOISE = np.random.default_rng(1).normal(0, 0.1, 60 * CHUNK + 123).astype(np.floa
 
 
 @given(cuts=st.sets(st.integers(0, 60), max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_cutting_gives_the_same_probability(cuts: set[int]) -> None:
     whole = SpeechProbability(vad())(NOISE)
     stream = SpeechProbability(vad())

@@ -31,7 +31,7 @@ either = pytest.mark.parametrize("changes", [STRONG, PAPER], ids=["strong", "pap
 
 
 @either
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(samples=st.integers(3, 100_000), seed=st.integers(0, 1000))
 def test_a_varied_voice_is_a_voice_of_about_its_length(
     changes: VoiceChanges, samples: int, seed: int

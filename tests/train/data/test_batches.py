@@ -46,7 +46,7 @@ class Labels(Sequences):
         self.lengths: Any = None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 20), st.booleans(), st.integers(0, 5))
 def test_an_epoch_has_each_example_once(n: int, batch: int, sized: bool, seed: int) -> None:
     examples = Sequences(n) if sized else Labels([0] * n)

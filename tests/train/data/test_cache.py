@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from train.data.cache import Arrays, Cache
 from train.data.index import DatasetError
 
-ENTRIES = 2000  # far more than are made before the kill
+ENTRIES = 20_000  # far more than are made before the kill
 
 
 def key(number: int) -> str:
@@ -103,7 +103,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, bytes]:
     return cache, cache.path("abcd").read_bytes()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_was_cut_off_is_a_clear_error(whole: tuple[Cache, bytes], share: float) -> None:
     cache, data = whole
@@ -115,7 +115,6 @@ def test_a_file_that_was_cut_off_is_a_clear_error(whole: tuple[Cache, bytes], sh
     assert "delete it" in str(caught.value)
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, 119), change=st.integers(1, 255))
 def test_a_byte_that_flipped_is_never_taken_for_data(
     whole: tuple[Cache, bytes], at: int, change: int
@@ -128,7 +127,6 @@ def test_a_byte_that_flipped_is_never_taken_for_data(
         cache.get("abcd", never)
 
 
-@settings(deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_whatever_is_wrong_with_a_file_there_is_no_traceback(
     whole: tuple[Cache, bytes], place: float, value: int

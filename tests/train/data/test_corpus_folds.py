@@ -31,7 +31,7 @@ def test_each_corpus_is_left_out_as_a_whole() -> None:
         assert sorted([*fold.train, *fold.test]) == list(range(len(entries)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(people=st.integers(0, 30), seed=st.integers(0, 5), train_only=st.booleans())
 def test_nobody_who_is_tested_is_trained_on(people: int, seed: int, train_only: bool) -> None:
     entries = several(people)

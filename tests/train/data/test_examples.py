@@ -74,7 +74,7 @@ class TestSpeechExamples:
         )
         assert equal(examples.batch(both, None), batch)
 
-    @settings(deadline=None, max_examples=20)
+    @settings(max_examples=20)
     @given(
         seed=st.integers(0, 99),
         longest_s=st.floats(0.5, 2.0),

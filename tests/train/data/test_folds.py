@@ -121,7 +121,7 @@ def actors_of(entries: Sequence[Entry], indices: np.ndarray) -> set[str]:
     return {entries[index].group for index in indices}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(casts(), st.sampled_from(["paper", "subject", "loso"]), st.integers(0, 3))
 def test_each_is_on_one_side_and_tested_on_once(
     cast: list[Entry], protocol: str, seed: int
@@ -139,7 +139,7 @@ def test_each_is_on_one_side_and_tested_on_once(
         assert {cast[index].label for index in fold.train} == set(SHOWN)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(casts(), st.sampled_from(["paper", "subject", "loso"]), st.data())
 def test_neither_order_nor_place_of_the_files_matters(
     cast: list[Entry], protocol: str, data: st.DataObject

@@ -212,7 +212,7 @@ def test_a_test_split_stays_whole_and_its_copies_go(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["sad", "fear"]), st.booleans()),

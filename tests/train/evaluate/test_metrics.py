@@ -40,7 +40,7 @@ def drawn(logits: np.ndarray, seed: int = 0) -> np.ndarray:
     return (logits + noise).argmax(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs)
 def test_recall_and_confusion_are_those_of_scikit_learn(pair: tuple[np.ndarray, ...]) -> None:
     predicted, labels = pair
@@ -73,7 +73,7 @@ def test_the_bars_are_what_guessing_scores() -> None:
     assert majority(labels, unweighted_recall) == pytest.approx(1 / 8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs)
 def test_no_constant_guess_beats_the_majority(pair: tuple[np.ndarray, ...]) -> None:
     labels = pair[0]
@@ -94,7 +94,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(LOGITS * temperature, labels) == pytest.approx(temperature, rel=0.05)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 20))
 def test_no_other_temperature_is_likelier(seed: int, scale: float) -> None:
     random = np.random.default_rng(seed)

@@ -110,7 +110,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Predictions.load(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_damage_never_gives_other_predictions(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

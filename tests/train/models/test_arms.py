@@ -74,7 +74,7 @@ def assert_close(one: Tensor, other: Tensor, atol: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths)
 def test_a_sequence_does_not_see_the_others_of_its_batch(kind: str, lengths: list[int]) -> None:
     sequences = [steps(kind, n, seed=n + 100 * k) for k, n in enumerate(lengths)]
@@ -148,7 +148,7 @@ def test_a_loud_layer_does_not_drown_the_others() -> None:
     assert_close(LayerMix(3)(louder), LayerMix(3)(states), 1e-4)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 60))
 def test_the_deployed_image_arm_is_the_trained_one(frames: int) -> None:
     embeddings = sequence(frames, model().face.width, seed=frames)
@@ -198,7 +198,7 @@ def nowhere(width: int) -> Place:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths)
 def test_the_training_set_as_a_place_changes_nothing(kind: str, lengths: list[int]) -> None:
     sequences = [steps(kind, n, seed=n + 100 * k) for k, n in enumerate(lengths)]

@@ -63,7 +63,7 @@ def test_in_use_a_face_and_its_mirror_image_are_the_same() -> None:
         assert distance(learning(faces.flip(3)).numpy(), learning(faces).numpy()) > 0.01
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0.3, 3.0), st.floats(-100.0, 100.0))
 def test_lighting_does_not_matter(contrast: float, brightness: float) -> None:
     faces = pictures(4).float()

@@ -105,7 +105,7 @@ def test_labels_that_do_not_occur_keep_no_bias() -> None:
 discounts = st.tuples(st.floats(0, MAX_DISCOUNT), st.floats(0, MAX_DISCOUNT))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 999), discount=discounts, bias=st.floats(0, 2))
 def test_an_arm_with_uniform_scores_changes_nothing(
     seed: int, discount: tuple[float, float], bias: float
@@ -123,7 +123,7 @@ def test_an_arm_with_uniform_scores_changes_nothing(
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 999), discount=discounts)
 def test_arms_of_one_opinion_are_surer_than_each(seed: int, discount: tuple[float, float]) -> None:
     logits = torch.randn(20, 8, generator=torch.Generator().manual_seed(seed)) * 3

@@ -290,10 +290,10 @@ class TestCommand:
         """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE, in processes of their own."""
         home = tmp_path / "home"
         environment = {**os.environ, "HF_ENDPOINT": paper.url, "HF_HOME": str(home)}
+        spec = FACE_BACKBONES["vit"]
         code = (
-            "import sys; from train.models.hub import *; from train.models.registry import *\n"
-            "spec = FACE_BACKBONES['vit']\n"
-            "print(Hub(print).fetch(spec.hub, Pin(None, {}), spec.licence).folder)"
+            "from train.models.base import HubModel; from train.models.hub import Hub, Pin\n"
+            f"print(Hub(print).fetch({spec.hub}, Pin(None, {{}}), {spec.licence!r}).folder)"
         )
 
         def run(**more: str) -> subprocess.CompletedProcess[str]:

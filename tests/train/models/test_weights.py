@@ -124,7 +124,7 @@ def test_a_git_lfs_pointer_is_told(tmp_path: Path, suffix: str) -> None:
     refused(path, "Git LFS pointer")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.binary(max_size=60), st.sampled_from(SUFFIXES), st.booleans())
 def test_no_bytes_lead_to_another_error(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, suffix: str, patched: bool

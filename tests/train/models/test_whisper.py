@@ -181,7 +181,7 @@ def assert_alone_is_as_together(lengths: list[int], origin: str = "random") -> N
             np.testing.assert_allclose(one.numpy(), alone.numpy(), atol=2e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(640, 24_000), min_size=1, max_size=4))
 def test_a_recording_does_not_hear_the_others_of_its_batch(lengths: list[int]) -> None:
     assert_alone_is_as_together(lengths)
@@ -252,7 +252,7 @@ def test_fine_tuning_reaches_the_last_layers_only() -> None:
             assert torch.isfinite(value.grad).all(), name
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(frames=st.integers(1, 400), seed=st.integers(0, 1000))
 def test_a_masked_spectrogram_hides_two_bands_and_two_stretches_at_most(
     frames: int, seed: int

@@ -54,7 +54,7 @@ def label_of(emotion: int) -> int:
 
 
 class TestFaceSequences:
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(emotion=st.integers(0, 7), seed=st.integers(0, 9999))
     def test_a_face_shows_its_emotion_between_neutral_ones(
         self, album: FaceSequences, emotion: int, seed: int
