@@ -18,6 +18,7 @@ class Outcome(Enum):
     SAME = "as the twin"
     TOLD = "otherwise, said so"
     LINE = "one line"
+    UNCOVERED = "no checksum covers it"
     SILENT = "otherwise, unsaid"
     CRASH = "crashes"
     HANG = "hangs"
