@@ -254,15 +254,14 @@ class Clip:
         video_s = max(self._end.end_s(audio_s, self._video_told_s), skipped_s)
         tracks = []
         if self._frame_rate and self.video is not None:
-            told_s, slack_s = self._own_ends_s[self.video], video_slack_s(self.video)
-            tracks.append(TrackEnd("video", told_s, video_s, slack_s))
+            slack_s = video_slack_s(self.video, self._end.longest_s)
+            tracks.append(TrackEnd("video", self._own_ends_s[self.video], video_s, slack_s))
         if self.audio is not None:
-            told_s = self._own_ends_s[self.audio]
             slack_s = sound_slack_s(self.audio, self._resampler.longest_frame_s)
             found_s = audio_s
             if self._format == "flac":  # it has no gaps: where stamps leave one, frames are missing
                 found_s, slack_s = self._resampler.heard_s, EXACT_S
-            tracks.append(TrackEnd("sound", told_s, found_s, slack_s))
+            tracks.append(TrackEnd("sound", self._own_ends_s[self.audio], found_s, slack_s))
         self.duration_s = max(video_s, audio_s)
         all_read = bool(self._frame_rate) or not self.has_video
         self._ending = Ending.of(self._announced, tracks, all_read=all_read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,14 @@ def _is_early(track: TrackEnd) -> bool:
     return track.told_s is not None and track.told_s - track.end_s > track.slack_s
 
 
-def video_slack_s(video: VideoStream) -> float:
-    """By how much the end of a video may differ from what is told."""
+def video_slack_s(video: VideoStream, longest_s: float) -> float:
+    """By how much the end of a video may differ from what is told.
+
+    Args:
+        longest_s: between two frames. Of slides, the last one may be shown for any time.
+    """
+    if longest_s > MAX_SLACK_S:
+        return math.inf
     rate = float(video.average_rate or 0)
     return min(MAX_SLACK_S, VIDEO_FRAMES / rate if rate > 0 else MAX_SLACK_S)
 

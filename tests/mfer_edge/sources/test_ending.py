@@ -99,6 +99,22 @@ def test_a_track_that_is_not_read_may_be_longer() -> None:
     assert missing.missing_s == 58.0
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("last_s", [1, 20])
+def test_the_last_slide(suffix: str, last_s: int, tmp_path: Path) -> None:
+    """It is shown for longer than the others, or shorter: nothing is missing."""
+    made = write_clip(tmp_path / f"made{suffix}", frame_times_s=[0, 5, 10], fps=25)
+    path = tmp_path / f"clip{suffix}"
+    with av.open(str(made)) as source, av.open(str(path), "w") as target:
+        track = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                shown_s = 5 if packet.pts * packet.time_base < 10 else last_s
+                packet.stream, packet.duration = track, round(shown_s / packet.time_base)
+                target.mux(packet)
+    assert told(path) == []
+
+
 def test_frames_that_flac_lacks(tmp_path: Path) -> None:
     """Its parser glues a damaged frame to others, of which the decoder gives some."""
     path = write_clip(tmp_path / "clip.flac", audio=sine(SHORT_S))
