@@ -10,6 +10,7 @@ HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 DATA_HEAD = 50  # bytes before the packets
+USUAL_START = b"\x82\0\0"  # of a packet: error correction that is not used
 BROADCAST = 1  # flag: counts were not known
 WIDTHS = (0, 1, 2, 4)  # bytes of a field, by its two bits
 USUAL_PROPERTIES = 0x5D  # widths of the fields of a payload, the only ones in use
@@ -69,13 +70,19 @@ def _layout(content: Content) -> Layout | None:
     if properties is None or content.number(properties + 88, 4, "little") & BROADCAST:
         return None
     size = content.number(properties + 92, 4, "little")
+    if size != content.number(properties + 96, 4, "little"):
+        return None
     count = content.number(end + 40, 8, "little")
     told = content.number(properties + 56, 8, "little")
     data_size = content.number(end + 16, 8, "little")
+    if not count or not told:
+        return None
     if count != told or (data_size and data_size != DATA_HEAD + count * size):
         raise Damaged(end, f"{count} packets of {size} bytes, but {told} by the header")
     if size == 0:
         raise Damaged(properties, "packets of no length")
+    if content.some(end + DATA_HEAD, 3) != USUAL_START:
+        return None
     return Layout(end + DATA_HEAD, size, count)
 
 
@@ -100,12 +107,9 @@ class _Fields:
 
 def _check_packet(content: Content, layout: Layout, position: int) -> None:
     fields = _Fields(content.at(position, layout.size), position)
+    begins = fields.take(len(USUAL_START)) == USUAL_START
     first = fields.number(1)
-    if first & 0x80:  # error correction, whose length follows from the low four bits
-        if first != 0x82 or fields.take(2) != b"\0\0":
-            raise Damaged(position, "no packet where one should be")
-        first = fields.number(1)
-    if fields.number(1) != USUAL_PROPERTIES:
+    if not begins or fields.number(1) != USUAL_PROPERTIES:
         raise Damaged(position, "no packet where one should be")
     length = fields.number(WIDTHS[first >> 5 & 3]) or layout.size
     fields.number(WIDTHS[first >> 1 & 3])
@@ -131,11 +135,14 @@ def _check_payload(fields: _Fields, layout: Layout, width: int, end: int, positi
     if held < 0:
         raise Damaged(position, "a packet holds more than it is long")
     fields.take(held)
-    if replicated < 8:
+    if replicated < 8 or not size:
+        stream.number = -1
         return
-    if offset == 0:
+    if stream.number < 0:  # the first that tells; it may have begun before
+        stream.number, stream.size, stream.held = number, size, offset
+    elif offset == 0:
         expected = (stream.number + 1) & 255
-        if stream.number >= 0 and (number != expected or stream.held < stream.size):
+        if number != expected or stream.held < stream.size:
             raise Damaged(position, "a frame is missing")
         stream.number, stream.size, stream.held = number, size, 0
     if number != stream.number or offset != stream.held or size != stream.size:

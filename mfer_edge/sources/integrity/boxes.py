@@ -8,6 +8,7 @@ HOLD_BOXES = frozenset(
     b"moov trak mdia minf stbl edts mvex moof traf mfra".split()  # and nothing else
 )
 
+APPENDED = b"8db42d694ccc418790edff439fe026bf"  # at the end of what Insta360 adds to its files
 MAX_DEPTH = 8  # of boxes in boxes; six are in use
 
 
@@ -30,6 +31,8 @@ def _check_range(content: Content, position: int, end: int, depth: int) -> None:
         if content.is_padding(position):
             return
         if not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in mark):
+            if content.some(content.size - len(APPENDED), len(APPENDED)) == APPENDED:
+                return
             raise Damaged(position, "no box where one should be")
         if size == 1:
             size, start = content.number(start, 8), start + 8

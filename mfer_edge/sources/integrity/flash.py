@@ -21,7 +21,7 @@ def check_flash(content: Content) -> None:
         if content.is_padding(position):
             return
         head = content.at(position, HEAD)
-        if head[0] & 31 not in KINDS or any(head[8:11]):
+        if head[0] & 31 not in KINDS:
             raise Damaged(position, "no tag where one should be")
         position += HEAD + int.from_bytes(head[1:4], "big")
         if position > content.size:

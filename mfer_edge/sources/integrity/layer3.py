@@ -23,7 +23,8 @@ def check_layer3(content: Content) -> None:
     if not flags & HAS_BYTES:
         return
     place += 12 if flags & HAS_FRAMES else 8
-    if start + int.from_bytes(first[place : place + 4], "big") > content.size:
+    # Some programs count the tag before the sound.
+    if int.from_bytes(first[place : place + 4], "big") > content.size:
         raise CutOff("its sound")
 
 

@@ -10,6 +10,7 @@ PACKET = 188  # bytes
 PACKETS = 5000  # that are read at once
 SYNC = 0x47
 BEGINS, HAS_PAYLOAD, HAS_ADAPTATION = 0x40, 0x10, 0x20  # flags of its second and fourth byte
+START = b"\0\0\1\xba"
 PACK, END = 0xBA, 0xB9
 
 
@@ -61,6 +62,8 @@ def check_program(content: Content) -> None:
     """
     content.what = "a packet"
     position = 0
+    if content.some(0, 4) != START:  # a part of a broadcast, or of a video CD
+        return
     while position < content.size:
         head = content.some(position, 14)
         if head[:3] != b"\0\0\1" or len(head) < 4 or head[3] < END:

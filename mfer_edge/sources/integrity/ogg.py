@@ -8,6 +8,7 @@ from mfer_edge.sources.integrity.reading import Content, Damaged
 
 HEAD = 27  # bytes of a page before the sizes of its segments
 FIRST_OF_STREAM = 2  # flag of a page
+FAR = 100  # pages that a radio station had sent before the listener came: headers, then a gap
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -19,6 +20,7 @@ def check_ogg(content: Content) -> None:
     """
     position = 0
     next_numbers: dict[bytes, int] = {}  # of the next page, by stream
+    only_headers: dict[bytes, bool] = {}  # so far: time stamps of zero
     while position < content.size:
         if content.some(position, 4) != b"OggS":
             if content.is_padding(position):
@@ -31,9 +33,11 @@ def check_ogg(content: Content) -> None:
             raise Damaged(position, "wrong checksum of a page")
         stream, number = page[14:18], int.from_bytes(page[18:22], "little")
         expected = number if page[5] & FIRST_OF_STREAM else next_numbers.get(stream, number)
-        if number != expected:
+        joined_late = only_headers.get(stream, False) and number > expected + FAR
+        if number != expected and not joined_late:
             raise Damaged(position, f"page {number} follows page {expected - 1}")
         next_numbers[stream] = number + 1
+        only_headers[stream] = not any(page[6:14])
         position += len(page)
 
 

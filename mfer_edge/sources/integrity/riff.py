@@ -9,6 +9,7 @@ from mfer_edge.sources.integrity.reading import Content, CutOff, Damaged
 OPEN_SIZES = range(0x7FFF_0000, 1 << 32)  # place-holders of what was written to a pipe
 TAGS = (b"ID3", b"TAG", b"APE")  # that programs for music append
 DISK_BLOCK = 512  # bytes
+LIST_OF_CHUNKS = b"rec "
 PCM = (1, 3)  # integers and floats
 EXTENSIBLE = 0xFFFE
 INDEX_ENTRY = struct.Struct("<4sIII")  # mark, flags, place, size
@@ -44,8 +45,9 @@ def check_wav(content: Content) -> None:
 
 
 def _is_filled(content: Content, position: int) -> bool:
-    """Whether a file was filled up with zeros from here on, as recorders do to whole blocks."""
-    return content.is_padding(position) and content.size % DISK_BLOCK == 0
+    """Whether a file was filled up with zeros from here on, as recorders do by whole blocks."""
+    blocks = content.size - position >= DISK_BLOCK or content.size % DISK_BLOCK == 0
+    return blocks and content.is_padding(position)
 
 
 def is_mark(mark: bytes) -> bool:
@@ -61,7 +63,7 @@ def _check_format(content: Content, position: int, size: int) -> None:
         kind = content.number(position + 24, 2, "little")
     if kind not in PCM:
         return
-    if (block, byte_rate) != (channels * ((bits + 7) // 8), rate * block):
+    if block != channels * ((bits + 7) // 8) or byte_rate not in (0, rate * block):
         raise Damaged(
             position,
             f"{channels} x {bits} bits at {rate} Hz, but {block} bytes a sample and {byte_rate} "
@@ -98,6 +100,8 @@ def _check_index(content: Content, index: bytes, movie: int) -> None:
     entries = INDEX_ENTRY.iter_unpack(index[: len(index) // INDEX_ENTRY.size * INDEX_ENTRY.size])
     base: int | None = None  # places count from the list, or from the start of the file
     for mark, _, place, size in entries:
+        if not size or mark == LIST_OF_CHUNKS:  # a frame that was dropped; several at once
+            continue
         if base is None:
             base = movie if content.some(movie + place, 4) == mark else 0
         found = content.some(base + place, 8)

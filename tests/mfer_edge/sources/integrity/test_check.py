@@ -13,6 +13,7 @@ import pytest
 from mfer_edge.samples import ANGER, FEAR
 from mfer_edge.sources.clip import Clip
 from mfer_edge.sources.integrity.check import CHECKS, structure_note
+from mfer_edge.sources.integrity.ogg import checksum
 from tests.support.clips import CODECS, sine, write_clip
 
 MORE: dict[str, tuple[str | None, str | None]] = {
@@ -108,6 +109,31 @@ class TestWhole:
             for _ in clip:
                 pass
         assert [text for text in clip.warnings() if "track" not in text] == []
+
+    def test_what_cameras_append(self, whole: Whole, note: Note) -> None:
+        trailer = random.Random(1).randbytes(999) + b"8db42d694ccc418790edff439fe026bf"
+        assert note(".mp4", whole(".mp4") + trailer) == ""
+        assert note(".mp4", whole(".mp4") + trailer[:-1]) != ""
+
+    def test_a_radio_that_was_joined_late(self, whole: Whole, note: Note) -> None:
+        """The headers, then what the station sends at that time: numbers of its pages go on."""
+        content = bytearray(whole(".ogg"))
+        pages = [i for i in range(len(content)) if content[i : i + 4] == b"OggS"]
+        for later, expected in ((500, ""), (5, "page 7 follows page 1")):
+            moved = bytearray(content)
+            for start, end in zip(pages[2:], [*pages[3:], len(content)], strict=True):
+                number = int.from_bytes(moved[start + 18 : start + 22], "little") + later
+                moved[start + 18 : start + 22] = number.to_bytes(4, "little")
+                moved[start + 22 : start + 26] = checksum(moved[start:end]).to_bytes(4, "little")
+            assert expected in note(".ogg", bytes(moved))
+            assert bool(expected) == bool(note(".ogg", bytes(moved)))
+
+    def test_frames_that_were_dropped(self, whole: Whole, note: Note) -> None:
+        """In an AVI, entries of the index without a length lead to where they like."""
+        content = bytearray(whole(".avi"))
+        entry = content.index(b"00dc", content.index(b"idx1") + 100)
+        content[entry + 8 : entry + 16] = bytes(8)
+        assert note(".avi", bytes(content)) == ""
 
     def test_formats_without_a_check(self, tmp_path: Path) -> None:
         path = tmp_path / "clip.nut"
