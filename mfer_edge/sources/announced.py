@@ -47,7 +47,7 @@ class AnnouncedDuration:
         name = container.format.name.partition(",")[0]
         if name == "mov" and not any(stream.frames for stream in container.streams):
             return cls(duration_s, False)  # fragments: it is the sum of what they hold
-        if name == "matroska":  # it tells the latest time stamp, wherever they start
+        if name in ("matroska", "nut"):  # the latest time stamp, wherever they start
             duration_s = max(0.0, duration_s - (container.start_time or 0) / av.time_base)
         if name not in TELLING or isinstance(path, str) or not path.is_file():
             return cls(duration_s, name in TELLING and name != "mp3")

@@ -19,9 +19,15 @@ from av.video.stream import VideoStream
 from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s, own_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, TrackChoice, missing_tracks
-from mfer_edge.sources.ending import EXACT_S, Ending, TrackEnd, sound_slack_s, video_slack_s
 from mfer_edge.sources.geometry import Geometry
 from mfer_edge.sources.integrity.check import structure_note
+from mfer_edge.sources.integrity.ending import (
+    EXACT_S,
+    Ending,
+    TrackEnd,
+    sound_slack_s,
+    video_slack_s,
+)
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled

@@ -14,7 +14,7 @@ from mfer_edge.errors import MediaError
 from mfer_edge.sources.announced import AnnouncedDuration
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.sources.clip import Clip
-from mfer_edge.sources.ending import Ending, TrackEnd
+from mfer_edge.sources.integrity.ending import Ending, TrackEnd
 from mfer_edge.speech.vad import SAMPLE_RATE
 from tests.support.clips import sine, write_clip
 
