@@ -281,7 +281,7 @@ def jobs(clip: Path, work: Path, index: Path | None, weights: Path) -> list[Job]
         main_in_process("adapt", clip, "--out", out / "out.adapt")
 
     def batch(out: Path) -> None:
-        options = ("--device", "cpu", "--workers", 1, "--worker-threads", 1)
+        options = ("--device", "cpu", "--workers", 1, "--threads", 1)
         main_in_process("batch", *clips, "--out", out, *options)
 
     clips = several(clip, work)
