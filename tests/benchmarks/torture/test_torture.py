@@ -78,7 +78,7 @@ def test_a_run_goes_on(wholes: dict[str, Path], tmp_path: Path) -> None:
     setup = WorkerSetup(device="cpu", threads=1, max_memory_bytes=2_000_000_000)
     (tmp_path / "cases").mkdir()
     with IsolatedPool(setup) as pool:
-        Torture(pool, tmp_path / "cases", again, path).run(iter(cases), 4)
+        Torture(pool, tmp_path / "cases", again, save_to=path).run(iter(cases), 4)
     assert [verdict.name for verdict in again.verdicts] == [case.name for case in cases]
     other = TortureResult(describe_machine(), 3, timeout_s=300.0, memory_mb=2000)
     with pytest.raises(ValueError, match="of seed 2"):
