@@ -267,6 +267,7 @@ class Clip:
             found_s = audio_s
             if self._format == "flac":  # it has no gaps: where stamps leave one, frames are missing
                 found_s, slack_s = self._resampler.heard_s, EXACT_S
+                self.damaged = max(self.damaged, int(audio_s - found_s > EXACT_S))
             tracks.append(TrackEnd("sound", self._own_ends_s[self.audio], found_s, slack_s))
         self.duration_s = max(video_s, audio_s)
         all_read = bool(self._frame_rate) or not self.has_video

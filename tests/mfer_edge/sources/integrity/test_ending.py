@@ -121,9 +121,10 @@ def test_frames_that_flac_lacks(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         places = [packet.pos for packet in container.demux() if packet.size]
-    del content[places[5] : places[6]]
-    path.write_bytes(content)
+    path.write_bytes(content[: places[5]] + content[places[6] :])
     assert re.search(r"ends after 1\.1\d s of the 1\.20 s", " ".join(told(path)))
+    path.write_bytes(content[: places[0]] + b"\x12\x34" + content[places[0] :])
+    assert told(path) == ["1 damaged packet could not be decoded"]
 
 
 class TestHours:
