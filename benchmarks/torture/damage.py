@@ -99,7 +99,7 @@ def _changed(kind: str, name: str, whole: Path, data: bytes) -> Case:
         return made
 
     untold = kind == "mutant" or name.partition(" at ")[0] in OPEN_ENDED
-    shows = (lambda clip: can_be_noticed(whole, clip.read_bytes())) if kind == "mutant" else None
+    shows = (lambda clip: can_be_noticed(whole, clip)) if kind == "mutant" else None
     return Case(kind, name, make, lambda clip, out: whole, may_differ=untold, shows=shows)
 
 

@@ -18,19 +18,27 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_wholes(tmp_path_factory.mktemp("wholes"), NAMES)
 
 
-def changed(path: Path, place: int) -> bytes:
+def changed(path: Path, *places: int) -> Path:
     data = bytearray(path.read_bytes())
-    data[place] ^= 255
-    return bytes(data)
+    for place in places:
+        data[place] ^= 255
+    made = path.with_name(f"changed{path.suffix}")
+    made.write_bytes(data)
+    return made
 
 
 def test_samples_of_a_wav(wholes: dict[str, Path]) -> None:
     data = wholes["wav"].read_bytes()
-    samples = data.index(b"data") + 8
+    samples, rate = data.index(b"data") + 8, data.index(b"fmt ") + 12
     assert not can_be_noticed(wholes["wav"], changed(wholes["wav"], samples))
     assert not can_be_noticed(wholes["wav"], changed(wholes["wav"], len(data) - 1))
-    assert can_be_noticed(wholes["wav"], changed(wholes["wav"], samples - 1))
-    assert can_be_noticed(wholes["wav"], data[:500] + data[501:])
+    assert can_be_noticed(wholes["wav"], changed(wholes["wav"], rate))
+    assert can_be_noticed(wholes["wav"], changed(wholes["wav"], samples, rate))
+    unused = data.index(b"fmt ") + 16  # by FFmpeg, which computes the bytes a second
+    assert not can_be_noticed(wholes["wav"], changed(wholes["wav"], samples, unused))
+    shorter = wholes["wav"].with_name("shorter.wav")
+    shorter.write_bytes(data[:500] + data[501:])
+    assert can_be_noticed(wholes["wav"], shorter)
     assert int(unchecked(wholes["wav"]).sum()) == len(data) - samples
 
 
@@ -47,7 +55,8 @@ def test_payload_between_headers(name: str, wholes: dict[str, Path]) -> None:
     assert 0.6 < share < 1
     places = np.flatnonzero(unchecked(wholes[name]))
     assert not can_be_noticed(wholes[name], changed(wholes[name], int(places[len(places) // 2])))
-    assert can_be_noticed(wholes[name], changed(wholes[name], 2))
+    kept = len(wholes[name].read_bytes()) // 2
+    assert can_be_noticed(wholes[name], changed(wholes[name], *range(kept)))
 
 
 def test_headers_of_transport_packets_are_no_payload(wholes: dict[str, Path]) -> None:

@@ -168,6 +168,24 @@ class TestDamaged:
         content[len(content) // 2] ^= 4
         assert "wrong checksum" in note(ending, bytes(content))
 
+    @pytest.mark.parametrize("channels", [1, 2])
+    @pytest.mark.parametrize("rate", [22_050, 48_000])
+    def test_the_first_frame_of_an_mp3(
+        self, channels: int, rate: int, note: Note, tmp_path: Path
+    ) -> None:
+        """It tells how much to leave out at the start."""
+        path = tmp_path / "clip.mp3"
+        write_clip(path, audio=sine(1.0, rate, channels=channels), rate=rate)
+        content = bytearray(path.read_bytes())
+        assert note(".mp3", bytes(content)) == ""
+        content[content.index(b"Info") + 141] ^= 8
+        behind = content.index(b"Info") + 156
+        behind = content.index(b"\xff", behind)
+        moved = content[:behind] + b"\1" + content[behind:]
+        assert "no frame where one should be" in note(".mp3", bytes(moved))
+        expected = "wrong checksum of the first frame" if (channels, rate) == (2, 48_000) else ""
+        assert expected in note(".mp3", bytes(content))
+
     def test_a_page_that_is_missing(self, whole: Whole, note: Note) -> None:
         content = whole(".ogg") * 1
         pages = [i for i in range(len(content)) if content[i : i + 4] == b"OggS"]
