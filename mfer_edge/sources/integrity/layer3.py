@@ -12,11 +12,12 @@ STEREO = 36  # place of the mark in MPEG-1 stereo. Of others, programs differ in
 BIT_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s, of MPEG-1
 LOWER = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # of MPEG-2
 RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG-1
+FRAMES = 4  # that are checked
 OLD_TAG = 128  # bytes at the end of a file
 
 
 def check_layer3(content: Content) -> None:
-    """Check what the first frame tells: that there are as many bytes, and its own checksum.
+    """Check the first frames, and what the first of all tells: the number of bytes, a checksum.
 
     Raises:
         StructureError: there are fewer, or it is wrong.
@@ -24,6 +25,8 @@ def check_layer3(content: Content) -> None:
     start = id3_size(content.some(0, 10))
     frame = content.some(start, WITHIN + CHECKSUM + 2)
     mark = max(frame.find(b"Xing", 0, WITHIN), frame.find(b"Info", 0, WITHIN))
+    if start and frame[:1] not in (b"", b"\0", b"\xff"):  # filled up with zeros
+        raise Damaged(start, "no frame where one should be")
     if mark < 0 or len(frame) < mark + CHECKSUM + 2:
         return
     flags = int.from_bytes(frame[mark + 4 : mark + 8], "big")
@@ -33,14 +36,26 @@ def check_layer3(content: Content) -> None:
         # Some programs count the tags before and after the sound.
         if start + told > content.size and told not in (content.size, content.size - OLD_TAG):
             raise CutOff("its sound")
-    following = start + frame_bytes(frame)
-    if following > start and content.some(following, 2)[:1] != b"\xff":
-        raise Damaged(following, "no frame where one should be")
+    _check_frames(content, start)
     has_sum = mark == STEREO and frame[mark + ENCODER :].startswith(ENCODERS)
     if flags == HAS_ALL and has_sum:
         told = int.from_bytes(frame[mark + CHECKSUM :][:2], "big")
         if told not in (0, checksum(frame[: mark + CHECKSUM])):
             raise Damaged(start, "wrong checksum of the first frame")
+
+
+def _check_frames(content: Content, position: int) -> None:
+    """Check that frames follow each other, at the start: decoders begin behind what does not."""
+    for _ in range(FRAMES):
+        head = content.some(position, 4)
+        if len(head) < 4 or head[:3] == b"TAG":
+            return
+        if head[0] != 0xFF or head[1] < 0xE0:
+            raise Damaged(position, "no frame where one should be")
+        length = frame_bytes(head)
+        if not length:
+            return
+        position += length
 
 
 def frame_bytes(head: bytes) -> int:
