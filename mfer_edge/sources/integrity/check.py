@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from mfer_edge.sources.integrity.asf import check_asf
-from mfer_edge.sources.integrity.boxes import check_boxes
-from mfer_edge.sources.integrity.flash import check_flash
-from mfer_edge.sources.integrity.layer3 import check_layer3
-from mfer_edge.sources.integrity.matroska import check_matroska
-from mfer_edge.sources.integrity.mpeg import check_program, check_transport
-from mfer_edge.sources.integrity.ogg import check_ogg
 from mfer_edge.sources.integrity.reading import BLOCK, Content, StructureError
-from mfer_edge.sources.integrity.riff import check_avi, check_wav
 
-CHECKS: dict[str, Callable[[Content], None]] = {
-    "asf": check_asf,
-    "avi": check_avi,
-    "flv": check_flash,
-    "matroska": check_matroska,
-    "mov": check_boxes,
-    "mp3": check_layer3,
-    "mpeg": check_program,
-    "mpegts": check_transport,
-    "ogg": check_ogg,
-    "wav": check_wav,
+CHECKS = {
+    "asf": "asf.check_asf",
+    "avi": "riff.check_avi",
+    "flv": "flash.check_flash",
+    "matroska": "matroska.check_matroska",
+    "mov": "boxes.check_boxes",
+    "mp3": "layer3.check_layer3",
+    "mpeg": "mpeg.check_program",
+    "mpegts": "mpeg.check_transport",
+    "ogg": "ogg.check_ogg",
+    "wav": "riff.check_wav",
 }
-"""By FFmpeg's names of formats."""
+"""Modules of this package, and their functions, by FFmpeg's names of formats: a clip needs one."""
 
 
 def structure_note(path: Path, container: str) -> str:
@@ -36,9 +29,11 @@ def structure_note(path: Path, container: str) -> str:
     Args:
         container: FFmpeg's name of the format, up to the first comma.
     """
-    check = CHECKS.get(container)
-    if check is None or not path.is_file():
+    if container not in CHECKS or not path.is_file():
         return ""
+    module, _, name = CHECKS[container].partition(".")
+    loaded = importlib.import_module(f"{__package__}.{module}")
+    check: Callable[[Content], None] = getattr(loaded, name)
     try:
         with path.open("rb", buffering=BLOCK) as file:
             check(Content(file, path.stat().st_size, "a part of it"))
