@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.torture.coverage import can_be_noticed
 from benchmarks.torture.material import Writing, write
 from benchmarks.torture.variants import PLAIN, Case
 
@@ -98,7 +99,8 @@ def _changed(kind: str, name: str, whole: Path, data: bytes) -> Case:
         return made
 
     untold = kind == "mutant" or name.partition(" at ")[0] in OPEN_ENDED
-    return Case(kind, name, make, lambda clip, out: whole, may_differ=untold)
+    shows = (lambda clip: can_be_noticed(whole, clip)) if kind == "mutant" else None
+    return Case(kind, name, make, lambda clip, out: whole, may_differ=untold, shows=shows)
 
 
 def write_wholes(folder: Path, names: Iterable[str] = tuple(WHOLES)) -> dict[str, Path]:

@@ -18,6 +18,7 @@ class Outcome(Enum):
     SAME = "as the twin"
     TOLD = "otherwise, said so"
     LINE = "one line"
+    UNCOVERED = "no checksum covers it"
     SILENT = "otherwise, unsaid"
     CRASH = "crashes"
     HANG = "hangs"
@@ -65,7 +66,7 @@ def judge(
     if got is None:
         return Outcome.LOST, ""
     if isinstance(got, Exception):
-        return _failure(got)
+        return failure(got)
     if not isinstance(twin, Analysis):
         return Outcome.NO_TWIN, "" if twin is None else str(twin)
     difference = _difference(got, twin)
@@ -75,7 +76,8 @@ def judge(
     return (Outcome.TOLD if said else Outcome.SILENT), difference
 
 
-def _failure(error: MferError) -> tuple[Outcome, str]:
+def failure(error: MferError) -> tuple[Outcome, str]:
+    """Outcome of an input that could not be read."""
     line = str(error)
     for kind, outcome in (
         (HangError, Outcome.HANG), (MemoryLimitError, Outcome.MEMORY), (CrashError, Outcome.CRASH),

@@ -6,16 +6,19 @@ moment of the time that it needs, and looks at what it left:
 
 - infer: JSON, CSV, captions, a picture and an overlay video of the clip;
 - adapt: an adaptation to the clip;
+- batch: tables and the journal of several clips, continued after each kill until they are there;
 - save: a bundle, saved as `export` does it at its end;
 - train: the audio arm on the recordings of an index, continued after each kill until it is done;
 - export: a bundle in single precision, verified on the clip.
 
 Every other time an earlier result is there already: it stays until the new one is complete. After
 the last kill the command runs undisturbed, and its result has to be that of a run without kills.
+None of a killed command's worker processes may be left after some seconds.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 import json
@@ -44,6 +47,8 @@ from mfer_edge.outputs.temporary import PREFIX
 
 KILLS = 50  # of each command
 TIMINGS = ("timing", "seconds")  # of no importance to whether two results are the same
+BATCH_CLIPS = 6
+WORKERS_END_S = 10.0  # within which worker processes notice that the command is gone
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Count:
     broken: list[str] = field(default_factory=list)
     lost: int = 0  # earlier results that were gone
     leftovers: int = 0  # temporary files after the last run, which is undisturbed
+    orphans: int = 0  # kills after which worker processes stayed
     same: bool = False  # whether that run gives what a run without kills gives
 
 
@@ -95,6 +101,7 @@ def start(job: Job, folder: Path) -> int:
     process = os.fork()
     if process:
         return process
+    os.setpgid(0, 0)  # with the workers that it starts
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -123,12 +130,26 @@ def kill_all(job: Job, work: Path, kills: int, rng: random.Random) -> Count:
         _, status = os.waitpid(process, 0)
         count.kills += os.WIFSIGNALED(status)
         count.ended += not os.WIFSIGNALED(status)
+        count.orphans += not has_ended(process)
         inspect(job, folder, count, had_results=bool(number % 2) and not job.continues)
         script.log(f"{job.name}: {number + 1} of {kills}")
     os.waitpid(start(job, folder), 0)
     count.leftovers = sum(1 for _ in folder.rglob(f"{PREFIX}*"))
     count.same = {n: look(folder / n) for n, look in job.results.items()} == expected
     return count
+
+
+def has_ended(group: int) -> bool:
+    """Wait for the end of all processes of a group; end those that stay."""
+    until_s = time.perf_counter() + WORKERS_END_S
+    try:
+        while time.perf_counter() < until_s:
+            os.killpg(group, 0)
+            time.sleep(0.05)
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def prepare(folder: Path, earlier: Path | None) -> None:
@@ -199,13 +220,43 @@ def adaptation_look(path: Path) -> str:
     return str([part and part.mean.tolist() for part in (made.voice, made.face)])
 
 
+def table_look(path: Path) -> str:
+    """Rows of a table of a batch, but for their times."""
+    with path.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "wall_s"} for row in csv.DictReader(file)]
+    return json.dumps(rows)
+
+
+def journal_look(path: Path) -> str:
+    """Clips in the journal of a batch, each of them once."""
+    keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+    if len(set(keys)) < len(keys):
+        raise ValueError("a clip was done twice")
+    return str(sorted(keys))
+
+
 def bundle_look(path: Path) -> str:
     """Labels and precision of a bundle, whose files were all checked."""
     bundle = Bundle.open(path)
     return f"{bundle.manifest.labels} {bundle.manifest.precision}"
 
 
-def jobs(clip: Path, index: Path | None, weights: Path) -> list[Job]:
+def several(clip: Path, folder: Path) -> list[Path]:
+    """Clips of a batch, made of one: with the same content, a batch would do only one of them."""
+    made = []
+    for number in range(BATCH_CLIPS):
+        made.append(folder / f"clip-{number}.mkv")
+        with av.open(str(clip)) as source, av.open(str(made[-1]), "w") as target:
+            target.metadata["title"] = f"clip {number}"
+            tracks = {s.index: target.add_stream_from_template(s) for s in source.streams}
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = tracks[packet.stream.index]
+                    target.mux(packet)
+    return made
+
+
+def jobs(clip: Path, work: Path, index: Path | None, weights: Path) -> list[Job]:
     """Commands to kill, shortest first."""
 
     def infer(out: Path) -> None:
@@ -229,6 +280,16 @@ def jobs(clip: Path, index: Path | None, weights: Path) -> list[Job]:
     def adapt(out: Path) -> None:
         main_in_process("adapt", clip, "--out", out / "out.adapt")
 
+    def batch(out: Path) -> None:
+        options = ("--device", "cpu", "--workers", 1, "--threads", 1)
+        main_in_process("batch", *clips, "--out", out, *options)
+
+    clips = several(clip, work)
+    tables: dict[str, Callable[[Path], str]] = {
+        **{f"{name}.csv": table_look for name in ("clips", "windows", "failures")},
+        "journal.jsonl": journal_look,
+    }
+
     def export(out: Path) -> None:
         main_in_process("export", "--verify", clip, "--out", out / "bundle")
 
@@ -237,6 +298,7 @@ def jobs(clip: Path, index: Path | None, weights: Path) -> list[Job]:
         Job("infer", infer, results),
         Job("adapt", adapt, adaptation),
         Job("save", save, bundle),
+        Job("batch", batch, tables, continues=True),
         *([training] if index is not None else []),
         Job("export", export, bundle),
     ]
@@ -250,19 +312,20 @@ def report(result: KillsResult) -> str:
     """Format the table."""
     headings = (
         "command | seconds | kills | done before | results complete | absent | broken | "
-        "earlier ones lost | then a run gives the same | leftovers then"
+        "earlier ones lost | workers left | then a run gives the same | leftovers then"
     )
     rows = [
         (
             c.job, f"{c.seconds:.1f}", f"{c.kills}", f"{c.ended}", f"{c.complete}", f"{c.absent}",
-            f"{len(c.broken)}", f"{c.lost}", "yes" if c.same else "NO", f"{c.leftovers}",
+            f"{len(c.broken)}", f"{c.lost}", f"{c.orphans}", "yes" if c.same else "NO",
+            f"{c.leftovers}",
         )
         for c in result.counts
     ]  # fmt: skip
     broken = [line for count in result.counts for line in count.broken]
     return document(
         f"SIGKILL at random moments, seed {result.seed}.\n{script.machine_line(result.machine)}",
-        markdown_table(headings, rows, "lrrrrrrrrr"),
+        markdown_table(headings, rows, "lrrrrrrrrrr"),
         "\n".join(broken),
     )
 
@@ -278,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = script.parse(parser, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = jobs(options.clip, options.index, options.weights)
+        chosen = jobs(options.clip, Path(folder), options.index, options.weights)
         if options.job:
             chosen = [job for job in chosen if job.name in options.job]
         if {job.name for job in chosen} & {"export", "train"}:  # loaded once, not in each process
@@ -297,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             script.log(repr(counts[-1]))
     result = KillsResult(describe_machine(), options.seed, counts)
     script.publish(report(result), result, options.json)
-    if any(count.broken or count.lost or not count.same for count in counts):
+    if any(c.broken or c.lost or c.orphans or not c.same for c in counts):
         sys.exit(1)
 
 

@@ -36,6 +36,7 @@ class Case:
     make: Callable[[Path], Path]  # into a path without suffix
     twin: Callable[[Path, Path], Path | None] | None  # from the made clip into a path; None: none
     may_differ: bool = False  # unsaid, as nothing in the file tells
+    shows: Callable[[Path], bool] | None = None  # whether the made clip's damage can be noticed
 
 
 def written(kind: str, name: str, how: Writing, twin: Writing | None = None) -> Case:

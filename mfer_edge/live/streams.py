@@ -42,7 +42,7 @@ class LiveClip(Clip):
         yield from super().__iter__()
         if not self.is_file:
             how = "nothing came any more" if self._stalled else "the stream broke off"
-            self._stalled, self.missing_s = False, 0.0  # no warnings: it is an error
+            self._stalled, self._ending = False, None  # no warnings: it is an error
             raise MediaError(f"{self.name}: {how}")
 
 

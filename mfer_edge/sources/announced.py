@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -44,7 +45,9 @@ class AnnouncedDuration:
         if duration_s >= MAX_DURATION_S:
             return cls(0.0, False)
         name = container.format.name.partition(",")[0]
-        if name == "matroska":  # it tells the latest time stamp, wherever they start
+        if name == "mov" and not any(stream.frames for stream in container.streams):
+            return cls(duration_s, False)  # fragments: it is the sum of what they hold
+        if name in ("matroska", "nut"):  # the latest time stamp, wherever they start
             duration_s = max(0.0, duration_s - (container.start_time or 0) / av.time_base)
         if name not in TELLING or isinstance(path, str) or not path.is_file():
             return cls(duration_s, name in TELLING and name != "mp3")
@@ -59,18 +62,41 @@ class AnnouncedDuration:
         return cls(duration_s * share, True)
 
 
-def declared_end_s(stream: VideoStream, start_s: float) -> float | None:
+def declared_end_s(stream: VideoStream | AudioStream | None, start_s: float) -> float | None:
     """End of a track by its header, from the clip's start; None where it does not tell.
 
     Args:
         start_s: time stamp at which the clip starts.
     """
+    if stream is None:
+        return None
+    # Matroska writes it as a tag; without, FFmpeg may fill in the length of the whole file.
+    return _end_s(_clock_s(stream.metadata.get("DURATION", "")) or _duration_s(stream), start_s)
+
+
+def own_end_s(
+    stream: VideoStream | AudioStream | None, start_s: float, container: str
+) -> float | None:
+    """As `declared_end_s`; None also where the header tells of the file as a whole alone.
+
+    Args:
+        container: FFmpeg's name of the format, up to the first comma.
+    """
+    if stream is None:
+        return None
+    if container == "matroska":
+        return _end_s(_clock_s(stream.metadata.get("DURATION", "")), start_s)
+    return _end_s(_duration_s(stream), start_s) if container == "mov" else None
+
+
+def _duration_s(stream: VideoStream | AudioStream) -> float:
+    """Time stamp of a track's end."""
     unit = stream.time_base or Fraction(0)
-    if stream.duration:
-        end_s = float(((stream.start_time or 0) + stream.duration) * unit) - start_s
-    else:  # Matroska writes it as a tag
-        end_s = _clock_s(stream.metadata.get("DURATION", "")) - start_s
-    return end_s if 0 < end_s < MAX_DURATION_S else None
+    return float(((stream.start_time or 0) + stream.duration) * unit) if stream.duration else 0.0
+
+
+def _end_s(time_s: float, start_s: float) -> float | None:
+    return time_s - start_s if 0 < time_s - start_s < MAX_DURATION_S else None
 
 
 def _has_xing(file: BinaryIO) -> bool:

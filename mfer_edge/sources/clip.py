@@ -17,9 +17,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mfer_edge.errors import MediaError
-from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s
+from mfer_edge.sources.announced import AnnouncedDuration, declared_end_s, own_end_s
 from mfer_edge.sources.base import AudioChunk, Frame, TrackChoice, missing_tracks
 from mfer_edge.sources.geometry import Geometry
+from mfer_edge.sources.integrity.check import structure_note
+from mfer_edge.sources.integrity.ending import (
+    EXACT_S,
+    Ending,
+    TrackEnd,
+    sound_slack_s,
+    video_slack_s,
+)
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
@@ -29,8 +37,8 @@ from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
-MAX_MISSING_S = 0.5  # of a clip, by its header: containers round, and codecs pad, by less
 TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, where files were joined: no audio
+MAY_BE_CUT = "it may have been cut off"
 MIN_TOLD_S = 0.5  # of sound that was corrected or dropped, to be worth a warning
 MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved
 
@@ -58,7 +66,7 @@ class Clip:
             was there.
         has_video, has_audio: whether the clip has such a track.
         missing_s: how much less that was than by the header. A file that was cut off shows here;
-            but some headers only guess.
+            but some headers only guess, and containers round.
         damaged: packets so far that were cut off or undecodable, of those that were decoded.
         jumps: how often time stamps started anew or jumped far ahead, by kind of track: what
             follows was read as if it came next.
@@ -93,9 +101,12 @@ class Clip:
         self._frame_rate = frame_rate
         self._limits = limits
         self._read = self._closed = self._stalled = self._ended = False
+        self._ending: Ending | None = None
+        self._structure = ""  # what is wrong with it
         self._resampler = MonoResampler(self.path)
         self._decoding = threading.Lock()  # FFmpeg crashes if it is closed meanwhile
         self._container = container or open_container(path)
+        self._format = self._container.format.name.partition(",")[0]
         try:
             self._choose(choice or TrackChoice())
         except MediaError:
@@ -107,6 +118,10 @@ class Clip:
         self._start_s = {VideoFrame: start_s, AudioFrame: start_s}
         self._announced = AnnouncedDuration.of(self._container, self.path)
         self.duration_s = self._announced.duration_s
+        self._video_told_s = declared_end_s(self.video, start_s)
+        self._own_ends_s = {
+            track: own_end_s(track, start_s, self._format) for track in (self.video, self.audio)
+        }
         self._end = VideoEnd(self.video)
         unit_s = 0.0
         if self.video is not None:
@@ -179,6 +194,11 @@ class Clip:
                 f"by their time stamps {self._resampler.dropped_s:.1f} s of the sound came twice: "
                 "they were left out once"
             )
+        if self._resampler.gaps_s:
+            warnings.append(
+                f"by its time stamps the sound pauses for {self._resampler.gaps_s:.1f} s: silence "
+                "was read there"
+            )
         if self._resampler.phase.inverted_s > MIN_TOLD_S:
             warnings.append(
                 f"left and right of the sound cancel each other for "
@@ -186,12 +206,11 @@ class Clip:
             )
         if self._stalled:
             warnings.append(f"nothing came for {READ_TIMEOUT_S:g} s: the rest was not waited for")
-        elif self.missing_s > MAX_MISSING_S:
-            announced_s = self.duration_s + self.missing_s
-            warnings.append(
-                f"the file ends after {self.duration_s:.1f} s of the {announced_s:.1f} s that its "
-                "header tells of: it may have been cut off"
-            )
+        else:
+            early = self._ending.note() if self._ending is not None else ""
+            if not (early and self._structure.endswith(MAY_BE_CUT)):
+                warnings.append(self._structure)
+            warnings.append(early)
         return tuple(warning for warning in warnings if warning)
 
     def _undecoded(self) -> list[str]:
@@ -209,10 +228,7 @@ class Clip:
         ]
 
     def _decode(self) -> Iterator[Frame | AudioChunk]:
-        until_s, geometry = None, None
-        if self.video is not None:
-            until_s = declared_end_s(self.video, self._start_s[VideoFrame])
-            geometry = Geometry(self.video)
+        geometry = Geometry(self.video) if self.video is not None else None
         for frame in self._decoded_frames():
             self._decoded[type(frame)] += 1
             reached_s = max(self._end.expected_s, self._resampler.end_s)
@@ -223,7 +239,7 @@ class Clip:
                 time_s = expected_s if time_s is None else max(0.0, time_s)
                 self._end.add(frame, time_s)
                 if geometry is not None and self._sampler.takes(time_s):
-                    yield Frame(time_s, geometry.shown(frame), until_s)
+                    yield Frame(time_s, geometry.shown(frame), self._video_told_s)
             else:
                 time_s = self._time_s(frame, self._resampler.end_s, reached_s)
                 for samples in self._resampler.push(frame, time_s):
@@ -233,11 +249,30 @@ class Clip:
         if self._tracks and not any(self._decoded.values()):
             raise MediaError(f"{self.path}: nothing in this file could be decoded")
         self._ended = True
+        self._end_of_tracks()
+        if isinstance(self.path, Path):
+            self._structure = structure_note(self.path, self._format)
+
+    def _end_of_tracks(self) -> None:
+        """Compare what was there with what the header tells."""
         audio_s = self._resampler.written / SAMPLE_RATE
-        video_s = max(self._end.end_s(audio_s), self._skipper.end_s if self._skipper else 0.0)
-        announced_s, self.duration_s = self.duration_s, max(video_s, audio_s)
-        if self._frame_rate and self._announced.is_told:
-            self.missing_s = max(0.0, announced_s - self.duration_s)
+        skipped_s = self._skipper.end_s if self._skipper else 0.0
+        video_s = max(self._end.end_s(audio_s, self._video_told_s), skipped_s)
+        tracks = []
+        if self._frame_rate and self.video is not None:
+            slack_s = video_slack_s(self.video, self._end.longest_s)
+            tracks.append(TrackEnd("video", self._own_ends_s[self.video], video_s, slack_s))
+        if self.audio is not None:
+            slack_s = sound_slack_s(self.audio, self._resampler.longest_frame_s)
+            found_s = audio_s
+            if self._format == "flac":  # it has no gaps: where stamps leave one, frames are missing
+                found_s, slack_s = self._resampler.heard_s, EXACT_S
+                self.damaged = max(self.damaged, int(audio_s - found_s > EXACT_S))
+            tracks.append(TrackEnd("sound", self._own_ends_s[self.audio], found_s, slack_s))
+        self.duration_s = max(video_s, audio_s)
+        all_read = bool(self._frame_rate) or not self.has_video
+        self._ending = Ending.of(self._announced, tracks, all_read=all_read)
+        self.missing_s = self._ending.missing_s
 
     def _time_s(
         self, frame: VideoFrame | AudioFrame, expected_s: float, reached_s: float

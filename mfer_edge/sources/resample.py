@@ -16,6 +16,7 @@ from mfer_edge.sources.phase import PhaseCorrection
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_DRIFT_S = 0.1  # audio that is further than this from its time stamp is moved there
+MIN_GAP_S = 1.0  # of a pause in the time stamps, to be worth a warning: Opus pauses for 0.4 s
 SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; others are damage, and take FFmpeg gigabytes
 SILENCE_BLOCK = SAMPLE_RATE  # samples of silence in one piece
 
@@ -29,13 +30,16 @@ class MonoResampler:
             unless something is missing.
         phase: what is corrected before the channels are mixed.
         dropped_s: of what came twice by its time stamps.
+        gaps_s: of longer pauses by the time stamps, between frames.
+        heard_s: of all frames, without what lies between them.
+        longest_frame_s: duration of the longest frame.
         averaged: layouts that FFmpeg can't mix, whose channels were averaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.written = 0
         self.end_s = 0.0
-        self.dropped_s = 0.0
+        self.dropped_s = self.gaps_s = self.heard_s = self.longest_frame_s = 0.0
         self.phase = PhaseCorrection()
         self.averaged: set[str] = set()
         self._path = path
@@ -54,11 +58,16 @@ class MonoResampler:
         """
         format_ = frame.format.name, frame.layout.name, frame.sample_rate
         drift_s = 0.0 if time_s is None else time_s - self.end_s
+        if self._format is not None and drift_s > MIN_GAP_S:
+            self.gaps_s += drift_s
         if format_ != self._format or abs(drift_s) > MAX_DRIFT_S:
             yield from self.flush()
             yield from self._move(self.end_s + drift_s)
             self._format, self._graph = format_, self._to_mono(frame)
-        self.end_s += frame.samples / frame.sample_rate
+        frame_s = frame.samples / frame.sample_rate
+        self.end_s += frame_s
+        self.heard_s += frame_s
+        self.longest_frame_s = max(self.longest_frame_s, frame_s)
         frame = self.phase(frame)
         yield from self._convert(average(frame) if frame.layout.name in self.averaged else frame)
 

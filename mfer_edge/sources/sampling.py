@@ -106,13 +106,14 @@ class VideoEnd:
 
     Attributes:
         expected_s: time at which the next frame would follow if it has no time stamp.
+        longest_s: duration of the longest frame but the last one.
     """
 
     def __init__(self, stream: VideoStream | None) -> None:
         self.expected_s = 0.0
         self._stream = stream
         self._last_s: float | None = None
-        self._longest_s = self._own_s = 0.0  # of the frames before the last; of the last
+        self.longest_s = self._own_s = 0.0  # the latter of the last frame
 
     def add(self, frame: VideoFrame, time_s: float) -> None:
         """Take note of the next frame."""
@@ -120,22 +121,25 @@ class VideoEnd:
         self.expected_s = max(self.expected_s, time_s + min(own_s, MAX_FRAME_S))
         if self._last_s is None or time_s > self._last_s:
             if self._last_s is not None:
-                self._longest_s = max(self._longest_s, time_s - self._last_s)
+                self.longest_s = max(self.longest_s, time_s - self._last_s)
             self._last_s, self._own_s = time_s, own_s
 
-    def end_s(self, audio_s: float) -> float:
+    def end_s(self, audio_s: float, told_s: float | None = None) -> float:
         """End of the last frame, as long as it says where that is plausible.
 
         Args:
             audio_s: end of the audio.
+            told_s: end of the video by the file's header, if that tells.
         """
         if self._last_s is None:
             return self.expected_s
-        longest_s = max(1.5 * self._longest_s, audio_s - self._last_s + MAX_FRAME_S)
-        if not self._longest_s:
+        longest_s = max(1.5 * self.longest_s, audio_s - self._last_s + MAX_FRAME_S)
+        if not self.longest_s:
             longest_s = max(longest_s, MAX_STILL_S)
-        plausible = self._own_s <= longest_s
-        return max(self.expected_s, self._last_s + self._own_s if plausible else 0.0)
+        end_s = self._last_s + self._own_s if self._own_s <= longest_s else 0.0
+        if told_s is not None and told_s > self._last_s:
+            end_s = min(end_s, told_s)
+        return max(self.expected_s, end_s)
 
 
 def _own_duration_s(frame: VideoFrame | Packet, stream: VideoStream | None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 BLOCK = 16  # pixels: a bit of a frame's number is one black or white macroblock, which codecs keep
 AUDIO_BLOCK = 1024  # samples in a packet, where the codec has no size of its own
+WHOLE_FRAMES = ("mpeg1video", "mpeg4", "wmv2")  # codecs without finer time stamps
 MICROSECOND = Fraction(1, 1_000_000)
 
 # (video codec, audio codec) for each container
@@ -104,7 +105,7 @@ def write_clip(
             track.pix_fmt = "yuv420p"
             track.options = encoding or {}
             # A time base in whole frames keeps the rate exact where the codec needs one.
-            even = video_codec == "mpeg4"
+            even = video_codec in WHOLE_FRAMES
             track.codec_context.time_base = 1 / fps if even else MICROSECOND
             if pixel_shape is not None:
                 track.codec_context.sample_aspect_ratio = pixel_shape
@@ -119,6 +120,8 @@ def write_clip(
         if audio is not None and audio_codec is not None:
             layout = layout or {1: "mono", 2: "stereo"}[len(audio)]
             voice = container.add_stream(audio_codec, rate=rate, layout=layout)
+            if audio_codec == "wmav2":  # it has no bit rate by default
+                voice.bit_rate = 64_000
             for start in range(0, audio.shape[1], AUDIO_BLOCK):
                 block = audio[:, start : start + AUDIO_BLOCK].T.reshape(1, -1)
                 frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.torture.__main__ import Torture, TortureResult
+from benchmarks.torture.__main__ import Torture
 from benchmarks.torture.damage import cut_cases, mutants, mutated, write_wholes
-from benchmarks.torture.judge import Outcome, judge
+from benchmarks.torture.judge import Outcome, Verdict, judge
+from benchmarks.torture.report import TortureResult, report
 from benchmarks.torture.variants import Case, all_cases
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.errors import CrashError, HangError, MediaError
@@ -62,6 +63,49 @@ def test_mutants_are_the_same_again(wholes: dict[str, Path], tmp_path: Path) -> 
 def test_mutants_of_a_few_bytes() -> None:
     for seed in range(200):
         mutated(b"RIFF....", random.Random(seed))
+
+
+def test_a_run_goes_on(wholes: dict[str, Path], tmp_path: Path) -> None:
+    """What is in the file is not tried again; another seed is not taken for the same run."""
+    cases = list(mutants(wholes, 6, seed=2))
+    first = TortureResult(describe_machine(), 2, timeout_s=300.0, memory_mb=2000)
+    first.verdicts += [Verdict("mutant", case.name, "as the twin") for case in cases[:4]]
+    path = tmp_path / "result.json"
+    first.save(path)
+    again = TortureResult(describe_machine(), 2, timeout_s=300.0, memory_mb=2000)
+    again.go_on(path)
+    assert again.verdicts == first.verdicts
+    setup = WorkerSetup(device="cpu", threads=1, max_memory_bytes=2_000_000_000)
+    (tmp_path / "cases").mkdir()
+    with IsolatedPool(setup) as pool:
+        Torture(pool, tmp_path / "cases", again, save_to=path).run(iter(cases), 4)
+    assert [verdict.name for verdict in again.verdicts] == [case.name for case in cases]
+    other = TortureResult(describe_machine(), 3, timeout_s=300.0, memory_mb=2000)
+    with pytest.raises(ValueError, match="of seed 2"):
+        other.go_on(path)
+    other.go_on(tmp_path / "absent.json")
+    assert other.verdicts == []
+
+
+def test_report() -> None:
+    silent, uncovered = Outcome.SILENT.value, Outcome.UNCOVERED.value
+    result = TortureResult(describe_machine(), 2, timeout_s=60.0, memory_mb=2000)
+    result.verdicts += [
+        Verdict("mutant", "mp4 faststart 2-1", silent, may_differ=True),
+        Verdict("mutant", "wav 2-12", uncovered, may_differ=True),
+        Verdict("cut off", "ts at 50%", silent, may_differ=True),
+        Verdict("cut off", "wav at 50%", silent),
+    ]
+    text = report(result)
+    columns = [outcome.value for outcome in Outcome]
+    of_mutants = {
+        row.split(" | ")[0]: row.strip("| ").split(" | ")[2:]
+        for row in text.partition("mutants of")[2].splitlines()
+    }
+    assert of_mutants["| wav"][columns.index(uncovered)] == "1"
+    assert of_mutants["| mp4 faststart"][columns.index(silent)] == "1"
+    assert "- mutant, mp4 faststart: 2-1" in text
+    assert [verdict.name for verdict in result.faults] == ["wav at 50%"]
 
 
 class TestJudge:

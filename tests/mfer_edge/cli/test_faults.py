@@ -120,7 +120,7 @@ class TestOthers:
         rows = [
             line for line in result.stdout.splitlines() if line.startswith(("| adapt", "| save"))
         ]
-        assert [row.split(" | ")[6:] for row in rows] == [["0", "0", "yes", "0 |"]] * 2
+        assert [row.split(" | ")[6:] for row in rows] == [["0", "0", "0", "yes", "0 |"]] * 2
 
     def test_clocks_that_jump(
         self, pipeline: Pipeline, moment: Path, monkeypatch: pytest.MonkeyPatch

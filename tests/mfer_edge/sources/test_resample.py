@@ -274,6 +274,7 @@ class TestClock:
             25,
             audio=sine(2.0),
             audio_time_s=lambda time_s: time_s if time_s < 1 else time_s + jump_s,
+            options={"write_crc32": "0"},
         )
         # The header is written last and tells of the damaged end: take it out.
         path.write_bytes(path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88"))
@@ -281,7 +282,9 @@ class TestClock:
             chunks = [item.samples for item in clip if isinstance(item, AudioChunk)]
         seconds = sum(map(len, chunks)) / SAMPLE_RATE
         if jump_s == 2.0:
-            assert (seconds, clip.warnings()) == (pytest.approx(4.0, abs=0.03), ())
+            assert seconds == pytest.approx(4.0, abs=0.03)
+            [warning] = clip.warnings()
+            assert "the sound pauses for 2.0 s" in warning
         else:
             assert seconds == pytest.approx(2.0, abs=0.03)
             assert list(clip.jumps.values()) == [0, 1] and clip.damaged == 0
