@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.cpu.face_finders import SAME_IOU
 from benchmarks.harness import script
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.errors import MediaError, MferError
 from mfer_edge.faces.finder import FaceFinder
+from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.faces.tracker import MIN_OVERLAP, overlap
 from mfer_edge.model import Model
@@ -59,10 +58,10 @@ class CountingDetector(FaceDetector):
 
     searches = 0
 
-    def __call__(self, image: np.ndarray, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+    def search(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
         """As the detector's."""
         self.searches += near is None
-        return super().__call__(image, near)
+        return super().search(image, near)
 
 
 def count(path: Path, detector: FaceDetector, name: str) -> BoxCounts:

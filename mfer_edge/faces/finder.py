@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
-from mfer_edge.faces.newcomers import has_newcomer
+from mfer_edge.faces.newcomers import Newcomers
 from mfer_edge.faces.tracker import MIN_OVERLAP, overlap
 
 FIND_WITHIN_S = 0.5  # a face that enters the frame is found by then
@@ -30,6 +31,7 @@ class FaceFinder:
 
     def __init__(self, detector: FaceDetector, find_within_s: float = FIND_WITHIN_S) -> None:
         self._detector = detector
+        self._newcomers = Newcomers(detector)
         self._find_within_s = find_within_s
         self._known: list[FaceBox] = []
         self._size: tuple[int, ...] = ()  # of the last frame
@@ -50,22 +52,23 @@ class FaceFinder:
         self._size = image.shape
         if due:
             self._looked_s = time_s
-        if (
-            must_search
-            or not self._known
-            or not self._search_near(image)
-            or (due and has_newcomer(self._detector, image, self._known))
-        ):
+        if must_search or not self._known or not self._follow(image, due):
             self._known = self._detector(image)
             self._looked_s = time_s
+            self._newcomers.forget()
         return self._known
 
-    def _search_near(self, image: np.ndarray) -> bool:
-        """Search around the known faces; return whether all of them were found again."""
-        known, self._known = self._known, self._detector(image, near=self._known)
-        return len(self._known) >= len(known) and all(
+    def _follow(self, image: np.ndarray, look: bool) -> bool:
+        """Search around the known faces; return whether that is enough.
+
+        It is where all of them were found again, and a look for others found none.
+        """
+        integral = IntegralImage(image)
+        known, self._known = self._known, self._detector.search(integral, near=self._known)
+        is_lost = len(self._known) < len(known) or not all(
             _is_among(face, self._known) for face in known
         )
+        return not is_lost and not (look and self._newcomers(image, integral, self._known))
 
 
 def _is_among(face: FaceBox, others: Sequence[FaceBox]) -> bool:

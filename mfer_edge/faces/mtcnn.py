@@ -119,9 +119,12 @@ class FaceDetector:
         if min(image.shape[:2]) < WINDOW:
             return []  # too small for P-Net, and OpenCV takes no empty image
         colour = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
-        integral = IntegralImage(colour)
-        proposed = self.propose(list(self._pyramid(integral, near)))
-        return self.verify(integral, self.refine(integral, proposed))
+        return self.search(IntegralImage(colour), near)
+
+    def search(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+        """As a call, in an image of 12 pixels on a side at least."""
+        proposed = self.propose(list(self._pyramid(image, near)))
+        return self.verify(image, self.refine(image, proposed))
 
     def propose(self, parts: Sequence[LevelPart]) -> np.ndarray:
         """Run P-Net on an image pyramid, or on parts of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from mfer_edge.faces import finder as finder_module
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
+from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
-from mfer_edge.faces.newcomers import has_newcomer
+from mfer_edge.faces.newcomers import Newcomers
 from mfer_edge.faces.tracker import overlap
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.sources.base import Frame
@@ -28,27 +30,34 @@ class CountingDetector(FaceDetector):
         super().__init__(detector.pnet, detector.rnet, detector.onet, detector.options)
         self.searched: list[bool] = []
 
-    def __call__(self, image: np.ndarray, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+    def search(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
         self.searched.append(near is None)
-        return super().__call__(image, near)
+        return super().search(image, near)
 
 
-class CountedLooks:
-    """`has_newcomer`; records whether each of its calls found one."""
+def searched_whole(detector: FaceDetector, image: np.ndarray) -> list[FaceBox]:
+    """Search a frame, uncounted."""
+    return FaceDetector.search(detector, IntegralImage(image))
 
-    def __init__(self) -> None:
-        self.found: list[bool] = []
 
-    def __call__(self, detector: FaceDetector, image: np.ndarray, known: Sequence[FaceBox]) -> bool:
-        self.found.append(has_newcomer(detector, image, known))
+class CountedLooks(Newcomers):
+    """Looks for new faces; records whether each of them found one."""
+
+    found: ClassVar[list[bool]] = []
+
+    def __call__(
+        self, image: np.ndarray, integral: IntegralImage, known: Sequence[FaceBox]
+    ) -> bool:
+        self.found.append(super().__call__(image, integral, known))
         return self.found[-1]
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> CountedLooks:
-    counted = CountedLooks()
-    monkeypatch.setattr(finder_module, "has_newcomer", counted)
-    return counted
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each look for new faces, whether it found one."""
+    monkeypatch.setattr(finder_module, "Newcomers", CountedLooks)
+    monkeypatch.setattr(CountedLooks, "found", [])
+    return CountedLooks.found
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +132,7 @@ class TestSameAsSearching:
             for left, right in zip(scene[:8], other_scene[:8], strict=True)
         ]
         for image, faces in zip(images, find(FaceFinder(counting), images), strict=True):
-            expected = FaceDetector.__call__(counting, image)
+            expected = searched_whole(counting, image)
             assert len(faces) == len(expected) == 2
             for face, other in zip(faces, expected, strict=True):
                 assert overlap(face, other) >= 0.9
@@ -132,7 +141,7 @@ class TestSameAsSearching:
     def test_searching_every_frame(self, counting: CountingDetector, scene: list[Frame]) -> None:
         images = [frame.image for frame in scene[:4]]
         found = find(FaceFinder(counting, find_within_s=0.0), images)
-        assert found == [FaceDetector.__call__(counting, image) for image in images]
+        assert found == [searched_whole(counting, image) for image in images]
         assert counting.searched == [True] * 4
 
     def test_the_same_frames_give_the_same(
@@ -174,7 +183,7 @@ class TestNewFaces:
     def test_looks_often_enough_at_any_frame_rate(
         self,
         counting: CountingDetector,
-        looks: CountedLooks,
+        looks: list[bool],
         scene: list[Frame],
         frame_s: float,
     ) -> None:
@@ -184,7 +193,7 @@ class TestNewFaces:
         assert len(looks_s) <= 2 + 2 / max(frame_s, FIND_WITHIN_S - frame_s - 1e-9)
 
     def test_times_that_jitter(
-        self, counting: CountingDetector, looks: CountedLooks, scene: list[Frame]
+        self, counting: CountingDetector, looks: list[bool], scene: list[Frame]
     ) -> None:
         """Frames of a 30 Hz camera at five a second come up to a thirtieth early or late."""
         times_s = np.arange(30) * FRAME_S + np.random.default_rng(5).uniform(0, 1 / 30, 30)
@@ -195,21 +204,21 @@ class TestNewFaces:
 
     @staticmethod
     def looks_s(
-        detector: CountingDetector, looks: CountedLooks, image: np.ndarray, times_s: np.ndarray
+        detector: CountingDetector, looks: list[bool], image: np.ndarray, times_s: np.ndarray
     ) -> list[float]:
         """Show a still at some times; give those at which all of it was looked at."""
         small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         finder, found = FaceFinder(detector), []
         for time_s in times_s.tolist():
-            count = len(looks.found) + detector.searched.count(True)
+            count = len(looks) + detector.searched.count(True)
             assert len(finder(small, time_s)) == 1
-            found += [time_s] * (len(looks.found) + detector.searched.count(True) - count)
+            found += [time_s] * (len(looks) + detector.searched.count(True) - count)
         return found
 
     def test_is_searched_for_at_once_when_it_is_seen(
         self,
         counting: CountingDetector,
-        looks: CountedLooks,
+        looks: list[bool],
         scene: list[Frame],
         other_scene: list[Frame],
     ) -> None:
@@ -219,8 +228,8 @@ class TestNewFaces:
             for index, (left, right) in enumerate(zip(scene[:5], other_scene[:5], strict=True))
         ]
         found = find(FaceFinder(counting), images)
-        assert looks.found == [True, False]
-        assert found[2] == FaceDetector.__call__(counting, images[2])
+        assert looks == [True, False]
+        assert found[2] == searched_whole(counting, images[2])
         assert [len(faces) for faces in found] == [1, 1, 2, 2, 2]
 
 
@@ -232,16 +241,16 @@ class TestLoss:
         images[3:5] = [emptied(image) for image in images[3:5]]
         found = find(FaceFinder(counting), images)
         assert [len(faces) for faces in found] == [1, 1, 1, 0, 0, 1, 1, 1]
-        assert overlap(found[5][0], FaceDetector.__call__(counting, images[5])[0]) >= 0.9
+        assert overlap(found[5][0], searched_whole(counting, images[5])[0]) >= 0.9
 
     def test_a_face_that_jumps_is_searched_for(
         self, counting: CountingDetector, scene: list[Frame]
     ) -> None:
         image = scene[0].image
-        [face] = FaceDetector.__call__(counting, image)
+        [face] = searched_whole(counting, image)
         jumped = np.roll(image, round(1.5 * (face.right - face.left)), axis=1)
         found = find(FaceFinder(counting), [image, jumped])
-        assert found[1] == FaceDetector.__call__(counting, jumped)
+        assert found[1] == searched_whole(counting, jumped)
         assert counting.searched == [True, False, True]
 
     def test_the_one_of_two_that_stays_is_tracked_on(
