@@ -18,11 +18,11 @@ REFINE_SIZE = 24  # pixels on a side of R-Net's candidates
 VERIFY_SIZE = 48  # and of O-Net's
 BATCH = 64  # candidates in one call, which bounds the memory that a crowded image takes
 
-# Local search around a known face, in shares of its box's longer side. Windows of these sizes hold
-# every candidate that decides about the box: with all others left out, it was the same on 110 of
-# 110 real frames; with 0.35 for 0.25, or 1.2 for 1.6, on 84 % and 91 %.
-NEAR_WINDOWS = (0.25, 1.6)
-NEAR_MARGIN = 0.75  # around the box: how far a face moves, and its candidates reach
+# Local search around a known face, in shares of its box's longer side. Windows of these sizes and
+# places hold every candidate that decides about the box, nearly always: on 1,738 real frames its
+# overlap with a whole search's was at least 0.9 on 99.7 %; with 0.5 for 0.3, on 94.8 %.
+NEAR_WINDOWS = (0.3, 1.6)
+NEAR_MARGIN = 0.6  # around the box: how far a face moves, and its candidates reach
 
 # The smallest face that is searched for by default: facenet-pytorch's, or a share of the image.
 MIN_FACE = 20.0  # pixels on a side
@@ -80,14 +80,13 @@ class FaceBox:
         return FaceBox(left, self.top / height, right, self.bottom / height, self.probability)
 
 
-Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Boxes (n, 4), their probability (n,) and offsets (n, 4), all float32."""
+@dataclass(frozen=True)
+class LevelPart:
+    """A level of the image pyramid, or a part of it, as P-Net takes it."""
 
-_NOTHING: Proposals = (
-    np.zeros((0, 4), np.float32),
-    np.zeros(0, np.float32),
-    np.zeros((0, 4), np.float32),
-)
+    pixels: np.ndarray  # (height, width, 3) float32, BGR, 0 to 255
+    scale: float  # of the level, relative to the image
+    corner: tuple[int, int] = (0, 0)  # left and top of the part, in pixels of the level
 
 
 class FaceDetector:
@@ -120,19 +119,39 @@ class FaceDetector:
         if min(image.shape[:2]) < WINDOW:
             return []  # too small for P-Net, and OpenCV takes no empty image
         colour = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
-        integral = IntegralImage(colour)
-        return self.verify(integral, self.refine(integral, self.propose(integral, near)))
+        return self.search(IntegralImage(colour), near)
 
-    def propose(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> np.ndarray:
-        """Run P-Net on an image pyramid, or on its parts near some faces.
+    def search(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
+        """As a call, in an image of 12 pixels on a side at least."""
+        proposed = self.propose(list(self._pyramid(image, near)))
+        return self.verify(image, self.refine(image, proposed))
+
+    def propose(self, parts: Sequence[LevelPart]) -> np.ndarray:
+        """Run P-Net on an image pyramid, or on parts of it.
+
+        Args:
+            parts: by level.
 
         Returns:
             (n, 4) float32, squares where a face may be: left, top, right, bottom in pixels.
         """
-        levels = [self._propose_at(image, scale, near) for scale in self._scales(image)]
-        boxes, probability, offsets = (
-            np.concatenate(part) for part in zip(_NOTHING, *levels, strict=True)
+        found = [self._windows(part) for part in parts]
+        if not found:
+            return np.zeros((0, 4), np.float32)
+        windows, probability, offsets = (
+            np.concatenate(array) for array in zip(*found, strict=True)
         )
+        counts = [len(part_windows) for part_windows, _, _ in found]
+        scale = np.repeat(np.array([part.scale for part in parts], np.float32), counts)
+        # Counted from 1 as in the paper's Matlab code. Division in float32, whose rounding moves
+        # boxes, as theirs.
+        first = (windows + 1).astype(np.float32)
+        boxes = np.floor(np.concatenate([first, first + (WINDOW - 1)], axis=1) / scale[:, None])
+        # Moved apart, boxes of different levels don't overlap.
+        _, level = np.unique(scale, return_inverse=True)
+        apart = boxes + (level * (boxes.max(initial=0) + 1)).astype(np.float32)[:, None]
+        kept = non_maximum_suppression(apart, probability, SAME_LEVEL_OVERLAP)
+        boxes, probability, offsets = boxes[kept], probability[kept], offsets[kept]
         kept = non_maximum_suppression(boxes, probability, OVERLAP)
         return _squared(_moved(boxes[kept], offsets[kept], 0))
 
@@ -173,35 +192,35 @@ class FaceDetector:
         ]
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
-    def _scales(self, image: IntegralImage) -> Iterator[float]:
-        """Scales of the pyramid's levels, relative to the image."""
-        scale = WINDOW / self.options.smallest(image.height, image.width)
-        side = min(image.height, image.width) * scale
+    def scales(self, height: int, width: int) -> Iterator[float]:
+        """Scales of the pyramid's levels, relative to an image of this size."""
+        scale = WINDOW / self.options.smallest(height, width)
+        side = min(height, width) * scale
         while side >= WINDOW:
             yield scale
             scale *= self.options.factor
             side *= self.options.factor
 
-    def _propose_at(
-        self, image: IntegralImage, scale: float, near: Sequence[FaceBox] | None
-    ) -> Proposals:
-        """Run P-Net on one level, or on the parts of it near some faces."""
-        height, width = int(image.height * scale + 1), int(image.width * scale + 1)
-        parts = [(0, 0, width, height)] if near is None else _parts(near, scale, height, width)
-        found = [_NOTHING]
-        for part in parts:
-            result = self.pnet(image=image.resized(height, width, part)[None])
-            rows, columns = np.nonzero(result["probability"][0] >= self.options.thresholds[0])
-            probability = result["probability"][0, rows, columns]
-            offsets = result["offsets"][0, :, rows, columns]
-            # The window's first pixel, counted from 1 as in the paper's Matlab code.
-            first = np.stack([columns * STRIDE + part[0], rows * STRIDE + part[1]], axis=1) + 1
-            first = first.astype(np.float32)  # as theirs: the division's rounding moves boxes
-            boxes = np.floor(np.concatenate([first, first + (WINDOW - 1)], axis=1) / scale)
-            found.append((boxes, probability, offsets))
-        boxes, probability, offsets = (np.concatenate(part) for part in zip(*found, strict=True))
-        kept = non_maximum_suppression(boxes, probability, SAME_LEVEL_OVERLAP)
-        return boxes[kept], probability[kept], offsets[kept]
+    def _pyramid(self, image: IntegralImage, near: Sequence[FaceBox] | None) -> Iterator[LevelPart]:
+        """The image's levels, or the parts of them near some faces."""
+        for scale in self.scales(image.height, image.width):
+            height, width = level_size(image.height, image.width, scale)
+            parts = [(0, 0, width, height)]
+            if near is not None:
+                parts = _parts(near, scale, height, width)
+            for part in parts:
+                yield LevelPart(image.resized(height, width, part), scale, part[:2])
+
+    def _windows(self, part: LevelPart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Windows that may show a face: corners (n, 2), probability (n,), offsets (n, 4)."""
+        result = self.pnet(image=part.pixels[None])
+        rows, columns = np.nonzero(result["probability"][0] >= self.options.thresholds[0])
+        corners = np.stack([columns, rows], axis=1) * STRIDE + part.corner
+        return (
+            corners,
+            result["probability"][0, rows, columns],
+            result["offsets"][0, :, rows, columns],
+        )
 
     def _classify(
         self, engine: Engine, image: IntegralImage, spans: np.ndarray, size: int
@@ -212,6 +231,11 @@ class FaceDetector:
             for start in range(0, len(spans), BATCH)
         ]
         return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+
+def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of a level of an image's pyramid, as facenet-pytorch rounds them."""
+    return int(height * scale + 1), int(width * scale + 1)
 
 
 def non_maximum_suppression(
@@ -237,7 +261,7 @@ def non_maximum_suppression(
     kept = []
     for start in range(0, len(boxes), BATCH):
         candidates = start + np.flatnonzero(open_[start : start + BATCH])
-        clashes = _overlap(boxes[candidates], boxes[start:], of_smaller) > threshold
+        clashes = box_overlap(boxes[candidates], boxes[start:], of_smaller) > threshold
         for candidate, clash in zip(candidates, clashes, strict=True):
             if open_[candidate]:
                 kept.append(candidate)
@@ -245,7 +269,7 @@ def non_maximum_suppression(
     return order[kept]
 
 
-def _overlap(boxes: np.ndarray, others: np.ndarray, of_smaller: bool) -> np.ndarray:
+def box_overlap(boxes: np.ndarray, others: np.ndarray, of_smaller: bool) -> np.ndarray:
     """Overlap of each of (n, 4) boxes with each of (m, 4) others, in shares: (n, m)."""
     one, other = boxes[:, None], others[None]
     sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
