@@ -13,6 +13,7 @@ from onnxruntime import quantization
 
 from export.onnx_io import save_onnx
 from export.precision.graph import PrecisionError, is_exact, session_with_outputs
+from export.rewrites.cpu_products import associate_gelu, convolutions_as_products
 
 MATRIX_PRODUCTS = ("Gemm", "MatMul")
 INT8_MAX = 127  # of the symmetric range -127 to 127
@@ -22,6 +23,8 @@ ZERO_POINT = "int8.zero"
 def quantize_dynamic(path: Path, *, skip: int = 0) -> None:
     """Quantize a graph's matrix products with weights to int8, in place, for CPUs.
 
+    So are 1-D convolutions that can be written as such products.
+
     Activations are quantized dynamically, weights with one scale per column. Weights use 7 of
     their 8 bits: without VNNI instructions a CPU adds pairs of products in 16 bits, which 8-bit
     factors can overflow (ONNX Runtime's advice for such CPUs, which most small ones are).
@@ -30,6 +33,8 @@ def quantize_dynamic(path: Path, *, skip: int = 0) -> None:
         skip: number of these products, counted from the graph's inputs, to leave in fp32.
     """
     model = onnx.load(path)
+    associate_gelu(model)
+    convolutions_as_products(model)
     chosen = {node.output[0] for node in _products(model, *MATRIX_PRODUCTS)[skip:]}
     matrices = [node for node in model.graph.node if node.op_type in MATRIX_PRODUCTS]
     excluded = [node.name for node in matrices if node.output[0] not in chosen]
