@@ -68,7 +68,7 @@ class FaceFinder:
         is_lost = len(self._known) < len(known) or not all(
             _is_among(face, self._known) for face in known
         )
-        return not is_lost and not (look and self._newcomers(image, integral, self._known))
+        return not is_lost and not (look and self._newcomers(integral, self._known))
 
 
 def _is_among(face: FaceBox, others: Sequence[FaceBox]) -> bool:

@@ -23,6 +23,7 @@ class IntegralImage:
     """
 
     def __init__(self, image: np.ndarray) -> None:
+        self.image = image
         self.height, self.width = image.shape[:2]
         # (height + 1, width + 1, 3) int32. Above 8 megapixels the sums wrap around, and so do
         # their differences: back to the right value.
@@ -33,10 +34,10 @@ class IntegralImage:
         first_column, first_row, end_column, end_row = part or (0, 0, width, height)
         top, bottom = _bins(0, self.height, height, np.arange(first_row, end_row))
         left, right = _bins(0, self.width, width, np.arange(first_column, end_column))
-        rows = np.take(self._sums, bottom, axis=0)
-        rows -= np.take(self._sums, top, axis=0)
-        sums = np.take(rows, right, axis=1)
-        sums -= np.take(rows, left, axis=1)
+        rows = _take(self._sums, bottom, axis=0)
+        rows -= _take(self._sums, top, axis=0)
+        sums = _take(rows, right, axis=1)
+        sums -= _take(rows, left, axis=1)
         return _means(sums, (bottom - top)[:, None] * (right - left))
 
     def crops(self, spans: np.ndarray, size: int) -> np.ndarray:
@@ -55,11 +56,16 @@ class IntegralImage:
         table = self._sums.reshape(-1, 3)
         stride = self.width + 1
         top_row, bottom_row = top[:, :, None] * stride, bottom[:, :, None] * stride
-        sums = np.take(table, bottom_row + right[:, None], axis=0)
-        sums -= np.take(table, bottom_row + left[:, None], axis=0)
-        sums -= np.take(table, top_row + right[:, None], axis=0)
-        sums += np.take(table, top_row + left[:, None], axis=0)
+        sums = _take(table, bottom_row + right[:, None], axis=0)
+        sums -= _take(table, bottom_row + left[:, None], axis=0)
+        sums -= _take(table, top_row + right[:, None], axis=0)
+        sums += _take(table, top_row + left[:, None], axis=0)
         return _means(sums, (bottom - top)[:, :, None] * (right - left)[:, None])
+
+
+def _take(sums: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    """`np.take` for indices that are known to be valid: not checking them saves half the time."""
+    return sums.take(index, axis, mode="clip")
 
 
 def _bins(

@@ -271,16 +271,16 @@ def non_maximum_suppression(
 
 def box_overlap(boxes: np.ndarray, others: np.ndarray, of_smaller: bool) -> np.ndarray:
     """Overlap of each of (n, 4) boxes with each of (m, 4) others, in shares: (n, m)."""
-    one, other = boxes[:, None], others[None]
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    common = _area(np.maximum(sides, 0))
-    area, other_area = _area(one[..., 2:] - one[..., :2]), _area(other[..., 2:] - other[..., :2])
-    whole = np.minimum(area, other_area) if of_smaller else area + other_area - common
+    # By columns: NumPy takes much longer over a last axis of two.
+    (left, top, right, bottom), (lefts, tops, rights, bottoms) = boxes.T[..., None], others.T
+    across = np.minimum(right, rights)
+    across -= np.maximum(left, lefts)
+    down = np.minimum(bottom, bottoms)
+    down -= np.maximum(top, tops)
+    common = np.maximum(across, 0) * np.maximum(down, 0)
+    area, areas = (right - left) * (bottom - top), (rights - lefts) * (bottoms - tops)
+    whole = np.minimum(area, areas) if of_smaller else area + areas - common
     return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
-
-
-def _area(sides: np.ndarray) -> np.ndarray:
-    return sides[..., 0] * sides[..., 1]  # `prod` takes several times as long
 
 
 def _visible(boxes: np.ndarray, image: IntegralImage) -> tuple[np.ndarray, np.ndarray]:

@@ -44,18 +44,11 @@ class Newcomers:
         """Judge all of the next frame."""
         self._judged = None
 
-    def __call__(
-        self, image: np.ndarray, integral: IntegralImage, known: Sequence[FaceBox]
-    ) -> bool:
-        """Look for faces in the next frame.
-
-        Args:
-            image: (height, width, 3) uint8, BGR.
-            integral: of that image.
-        """
+    def __call__(self, image: IntegralImage, known: Sequence[FaceBox]) -> bool:
+        """Look for faces in the next frame."""
         faces = _corners(known)
-        candidates = _beside(self._detector.propose(self._pyramid(image)), faces, KNOWN)
-        found = self._detector.verify(integral, self._detector.refine(integral, candidates))
+        candidates = _beside(self._detector.propose(self._pyramid(image.image)), faces, KNOWN)
+        found = self._detector.verify(image, self._detector.refine(image, candidates))
         return len(_beside(_corners(found), faces, OVERLAP)) > 0
 
     def _pyramid(self, image: np.ndarray) -> list[LevelPart]:

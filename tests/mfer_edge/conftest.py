@@ -45,7 +45,7 @@ def rigid(pipeline: Pipeline) -> Pipeline:
 def model(pipeline: Pipeline) -> Model:
     """The same with a detector that searches every frame only once."""
     once = OnceDetector(pipeline.model.detector)
-    return replace(pipeline.model, detector=once)  # type: ignore[arg-type]
+    return replace(pipeline.model, detector=once)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from mfer_edge.arms import ArmOutput, VisualArm
 from mfer_edge.cli.main import main
 from mfer_edge.faces.embedding_cache import EmbeddingCache
-from mfer_edge.faces.mtcnn import FaceBox
+from mfer_edge.faces.integral_image import IntegralImage
+from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
@@ -89,20 +91,21 @@ class CountingArm(VisualArm):
         return self._arm(embeddings)
 
 
-class FixedDetector:
+class FixedDetector(FaceDetector):
     """A detector that finds the face where it was in the first frame."""
 
-    def __init__(self, box: FaceBox) -> None:
+    def __init__(self, detector: FaceDetector, box: FaceBox) -> None:
+        super().__init__(detector.pnet, detector.rnet, detector.onet)
         self._box = box
 
-    def __call__(self, image: np.ndarray, near: object = None) -> list[FaceBox]:
+    def search(self, image: IntegralImage, near: Sequence[FaceBox] | None = None) -> list[FaceBox]:
         return [self._box]
 
 
 @pytest.fixture(scope="module")
 def model(pipeline: Pipeline, images: list[np.ndarray]) -> Model:
-    found = pipeline.model.detector(images[0])
-    return replace(pipeline.model, detector=FixedDetector(found[0]))  # type: ignore[arg-type]
+    detector = pipeline.model.detector
+    return replace(pipeline.model, detector=FixedDetector(detector, detector(images[0])[0]))
 
 
 @pytest.fixture(scope="module")

@@ -45,10 +45,8 @@ class CountedLooks(Newcomers):
 
     found: ClassVar[list[bool]] = []
 
-    def __call__(
-        self, image: np.ndarray, integral: IntegralImage, known: Sequence[FaceBox]
-    ) -> bool:
-        self.found.append(super().__call__(image, integral, known))
+    def __call__(self, image: IntegralImage, known: Sequence[FaceBox]) -> bool:
+        self.found.append(super().__call__(image, known))
         return self.found[-1]
 
 

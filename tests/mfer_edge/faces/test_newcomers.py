@@ -34,7 +34,7 @@ def images(anger: Path, fear: Path) -> list[np.ndarray]:
 
 def has_newcomer(detector: FaceDetector, image: np.ndarray, known: Sequence[FaceBox]) -> bool:
     """Look at a frame for the first time."""
-    return Newcomers(detector)(image, IntegralImage(image), known)
+    return Newcomers(detector)(IntegralImage(image), known)
 
 
 def test_a_face_is_new_unless_it_is_known(detector: FaceDetector, images: list[np.ndarray]) -> None:
@@ -107,7 +107,7 @@ def counting(detector: FaceDetector) -> CountingDetector:
 def pixels_of(detector: CountingDetector, newcomers: Newcomers, image: np.ndarray) -> int:
     """Pixels that a look at the next frame takes, in which nobody is new."""
     before = detector.pixels
-    assert not newcomers(image, IntegralImage(image), [FaceBox(-99, -99, 9999, 9999, 1.0)])
+    assert not newcomers(IntegralImage(image), [FaceBox(-99, -99, 9999, 9999, 1.0)])
     return detector.pixels - before
 
 
@@ -151,7 +151,7 @@ class TestChanges:
         found, fresh = [], []
         for share in np.linspace(0, 1, steps + 1):
             image = (share * face + (1 - share) * empty).astype(np.uint8)
-            found.append(newcomers(image, IntegralImage(image), []))
+            found.append(newcomers(IntegralImage(image), []))
             fresh.append(has_newcomer(detector, image, []))
         assert any(fresh) and not fresh[0] and not found[0]
         assert found.index(True) - fresh.index(True) <= np.ceil(0.1 * steps)
