@@ -270,8 +270,9 @@ class Clip:
                 self.damaged = max(self.damaged, int(audio_s - found_s > EXACT_S))
             tracks.append(TrackEnd("sound", self._own_ends_s[self.audio], found_s, slack_s))
         self.duration_s = max(video_s, audio_s)
-        all_read = bool(self._frame_rate) or not self.has_video
-        self._ending = Ending.of(self._announced, tracks, all_read=all_read)
+        # Of a file of which a track is left out, the length says nothing; in MP4, each has its own.
+        by_file = (bool(self._frame_rate) or not self.has_video) and self._format != "mov"
+        self._ending = Ending.of(self._announced, tracks, by_file=by_file)
         self.missing_s = self._ending.missing_s
 
     def _time_s(

@@ -61,7 +61,7 @@ def _layout(content: Content) -> Layout | None:
     while position < min(end, content.size):
         size = content.number(position + 16, 8, "little")
         if size < 24:
-            raise Damaged(position, "a part of the header without length")
+            raise Damaged(position, "an object of the header without length")
         if content.at(position, 16) == PROPERTIES:
             properties = position
         position += size

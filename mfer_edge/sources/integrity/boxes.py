@@ -18,7 +18,7 @@ def check_boxes(content: Content) -> None:
     Raises:
         StructureError: one is too long, or there is none where one should be.
     """
-    content.what = "a part of it"
+    content.what = "a box"
     _check_range(content, 0, content.size, depth=0)
 
 

@@ -47,18 +47,18 @@ class Ending:
         announced: AnnouncedDuration,
         tracks: Sequence[TrackEnd],
         *,
-        all_read: bool,
+        by_file: bool,
     ) -> Ending:
         """Compare the ends of all tracks that were read with what was announced.
 
         Args:
-            all_read: whether none of the clip's tracks was left out on purpose.
+            by_file: whether the length of the file counts where a track tells none of its own.
         """
         if not tracks:
             return cls(None, 0.0)
         told = [track.told_s for track in tracks if track.told_s is not None]
         # Of the file as a whole, it may be a track that is not read which ends last.
-        told_s = announced.duration_s if announced.is_told and all_read else 0.0
+        told_s = announced.duration_s if announced.is_told and by_file else 0.0
         if announced.is_told and len(told) == len(tracks):
             told_s = max(told)
         file = TrackEnd(

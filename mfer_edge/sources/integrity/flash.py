@@ -15,7 +15,7 @@ def check_flash(content: Content) -> None:
     Raises:
         StructureError: there is something else, or the file ends too early.
     """
-    content.what = "a part of it"
+    content.what = "a tag"
     position = content.number(5, 4) + BETWEEN
     while position < content.size:
         if content.is_padding(position):

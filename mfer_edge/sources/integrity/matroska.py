@@ -35,14 +35,14 @@ def check_matroska(content: Content) -> None:
     Raises:
         StructureError: one is too long, unknown, or its checksum is wrong.
     """
-    content.what = "a part of it"
+    content.what = "an element"
     position = 0
     while position < content.size:
         element = _element(content, position)
         if element.id not in (EBML, SEGMENT, VOID):
             if position and content.is_padding(position):
                 return
-            raise Damaged(position, "no part of a Matroska file where one should be")
+            raise Damaged(position, "no element where one should be")
         if element.id == SEGMENT:
             position = _check_segment(content, element)
         else:
@@ -59,7 +59,7 @@ def _check_segment(content: Content, segment: Element) -> int:
         if segment.end is None and element.id == EBML:  # another file that was joined
             return position
         if element.id not in IN_SEGMENT:
-            raise Damaged(position, "no part of a segment where one should be")
+            raise Damaged(position, "no element of a segment where one should be")
         if element.id == CLUSTER:
             position = _check_cluster(content, element, tracks)
         else:
@@ -68,7 +68,7 @@ def _check_segment(content: Content, segment: Element) -> int:
             if element.id == TRACKS:
                 tracks.update(_track_numbers(content, element))
     if position > end:
-        raise Damaged(end, "the last part is longer than the segment")
+        raise Damaged(end, "the last element is longer than the segment")
     if end > content.size:
         raise CutOff(content.what)
     return position
@@ -82,7 +82,7 @@ def _check_cluster(content: Content, cluster: Element, tracks: Container[int]) -
         if element.id not in IN_CLUSTER:
             if cluster.end is None and element.id in (*IN_SEGMENT, EBML):
                 return position
-            raise Damaged(position, "no part of a cluster where one should be")
+            raise Damaged(position, "no element of a cluster where one should be")
         position = _end(content, element)
         if element.id == SIMPLE_BLOCK and _number(content, element.start)[0] not in tracks:
             raise Damaged(element.start, "a block of a track that does not exist")
@@ -128,7 +128,7 @@ def _children(content: Content, parent: Element) -> Iterator[Element]:
 def _end(content: Content, element: Element) -> int:
     """End of an element that has a length."""
     if element.end is None:
-        raise Damaged(element.start, "a part without a length")
+        raise Damaged(element.start, "an element without a length")
     if element.end > content.size:
         raise CutOff(content.what)
     return element.end
@@ -138,7 +138,7 @@ def _element(content: Content, position: int) -> Element:
     first = content.at(position, 1)[0]
     length = 9 - first.bit_length()
     if length > 4:
-        raise Damaged(position, "no mark of a part")
+        raise Damaged(position, "no element where one should be")
     size, start = _number(content, position + length)
     return Element(content.number(position, length), start, None if size is None else start + size)
 

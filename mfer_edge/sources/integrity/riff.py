@@ -1,4 +1,4 @@
-"""RIFF: WAV and AVI. Lengths of the parts, what the header repeats, the index."""
+"""RIFF: WAV and AVI. Lengths of the chunks, what the header repeats, the index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDEX_ENTRY = struct.Struct("<4sIII")  # mark, flags, place, size
 
 
 def check_wav(content: Content) -> None:
-    """Check the lengths of the parts, and that the format agrees with itself.
+    """Check the lengths of the chunks, and that the format agrees with itself.
 
     Raises:
         StructureError: the samples end too early or too late, or the format contradicts itself.
@@ -30,18 +30,18 @@ def check_wav(content: Content) -> None:
         if mark == b"RIFF" or mark[:3] in TAGS or _is_filled(content, position):
             return
         if not is_mark(mark):
-            raise Damaged(position, "no part of a WAV file where one should be")
+            raise Damaged(position, "no chunk where one should be")
         if mark == b"fmt ":
             _check_format(content, position + 8, size)
         if mark == b"data" and (size in OPEN_SIZES or not size):
             return
         position += 8 + size
         if position > content.size:
-            raise CutOff("its samples" if mark == b"data" else "a part of it")
+            raise CutOff("its samples" if mark == b"data" else "a chunk")
         if size % 2 and not is_mark(content.some(position, 4)):  # filled up to an even length
             position += 1
     if position < content.size and not _is_filled(content, position):
-        raise Damaged(position, "bytes behind the last part")
+        raise Damaged(position, "bytes behind the last chunk")
 
 
 def _is_filled(content: Content, position: int) -> bool:
@@ -51,7 +51,7 @@ def _is_filled(content: Content, position: int) -> bool:
 
 
 def is_mark(mark: bytes) -> bool:
-    """Whether four bytes can name a part."""
+    """Whether four bytes can name a chunk."""
     return len(mark) == 4 and mark.isascii() and mark.decode().isprintable() and mark[:1] != b" "
 
 
@@ -77,14 +77,14 @@ def check_avi(content: Content) -> None:
     Raises:
         StructureError: an entry leads elsewhere, or the file ends too early.
     """
-    content.what = "a part of it"
+    content.what = "a chunk"
     position, movie = 12, 0
     while position + 8 <= content.size:
         mark, size = struct.unpack("<4sI", content.at(position, 8))
         if mark == b"RIFF" or content.is_padding(position):
             return
         if not is_mark(mark):
-            raise Damaged(position, "no part of an AVI file where one should be")
+            raise Damaged(position, "no chunk where one should be")
         if size in OPEN_SIZES:
             return
         if mark == b"LIST" and content.at(position + 8, 4) == b"movi":

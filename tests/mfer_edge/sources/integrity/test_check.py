@@ -202,7 +202,7 @@ class TestDamaged:
         content = whole(".wav")
         assert note(".wav", content + bytes(-len(content) % 512)) == ""
         assert "where one should be" in note(".wav", content + bytes(-len(content) % 512 + 9))
-        assert "behind the last part" in note(".wav", content + b"\x03\x02\x01")
+        assert "behind the last chunk" in note(".wav", content + b"\x03\x02\x01")
 
     def test_an_index_that_leads_elsewhere(self, whole: Whole, note: Note) -> None:
         content = bytearray(whole(".avi"))

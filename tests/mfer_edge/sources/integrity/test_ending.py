@@ -92,9 +92,10 @@ def test_a_video_that_ends_before_its_sound(tmp_path: Path) -> None:
 def test_a_track_that_is_not_read_may_be_longer() -> None:
     tracks = [TrackEnd("video", 2.0, 2.0, 0.1), TrackEnd("sound", 1.9, 1.9, 0.1)]
     announced = AnnouncedDuration(60.0, True)
-    assert Ending.of(announced, tracks, all_read=True).note() == ""
+    assert Ending.of(announced, tracks, by_file=True).note() == ""
     others = [replace(track, told_s=None) for track in tracks]
-    missing = Ending.of(announced, others, all_read=True)
+    assert Ending.of(announced, others, by_file=False).note() == ""
+    missing = Ending.of(announced, others, by_file=True)
     assert "the file ends after 2.0 s of the 60.0 s" in missing.note()
     assert missing.missing_s == 58.0
 
