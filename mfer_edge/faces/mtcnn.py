@@ -22,7 +22,7 @@ BATCH = 64  # candidates in one call, which bounds the memory that a crowded ima
 # places hold every candidate that decides about the box, nearly always: on 1,738 real frames its
 # overlap with a whole search's was at least 0.9 on 99.7 %; with 0.5 for 0.3, on 94.8 %.
 NEAR_WINDOWS = (0.3, 1.6)
-NEAR_MARGIN = 0.6  # around the box: how far a face moves, and its candidates reach
+NEAR_MARGIN = 0.75  # around the box: how far a face moves, and its candidates reach
 
 # The smallest face that is searched for by default: facenet-pytorch's, or a share of the image.
 MIN_FACE = 20.0  # pixels on a side
