@@ -227,7 +227,7 @@ class Session:
             for item in items:
                 self.push(item)
                 if progress and source.duration_s:
-                    done_s = item.time_s if isinstance(item, Frame) else self.audio_s
+                    done_s = max(self._video_s or 0.0, self.audio_s)
                     progress(min(1.0, done_s / source.duration_s))
                 yield from self.readings()
         self.close(source.duration_s)
