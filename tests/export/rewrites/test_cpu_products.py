@@ -17,15 +17,8 @@ from export.precision.int8 import quantize_dynamic
 from export.precision.macs import macs_by_type
 from export.rewrites.cpu_products import associate_gelu, convolutions_as_products
 from mfer_edge.engines.onnx import OnnxEngine
-from tests.export.small_graphs import (
-    RANDOM,
-    cosine,
-    graph,
-    kinds,
-    run,
-    small_paper_network,
-    written,
-)
+from tests.export.exports import Exported
+from tests.export.small_graphs import RANDOM, cosine, graph, kinds, run, written
 
 CHANNELS = 64
 node = helper.make_node
@@ -47,7 +40,7 @@ def steps(count: int) -> np.ndarray:
     return RANDOM.normal(0, 1, (1, CHANNELS, count)).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 20), st.booleans())
 def test_a_convolution_as_a_product(taps: int, stride: int, more: int, bias: bool) -> None:
     model, x = convolution(taps, stride, bias=bias), steps(taps + more)
@@ -90,11 +83,10 @@ def test_a_convolution_in_int8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["face", "audio"])
-def test_gelu_is_fused_and_the_same(name: str, tmp_path: Path) -> None:
+def test_gelu_is_fused_and_the_same(name: str, paper: Exported, tmp_path: Path) -> None:
     """Of the paper's networks, as PyTorch's exporter writes them."""
     engines, unfused = [], []
-    model = onnx.ModelProto()
-    model.CopyFrom(small_paper_network(name))
+    model = onnx.load(paper.files[name])
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
