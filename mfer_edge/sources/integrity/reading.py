@@ -52,7 +52,7 @@ class Content:
     def some(self, position: int, count: int) -> bytes:
         """Read bytes from a place on, fewer where the file ends before."""
         self._file.seek(position)
-        return self._file.read(count)
+        return self._file.read(min(count, max(0, self.size - position)))
 
     def number(self, position: int, count: int, order: str = "big") -> int:
         """Read an unsigned number; raises as `at`."""

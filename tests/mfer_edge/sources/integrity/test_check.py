@@ -228,7 +228,8 @@ class TestDamaged:
         for _ in range(60):
             content = bytearray(whole(ending))
             for _ in range(rng.choice((1, 5, 50))):
-                content[rng.randrange(rng.choice((300, len(content))))] = rng.randrange(256)
+                place = rng.randrange(rng.choice((300, len(content))))
+                content[place : place + 1] = rng.choice((rng.randbytes(1), b"\xff" * 8, b""))
             told = note(ending, bytes(content[: rng.choice((len(content), 200, 5))]))
             assert told == "" or (told.startswith("the file ") and "\n" not in told)
 
