@@ -14,6 +14,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from mfer_edge.sources.integrity.reading import id3_size
+
 MAX_DURATION_S = 86_400.0  # a header that announces more is damaged
 OPEN_SIZES = range(0x7FFF_0000, 1 << 32)  # of RIFF: place-holders of what was written to a pipe
 TELLING = (
@@ -100,13 +102,7 @@ def _end_s(time_s: float, start_s: float) -> float | None:
 
 
 def _has_xing(file: BinaryIO) -> bool:
-    head = file.read(10)
-    start = 0
-    if head[:3] == b"ID3":  # its length is in the low seven bits of the last four bytes
-        for byte in head[6:]:
-            start = start << 7 | byte & 127
-        start += 10
-    file.seek(start)
+    file.seek(id3_size(file.read(10)))
     first = file.read(XING_WITHIN)
     return any(mark in first for mark in XING)
 

@@ -28,6 +28,7 @@ from mfer_edge.sources.integrity.ending import (
     sound_slack_s,
     video_slack_s,
 )
+from mfer_edge.sources.integrity.reading import TAGS
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 from mfer_edge.sources.probe import check_sums, header_size, open_container
 from mfer_edge.sources.resample import MonoResampler, can_be_resampled
@@ -37,7 +38,6 @@ from mfer_edge.sources.url import READ_TIMEOUT_S, is_url, shown_url
 from mfer_edge.speech.vad import SAMPLE_RATE
 
 MAX_JUMP_S = 60.0  # a time stamp this far past everything read and announced is damaged
-TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, where files were joined: no audio
 MAY_BE_CUT = "it may have been cut off"
 MIN_TOLD_S = 0.5  # of sound that was corrected or dropped, to be worth a warning
 MAX_CLIP_LAG_S = 60.0  # between tracks: some files are badly interleaved

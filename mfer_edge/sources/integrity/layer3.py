@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfer_edge.sources.integrity.reading import Content, CutOff, Damaged
+from mfer_edge.sources.integrity.reading import Content, CutOff, Damaged, id3_size
 
 WITHIN = 64  # bytes from the first frame on: the mark follows its head and side information
 HAS_FRAMES, HAS_BYTES, HAS_ALL = 1, 2, 15  # flags
@@ -77,13 +77,3 @@ def checksum(data: bytes) -> int:
         for _ in range(8):
             value = value >> 1 ^ (0xA001 if value & 1 else 0)
     return value
-
-
-def id3_size(head: bytes) -> int:
-    """Bytes of the tag before the sound: in the low seven bits of the last four of ten bytes."""
-    if head[:3] != b"ID3":
-        return 0
-    size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte & 127
-    return 10 + size

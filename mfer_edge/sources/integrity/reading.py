@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 BLOCK = 1 << 20  # bytes that are read at once
 PADDING = b"\0" * 4096
+TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of music, before and after the sound
 
 
 class StructureError(Exception):
@@ -62,4 +63,14 @@ class Content:
     def is_padding(self, position: int) -> bool:
         """Whether nothing but zeros follows, or a tag of music, as programs append them."""
         rest = self.some(position, len(PADDING))
-        return rest.startswith((b"ID3", b"TAG", b"APETAGEX")) or not rest.strip(b"\0")
+        return rest.startswith(TAGS) or not rest.strip(b"\0")
+
+
+def id3_size(head: bytes) -> int:
+    """Bytes of the tag before the sound: in the low seven bits of the last four of ten bytes."""
+    if head[:3] != b"ID3":
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 127
+    return 10 + size

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from mfer_edge.sources.announced import OPEN_SIZES
 from mfer_edge.sources.integrity.reading import Content, CutOff, Damaged
 
-OPEN_SIZES = range(0x7FFF_0000, 1 << 32)  # place-holders of what was written to a pipe
 TAGS = (b"ID3", b"TAG", b"APE")  # that programs for music append
 DISK_BLOCK = 512  # bytes
 LIST_OF_CHUNKS = b"rec "
