@@ -20,6 +20,7 @@ from mfer_edge.errors import EngineError
 from mfer_edge.manifest import Crop, EngineFile, Manifest
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 from train.data.preprocess import CROP_SCALE, FRAME_RATE, MIN_SPEECH_S
+from train.models.base import has_two_views
 from train.models.registry import MAX_STEPS
 
 WINDOW_S, HOP_S = 4.0, 1.0
@@ -60,7 +61,11 @@ def create_manifest(
         max_window_s=MAX_STEPS * STEP / SAMPLE_RATE,
         frame_rate=FRAME_RATE,
         min_speech_s=MIN_SPEECH_S,
-        crop=Crop(int(source.model.face.size), CROP_SCALE),  # type: ignore[arg-type]
+        crop=Crop(
+            int(source.model.face.size),  # type: ignore[arg-type]
+            CROP_SCALE,
+            mirror=has_two_views(source.model.face),
+        ),
         engines={name: _engine_file(path, count_macs) for name, path in files.items()},
         plans={},
         weights=source.weights,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from mfer_edge.engines.base import TensorSpec
-from mfer_edge.schema import expect, read_as, upgrade_schema_2
+from mfer_edge.schema import expect, read_as, upgrade_schema_2, upgrade_schema_3
 
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST = "manifest.json"
 CARD = "README.md"
 SUBSTANTIAL = 0.1  # share of the MACs from which on a type is part of a model's precision
@@ -76,6 +76,9 @@ class Crop:
 
     size: int  # pixels on a side
     scale: float  # side of the square over the longer side of the detector's box
+    mirror: bool = field(default=False, repr=False)
+    """Whether every second crop of a face is mirrored, and with few in a window both views of each
+    are embedded. Not in `repr`, which names crops in caches: they are stored as they are."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Manifest:
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """Read and check a manifest of this schema or of schema 2.
+    """Read and check a manifest of this schema, of schema 2 or 3.
 
     Raises:
         ValueError: it is not valid JSON, of another schema, or a field is missing, unknown or
@@ -164,12 +167,14 @@ def parse_manifest(text: bytes) -> Manifest:
         if not isinstance(data, dict):
             raise ValueError("it is not a JSON object")
         schema = data.pop("schema", None)
+        if schema not in (2, 3, SCHEMA):
+            raise ValueError(
+                f"schema {schema}, but this version of mfer-edge reads schemas 2 to {SCHEMA}"
+            )
         if schema == 2:
             data = upgrade_schema_2(data)
-        elif schema != SCHEMA:
-            raise ValueError(
-                f"schema {schema}, but this version of mfer-edge reads schemas 2 and {SCHEMA}"
-            )
+        if schema != SCHEMA:
+            data = upgrade_schema_3(data)
         manifest: Manifest = read_as(Manifest, data)
         _check(manifest)
     except (OverflowError, RecursionError) as error:

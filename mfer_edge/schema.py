@@ -112,6 +112,17 @@ def upgrade_schema_2(data: Json) -> Json:
     return upgraded
 
 
+def upgrade_schema_3(data: Json) -> Json:
+    """Make schema 4 of a manifest: face engines of schema 3 mirror crops themselves, or do without.
+
+    What is missing or of another type is left as it is, for `read_as` to name.
+    """
+    crop = data.get("crop")
+    if not isinstance(crop, dict):
+        return data
+    return {**data, "crop": {**crop, "mirror": False}}
+
+
 def _upgrade_engine(engine: Json) -> Json:
     return _rename(engine, {"work": "macs"})
 

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
-from mfer_edge.faces.embedding_cache import CachedFace, embed_missing
+from mfer_edge.faces.embedding_cache import CachedFace, embed_missing, embed_window
 from mfer_edge.faces.mouth import MouthMotion
 from mfer_edge.faces.shown import ShownFrames
 from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
@@ -361,10 +361,9 @@ class Session:
             return None
         with self.stopwatch("visual"):
             used = [face.cached for face in faces]
-            embed_missing(used, self._model.visual.embed)
             if self._last_visual is None or self._last_visual[0] != used:
-                embedded = [cached.embedding for cached in used if cached.embedding is not None]
-                self._last_visual = used, self._model.visual(np.stack(embedded))
+                visual, crop = self._model.visual, self._model.manifest.crop
+                self._last_visual = used, visual(embed_window(used, visual.embed, crop.mirror))
             return self._last_visual[1]  # again, where one frame fills window after window
 
     def _reading(

@@ -20,6 +20,7 @@ from benchmarks.harness import script
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.errors import MferError
+from mfer_edge.faces.embedding_cache import CachedFace, embed_window
 from mfer_edge.pipeline import Pipeline
 from train.data.index import Entry, read_index
 from train.data.preprocess import read_face
@@ -137,9 +138,10 @@ class Comparison:
             DatasetError: it can't be read.
         """
         arms = [one.model.visual for one in self.pipelines]
-        size = self.pipelines[0].bundle.manifest.crop.size
-        face = read_face(entry, size)[None]
-        return Scored("faces", *(arm(arm.embed(face)).scores for arm in arms))
+        crop = self.pipelines[0].bundle.manifest.crop
+        face = read_face(entry, crop.size)
+        embedded = (embed_window([CachedFace(face)], arm.embed, crop.mirror) for arm in arms)
+        return Scored("faces", *(arm(e).scores for arm, e in zip(arms, embedded, strict=True)))
 
 
 def measure(

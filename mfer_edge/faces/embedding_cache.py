@@ -1,33 +1,60 @@
-"""Cache of face embeddings: a crop that hardly changed takes over an earlier one's."""
+"""Cache of face embeddings: a crop that hardly changed takes over an earlier one's.
+
+The face network of `compact` is better on the mean of a face and its mirror image. In a video the
+mean over time gives that for nothing: every second crop of a face is mirrored, and only where a
+window has few of them both views of each are embedded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+FEW = 4  # crops in a window; with fewer both views of each are embedded, where views matter
+
+Embed = Callable[[np.ndarray], np.ndarray]
+"""(n, size, size) uint8 crops to (n, width) float32 embeddings, each by itself."""
+
 
 @dataclass(eq=False)
 class CachedFace:
-    """A face crop and its embedding, shared by the frames in which it is nearly the same."""
+    """A face crop and its embeddings, shared by the frames in which it is nearly the same."""
 
-    crop: np.ndarray  # (size, size) uint8, of the first of these frames
-    embedding: np.ndarray | None = None  # (width,), computed when the first window needs it
+    crop: np.ndarray  # (size, size) uint8, of the first of these frames, as it is in the image
+    mirror: bool = False  # whether the first view is the mirror image
+    embeddings: list[np.ndarray] = field(default_factory=list)
+    """(width,) each, of the views that a window needed so far: the first one, then the other."""
+
+    def view(self, number: int) -> np.ndarray:
+        """The crop as it is, or mirrored."""
+        return self.crop[:, ::-1] if self.mirror != bool(number) else self.crop
 
 
-def embed_missing(faces: Iterable[CachedFace], embed: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Embed those faces that are not yet, in one call.
+def embed_missing(faces: Iterable[CachedFace], embed: Embed, views: int = 1) -> None:
+    """Embed those views of faces that are not yet, in one call."""
+    missing = [
+        (face, number)
+        for face in dict.fromkeys(faces)
+        for number in range(len(face.embeddings), views)
+    ]
+    if missing:
+        embeddings = embed(np.stack([face.view(number) for face, number in missing]))
+        for (face, _), embedding in zip(missing, embeddings, strict=True):
+            face.embeddings.append(embedding)
+
+
+def embed_window(faces: Sequence[CachedFace], embed: Embed, mirror: bool) -> np.ndarray:
+    """Embed a face's crops in a window, in order of time: (n, width) float32.
 
     Args:
-        embed: (n, size, size) uint8 crops to (n, width) float32 embeddings, each by itself.
+        mirror: as in the manifest's `Crop`.
     """
-    missing = list(dict.fromkeys(face for face in faces if face.embedding is None))
-    if missing:
-        embeddings = embed(np.stack([face.crop for face in missing]))
-        for face, embedding in zip(missing, embeddings, strict=True):
-            face.embedding = embedding
+    views = 2 if mirror and len(set(faces)) < FEW else 1
+    embed_missing(faces, embed, views)
+    return np.array([face.embeddings[:views] for face in faces]).mean(1)
 
 
 class EmbeddingCache:
@@ -40,10 +67,12 @@ class EmbeddingCache:
     Args:
         levels: the mean absolute difference of two crops, in grey levels of 255, up to which they
             share an embedding; 0 embeds every crop.
+        mirror: as in the manifest's `Crop`.
     """
 
-    def __init__(self, levels: float) -> None:
+    def __init__(self, levels: float, mirror: bool = False) -> None:
         self._levels = levels
+        self._mirror = mirror
         self._previous: dict[int, CachedFace] = {}  # of the frame before, by track
 
     def __call__(self, tracks: Sequence[int], crops: Sequence[np.ndarray]) -> list[CachedFace]:
@@ -61,4 +90,4 @@ class EmbeddingCache:
         known = self._previous.get(track)
         if self._levels and known and cv2.absdiff(known.crop, crop).mean() <= self._levels:
             return known
-        return CachedFace(crop)
+        return CachedFace(crop, self._mirror and known is not None and not known.mirror)

@@ -26,7 +26,7 @@ class TrackedFace:
     track: int
     box: FaceBox
     area: float  # of the box, as a share of the frame
-    cached: CachedFace  # its crop and embedding; shared by frames in which it is nearly the same
+    cached: CachedFace  # its crop and embeddings; shared by frames in which it is nearly the same
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class FaceStream:
         self._finder = FaceFinder(detector, find_within_s)
         self._tracker = FaceTracker()
         self._people = People() if follow else None
-        self._cache = EmbeddingCache(skip_still)
+        self._cache = EmbeddingCache(skip_still, crop.mirror)
 
     def push(self, frame: Frame) -> FrameFaces:
         """Process the next frame, later than the one before."""

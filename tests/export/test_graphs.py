@@ -83,6 +83,19 @@ def test_real_faces(engines: dict[str, OnnxEngine], references: dict[str, Engine
     np.testing.assert_allclose(alone, result["embedding"][:9], atol=1e-5)
 
 
+def test_two_calls_give_both_views_of_a_face(
+    engines: dict[str, OnnxEngine], model: EmotionModel
+) -> None:
+    """The engine sees crops as they are given; the runtime mirrors them."""
+    random = np.random.default_rng(3)
+    faces = np.stack([face_image(k, random)[None] for k in range(7)])
+    views = [engines["face"](faces=view)["embedding"] for view in (faces, faces[..., ::-1].copy())]
+    with torch.inference_mode():
+        both = model.face(torch.from_numpy(faces)).numpy()
+    np.testing.assert_allclose(sum(views) / 2, both, atol=TOLERANCE)
+    assert np.abs(views[0] - views[1]).max() > 100 * TOLERANCE
+
+
 def test_faces_are_uint8(engines: dict[str, OnnxEngine]) -> None:
     assert [tensor.dtype for tensor in engines["face"].inputs] == ["uint8"]
     with pytest.raises(EngineError):

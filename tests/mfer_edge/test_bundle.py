@@ -117,11 +117,11 @@ class TestInvalid:
         path.write_bytes(damage(path.read_bytes()))
         assert open_error(folder).startswith(f"{path}: altered or damaged")
 
-    @pytest.mark.parametrize("schema", [0, 1, 4, "3", None, 2.5])
+    @pytest.mark.parametrize("schema", [0, 1, 5, "3", None, 2.5])
     def test_another_schema(self, folder: Path, schema: Any) -> None:
         edit(folder, lambda data: data.update(schema=schema))
         assert open_error(folder).endswith(
-            f"schema {schema}, but this version of mfer-edge reads schemas 2 and 3"
+            f"schema {schema}, but this version of mfer-edge reads schemas 2 to 4"
         )
 
     @pytest.mark.parametrize("name", list(asdict(make_manifest(CONTENTS))))

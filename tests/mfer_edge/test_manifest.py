@@ -80,7 +80,7 @@ def test_warnings_are_the_approximations_and_that_it_is_untrained() -> None:
 def schema_2(manifest: Manifest) -> dict[str, Any]:
     """A manifest as version 2 of the schema had it."""
     data = json.loads(format_manifest(manifest)) | {"schema": 2}
-    del data["model"]
+    del data["model"], data["crop"]["mirror"]
     texts = [f"Approximate: {text}" for text in data.pop("approximations")]
     data["notes"] += texts
     for engine in data["engines"].values():
@@ -108,10 +108,10 @@ def test_the_width_of_observations_is_that_of_the_arms_inputs(arm: Arm) -> None:
 
 
 class TestSchema2:
-    def test_an_earlier_compact_bundle_s_is_read_as_schema_3(self) -> None:
+    def test_an_earlier_compact_bundle_s_is_read_as_today_s(self) -> None:
         old = json.loads(SCHEMA_2.read_bytes())
         assert old["schema"] == 2
-        assert json.loads((Bundle.open().folder / MANIFEST).read_bytes())["schema"] == SCHEMA == 3
+        assert json.loads((Bundle.open().folder / MANIFEST).read_bytes())["schema"] == SCHEMA == 4
         made = parse_manifest(SCHEMA_2.read_bytes())
         assert (made.name, made.labels, made.parity) == (
             "compact",
@@ -125,14 +125,18 @@ class TestSchema2:
             0,
             0,
         )  # it can't be adapted
+        assert not made.crop.mirror  # its face engine does it itself
 
     def test_a_bundle_gives_the_same_readings(
         self, pipeline: Pipeline, moment: Path, tmp_path: Path
     ) -> None:
         folder = shutil.copytree(Bundle.open().folder, tmp_path / "bundle")
-        old = schema_2(Bundle.open().manifest)
-        (folder / MANIFEST).write_text(json.dumps(old))
-        expected = pipeline.analyze(moment)
+        manifest = Bundle.open().manifest
+        as_they_are = replace(manifest, crop=replace(manifest.crop, mirror=False))
+        (folder / MANIFEST).write_text(format_manifest(as_they_are))
+        expected = Pipeline.open(folder, "cpu", threads=1).analyze(moment)
+        assert expected.windows != pipeline.analyze(moment).windows
+        (folder / MANIFEST).write_text(json.dumps(schema_2(manifest)))
         analysis = Pipeline.open(folder, "cpu", threads=1).analyze(moment)
         assert analysis.windows == expected.windows
         assert analysis.overall == expected.overall
@@ -179,6 +183,18 @@ class TestSchema2:
                 parse_manifest(json.dumps(data).encode())
 
 
+def test_schema_3_mirrors_no_crops() -> None:
+    made = make_manifest(CONTENTS)
+    data = json.loads(format_manifest(replace(made, crop=replace(made.crop, mirror=True))))
+    assert parse_manifest(json.dumps(data).encode()).crop.mirror
+    del data["crop"]["mirror"]
+    assert parse_manifest(json.dumps(data | {"schema": 3}).encode()) == made
+    with pytest.raises(ValueError, match=r"it has no crop\.mirror"):
+        parse_manifest(json.dumps(data).encode())
+    with pytest.raises(ValueError, match="crop is 7, not an object"):
+        parse_manifest(json.dumps(data | {"schema": 3, "crop": 7}).encode())
+
+
 printable = st.characters(max_codepoint=0x24F, exclude_categories=("C", "Z")) | st.just(" ")
 words = st.text(printable, max_size=20)
 numbers = st.floats(0.1, 10)
@@ -213,7 +229,7 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, dict[str, bytes]]:
         max_window_s=hop_s + more_s + hop_s + rest_s,
         frame_rate=draw(numbers),
         min_speech_s=draw(st.floats(0, hop_s)),
-        crop=Crop(draw(st.integers(8, 1024)), draw(numbers)),
+        crop=Crop(draw(st.integers(8, 1024)), draw(numbers), draw(st.booleans())),
         engines=engines,
         plans={"face": plan("face", contents["face"][::-1], contents["face"])},
         weights=tuple(draw(st.lists(st.builds(Weights, words, words, words), max_size=3))),

@@ -85,9 +85,9 @@ class TestManifest:
         with pytest.raises(ValueError):
             parse_manifest(data)
 
-    @pytest.mark.parametrize("schema", [None, 0, 1, 4, "3", [3], True])
+    @pytest.mark.parametrize("schema", [None, 0, 1, 5, "3", [3], True])
     def test_other_schemas(self, schema: Any) -> None:
-        with pytest.raises(ValueError, match="this version of mfer-edge reads schemas 2 and 3"):
+        with pytest.raises(ValueError, match="this version of mfer-edge reads schemas 2 to 4"):
             parse_manifest(json.dumps({**COMPACT, "schema": schema}).encode())
 
     @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class FaceBackbone(Protocol):
-    """From (n, 1, size, size) grey faces, 0 to 255, to (n, width) embeddings."""
+    """From (n, 1, size, size) grey faces, 0 to 255, to (n, width) embeddings.
+
+    One that looks at mirror images too has a function `one_view`, see `FerResnet`.
+    """
 
     size: int  # pixels on a side
     width: int
@@ -65,6 +68,16 @@ class BackboneSpec:
     def load_from(self, weights: Path) -> nn.Module:
         """Load from a folder of published weights of several backbones."""
         return self.load(self.folder(weights))
+
+
+def one_view(face: nn.Module) -> Callable[..., Tensor]:
+    """A face backbone as an engine, which looks at crops as they are given."""
+    return getattr(face, "one_view", face)
+
+
+def has_two_views(face: nn.Module) -> bool:
+    """Whether a face backbone's embeddings are means over a face and its mirror image."""
+    return hasattr(face, "one_view")
 
 
 def last_blocks(blocks: Sequence[nn.Module], last: int) -> list[nn.Module]:

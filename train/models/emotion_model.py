@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from train.labels import LABEL_SETS
 from train.models.arms import GruArm, SequenceArm, StatisticsArm
+from train.models.base import one_view
 from train.models.fusion import FittedFusion, OpinionPool
 from train.models.mean_arm import MeanArm
 from train.models.registry import FACE_BACKBONES, SPEECH_BACKBONES
@@ -105,7 +106,7 @@ class EmotionModel(nn.Module):
             return self.audio_scores(state), state, observations
 
         return {
-            "face": lambda faces: (self.face(faces),),
+            "face": lambda faces: (one_view(self.face)(faces),),
             "visual": visual,
             "audio": audio,
             "fusion": lambda visual, audio: (self.fused_scores(visual, audio),),

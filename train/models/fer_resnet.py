@@ -66,14 +66,18 @@ class FerResnet(nn.Module):
         Returns:
             (n, 192) float.
         """
+        if self.training:
+            return self.one_view(faces)
+        return (self.one_view(faces) + self.one_view(faces.flip(3))) / 2
+
+    def one_view(self, faces: Tensor) -> Tensor:
+        """Embed faces without their mirror images, as the exported engine does.
+
+        The runtime mirrors every second crop of a video, whose mean over time is about the same.
+        """
         x = faces.float()
         x = x - x.mean((2, 3), keepdim=True)
         x = x / ((x * x).mean((2, 3), keepdim=True) + 1.0).sqrt()
-        if self.training:
-            return self._embed(x)
-        return (self._embed(x) + self._embed(x.flip(3))) / 2
-
-    def _embed(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x)).mean((2, 3))
 
     def trainable(self, last: int) -> list[nn.Module]:

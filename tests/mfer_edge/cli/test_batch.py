@@ -37,7 +37,7 @@ def corpus(
 def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     """Tables of the corpus, analysed by one worker."""
     out = tmp_path_factory.mktemp("expected")
-    assert batch(corpus, out, "--workers", 1).exit_code == 1
+    assert batch(corpus, out, "--workers", 1, "--threads", 1).exit_code == 1
     made = tables(out)
     assert [len(made[name]) for name in ("windows", "clips", "failures")] == [5, 5, 1]
     return made

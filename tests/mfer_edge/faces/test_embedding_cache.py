@@ -14,9 +14,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.live.views import both_views
 from mfer_edge.arms import ArmOutput, VisualArm
 from mfer_edge.cli.main import main
-from mfer_edge.faces.embedding_cache import EmbeddingCache
+from mfer_edge.faces.embedding_cache import (
+    FEW,
+    CachedFace,
+    EmbeddingCache,
+    embed_missing,
+    embed_window,
+)
 from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
 from mfer_edge.model import Model
@@ -76,6 +83,65 @@ class TestCache:
         assert still([0], [grey(10)]) != still([0], [grey(10)])
 
 
+class TestViews:
+    """Every second crop is mirrored, for a face engine that is better on both views."""
+
+    def test_every_second_crop_of_a_face_is_mirrored(self) -> None:
+        cache = EmbeddingCache(0.0, mirror=True)
+        rows = [cache([0], [grey(10)]), cache([0, 1], [grey(10), grey(20)])]
+        rows += [cache([1, 0], [grey(20), grey(10)]), cache([], []), cache([0], [grey(10)])]
+        mirrored = [[face.mirror for face in row] for row in rows]
+        assert mirrored == [[False], [True, False], [True, False], [], [False]]
+        plain = EmbeddingCache(0.0)
+        assert not any(face.mirror for _ in range(3) for face in plain([0], [grey(10)]))
+
+    def test_a_crop_that_is_embedded_for_others_keeps_its_view(self) -> None:
+        cache = EmbeddingCache(2.0, mirror=True)
+        levels = [10, 11, 50, 51, 90, 91]
+        faces = [face for level in levels for face in cache([0], [grey(level)])]
+        assert [face.mirror for face in faces] == [False, False, True, True, False, False]
+
+    @pytest.mark.parametrize("mirror", [False, True])
+    def test_views_are_the_crop_and_its_mirror_image(self, mirror: bool) -> None:
+        crop = np.arange(16, dtype=np.uint8).reshape(4, 4)
+        face = CachedFace(crop, mirror)
+        np.testing.assert_array_equal(face.view(int(mirror)), crop)
+        np.testing.assert_array_equal(face.view(int(not mirror)), np.fliplr(crop))
+
+    @given(counts=st.lists(st.integers(1, 2 * FEW), min_size=1, max_size=5))
+    def test_a_window_s_embeddings_depend_on_its_crops_alone(self, counts: list[int]) -> None:
+        """Not on the windows before, in which some of them were, nor on what was prepared."""
+        crops = np.random.default_rng(0).integers(0, 256, (2 * FEW, 4, 4), dtype=np.uint8)
+        faces = [CachedFace(crop, bool(number % 2)) for number, crop in enumerate(crops)]
+        embed_missing(faces[:1], first_column)
+        for count in counts:
+            expected = crops[:count, :, 0].astype(np.float32)
+            other = crops[:count, :, -1].astype(np.float32)
+            if count < FEW:
+                expected = (expected + other) / 2
+            else:
+                expected[1::2] = other[1::2]
+            found = embed_window(faces[:count], first_column, mirror=True)
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, expected)
+
+    def test_without_views_each_crop_is_embedded_once(self) -> None:
+        calls: list[int] = []
+
+        def embed(crops: np.ndarray) -> np.ndarray:
+            calls.append(len(crops))
+            return first_column(crops)
+
+        face, other = CachedFace(grey(1)), CachedFace(grey(2))
+        found = embed_window([face, face, other], embed, mirror=False)
+        embed_window([other], embed, mirror=False)
+        assert (found[:, 0].tolist(), calls) == ([1.0, 1.0, 2.0], [2])
+
+
+def first_column(crops: np.ndarray) -> np.ndarray:
+    return crops[:, :, 0].astype(np.float32)
+
+
 class CountingArm(VisualArm):
     """The visual arm; records what it embeds."""
 
@@ -104,8 +170,14 @@ class FixedDetector(FaceDetector):
 
 @pytest.fixture(scope="module")
 def model(pipeline: Pipeline, images: list[np.ndarray]) -> Model:
-    detector = pipeline.model.detector
-    return replace(pipeline.model, detector=FixedDetector(detector, detector(images[0])[0]))
+    """The compact model without mirror images, so that equal crops give equal embeddings."""
+    detector, bundle = pipeline.model.detector, pipeline.bundle
+    crop = replace(bundle.manifest.crop, mirror=False)
+    return replace(
+        pipeline.model,
+        detector=FixedDetector(detector, detector(images[0])[0]),
+        bundle=replace(bundle, manifest=replace(bundle.manifest, crop=crop)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +191,16 @@ def read(model: Model, images: list[np.ndarray], options: SessionOptions) -> lis
         session.push_frame(image, index * FRAME_S)
     session.close()
     return session.readings()
+
+
+def test_a_single_picture_is_read_by_both_views(
+    pipeline: Pipeline, images: list[np.ndarray]
+) -> None:
+    both, options = both_views(pipeline.model), SessionOptions(2.0, 2.0)
+    for count in range(1, FEW):
+        [expected] = read(both, images[:count], options)
+        [given_] = read(pipeline.model, images[:count], options)
+        assert given_.visual == pytest.approx(expected.visual, abs=1e-5)
 
 
 class TestSessions:
