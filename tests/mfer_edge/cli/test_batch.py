@@ -18,6 +18,8 @@ from benchmarks.harness.children import descendants
 from tests.support.commands import refused, run
 
 COMMAND = [sys.executable, "-m", "mfer_edge", "batch"]
+SETTINGS = ("--device", "cpu", "--threads", "1")
+"""With more threads 8-bit products are rounded in another order: the last digits may differ."""
 LIMIT_S = 120.0  # for what takes seconds, on a machine that others use
 
 
@@ -44,10 +46,8 @@ def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def batch(*arguments: object) -> Result:
-    """Analyse with one thread a clip: with more, 8-bit products are rounded in another order."""
     inputs, out, *options = arguments
-    given = ("--device", "cpu", "--threads", 1)
-    return run("batch", *given, inputs, "--out", out, *options)
+    return run("batch", *SETTINGS, inputs, "--out", out, *options)
 
 
 def tables(out: Path) -> dict[str, list]:
@@ -76,7 +76,7 @@ class TestRuns:
 
     def test_killed_and_resumed(self, corpus: Path, expected: dict, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        command = [*COMMAND, corpus, "--out", out, "--workers", "1", "--device", "cpu", "--quiet"]
+        command = [*COMMAND, corpus, "--out", out, "--workers", "1", *SETTINGS, "--quiet"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             end = time.monotonic() + LIMIT_S
             while not records(out) and time.monotonic() < end:
@@ -95,7 +95,7 @@ class TestRuns:
 
     def test_interrupted(self, corpus: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        command = [*COMMAND, corpus, "--out", out, "--workers", "1", "--device", "cpu"]
+        command = [*COMMAND, corpus, "--out", out, "--workers", "1", *SETTINGS]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             end = time.monotonic() + LIMIT_S
             while not records(out) and time.monotonic() < end:
@@ -109,7 +109,7 @@ class TestRuns:
 
     def test_a_list_on_stdin(self, corpus: Path, expected: dict, tmp_path: Path) -> None:
         done = subprocess.run(
-            [*COMMAND, "-", "--out", tmp_path, "--format", "both", "--device", "cpu"],
+            [*COMMAND, "-", "--out", tmp_path, "--format", "both", *SETTINGS],
             input=f"{corpus}/2.wav\n",
             capture_output=True,
             text=True,
