@@ -81,6 +81,6 @@ def _means(sums: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndar
     """Divide the sums (..., height, width, 3) of bins by their pixels: float32."""
     # Repeated for each channel: to broadcast over the last axis takes NumPy 5 times as long.
     per_row, per_value = 1 / heights, np.repeat(1 / widths, 3, axis=-1)
-    means = sums.reshape(*sums.shape[:-2], -1).astype(np.float32)
+    means = sums.reshape(*sums.shape[:-2], per_value.shape[-1]).astype(np.float32)
     means *= (per_row[..., :, None] * per_value[..., None, :]).astype(np.float32)
     return means.reshape(sums.shape)
