@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -32,8 +34,8 @@ class IntegralImage:
     def resized(self, height: int, width: int, part: Part | None = None) -> np.ndarray:
         """Resize the image to (height, width, 3) float32, 0 to 255; or compute a part of that."""
         first_column, first_row, end_column, end_row = part or (0, 0, width, height)
-        top, bottom = _bins(0, self.height, height, np.arange(first_row, end_row))
-        left, right = _bins(0, self.width, width, np.arange(first_column, end_column))
+        top, bottom = _all_bins(self.height, height)[:, first_row:end_row]
+        left, right = _all_bins(self.width, width)[:, first_column:end_column]
         within = slice(left[0], right[-1] + 1)
         rows = self._sums[bottom, within] - self._sums[top, within]
         sums = _take(rows, right - left[0], axis=1)
@@ -75,6 +77,12 @@ def _bins(
     Bins hold whole pixels: neighbours share one where the length is no multiple of the count.
     """
     return start + index * length // count, start - (-(index + 1) * length // count)
+
+
+@lru_cache(maxsize=64)
+def _all_bins(length: int, count: int) -> np.ndarray:
+    """All of them, (2, count): the same for each frame of a video."""
+    return np.stack(_bins(0, length, count, np.arange(count)))
 
 
 def _means(sums: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
