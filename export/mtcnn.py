@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from export.assets import MTCNN
 from export.onnx_io import save_onnx, trace_module
+from export.rewrites.mtcnn import rewrite_mtcnn
 
 WINDOW = 12  # pixels on a side of P-Net's sliding window
 
@@ -30,19 +31,11 @@ PUBLISHED_SHA256 = {
 }
 
 
-class Prelu(nn.Module):
-    """PReLU from ReLUs: ONNX's PRelu took half of MTCNN's time in ONNX Runtime 1.32.
+class Normalize(nn.Module):
+    """Convert (n, height, width, 3), 0 to 255, to (n, 3, height, width), -1 to 1."""
 
-    P-Net on 321x181 pixels, one thread: 6.8 ms with PRelu, 4.0 ms with this.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        slope = self.weight.view(-1, *[1] * (x.dim() - 2))
-        return F.relu(x) * (1 - slope) + x * slope
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.permute(0, 3, 1, 2) - 127.5) / 128
 
 
 class ProposalNet(nn.Module):
@@ -50,12 +43,13 @@ class ProposalNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.normalize = Normalize()
         self.conv1 = nn.Conv2d(3, 10, 3)
-        self.prelu1 = Prelu(10)
+        self.prelu1 = nn.PReLU(10)
         self.conv2 = nn.Conv2d(10, 16, 3)
-        self.prelu2 = Prelu(16)
+        self.prelu2 = nn.PReLU(16)
         self.conv3 = nn.Conv2d(16, 32, 3)
-        self.prelu3 = Prelu(32)
+        self.prelu3 = nn.PReLU(32)
         self.conv4_1 = nn.Conv2d(32, 2, 1)
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
@@ -69,7 +63,7 @@ class ProposalNet(nn.Module):
             probability of a face: (1, rows, columns); offsets of its left, top, right and bottom
             from the window's, in widths and heights of the window: (1, 4, rows, columns).
         """
-        x = self.prelu1(self.conv1(normalize(image)))
+        x = self.prelu1(self.conv1(self.normalize(image)))
         x = F.max_pool2d(x, 2, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = self.prelu3(self.conv3(x))
@@ -81,14 +75,15 @@ class RefinementNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.normalize = Normalize()
         self.conv1 = nn.Conv2d(3, 28, 3)
-        self.prelu1 = Prelu(28)
+        self.prelu1 = nn.PReLU(28)
         self.conv2 = nn.Conv2d(28, 48, 3)
-        self.prelu2 = Prelu(48)
+        self.prelu2 = nn.PReLU(48)
         self.conv3 = nn.Conv2d(48, 64, 2)
-        self.prelu3 = Prelu(64)
+        self.prelu3 = nn.PReLU(64)
         self.dense4 = nn.Linear(64 * 3 * 3, 128)
-        self.prelu4 = Prelu(128)
+        self.prelu4 = nn.PReLU(128)
         self.dense5_1 = nn.Linear(128, 2)
         self.dense5_2 = nn.Linear(128, 4)
 
@@ -101,7 +96,7 @@ class RefinementNet(nn.Module):
         Returns:
             probability of a face: (n,); offsets as P-Net's: (n, 4).
         """
-        x = self.prelu1(self.conv1(normalize(candidates)))
+        x = self.prelu1(self.conv1(self.normalize(candidates)))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -115,16 +110,17 @@ class OutputNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.normalize = Normalize()
         self.conv1 = nn.Conv2d(3, 32, 3)
-        self.prelu1 = Prelu(32)
+        self.prelu1 = nn.PReLU(32)
         self.conv2 = nn.Conv2d(32, 64, 3)
-        self.prelu2 = Prelu(64)
+        self.prelu2 = nn.PReLU(64)
         self.conv3 = nn.Conv2d(64, 64, 3)
-        self.prelu3 = Prelu(64)
+        self.prelu3 = nn.PReLU(64)
         self.conv4 = nn.Conv2d(64, 128, 2)
-        self.prelu4 = Prelu(128)
+        self.prelu4 = nn.PReLU(128)
         self.dense5 = nn.Linear(128 * 3 * 3, 256)
-        self.prelu5 = Prelu(256)
+        self.prelu5 = nn.PReLU(256)
         self.dense6_1 = nn.Linear(256, 2)
         self.dense6_2 = nn.Linear(256, 4)
         self.dense6_3 = nn.Linear(256, 10)
@@ -140,7 +136,7 @@ class OutputNet(nn.Module):
             coordinates of both eyes, the nose and both mouth corners, in widths of the candidate
             from its left, then their y coordinates.
         """
-        x = self.prelu1(self.conv1(normalize(candidates)))
+        x = self.prelu1(self.conv1(self.normalize(candidates)))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self.prelu2(self.conv2(x))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -156,11 +152,6 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "rnet": RefinementNet,
     "onet": OutputNet,
 }
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Convert (n, height, width, 3), 0 to 255, to (n, 3, height, width), -1 to 1."""
-    return (images.permute(0, 3, 1, 2) - 127.5) / 128
 
 
 def face_probability(logits: Tensor) -> Tensor:
@@ -234,7 +225,8 @@ def export_mtcnn(folder: Path) -> dict[str, Path]:
     networks, paths = load_mtcnn(), {}
     for name, (input_name, shape, dynamic, outputs) in signatures.items():
         example = {input_name: torch.zeros(shape)}
-        model = trace_module(networks[name], example, outputs, (dynamic,)).model_proto
+        network = rewrite_mtcnn(name, networks[name])
+        model = trace_module(network, example, outputs, (dynamic,)).model_proto
         _name_output_sizes(model)
         paths[name] = folder / f"{name}.onnx"
         save_onnx(model, paths[name])
@@ -244,10 +236,9 @@ def export_mtcnn(folder: Path) -> dict[str, Path]:
 def _name_output_sizes(model: onnx.ModelProto) -> None:
     """Name the dynamic dimensions of P-Net's outputs `rows` and `columns`, not by formulas."""
     for value in model.graph.output:
-        for dimension in value.type.tensor_type.shape.dim:
-            for size, name in (("height", "rows"), ("width", "columns")):
-                if size in dimension.dim_param:
-                    dimension.dim_param = name
+        free = [size for size in value.type.tensor_type.shape.dim if size.dim_param]
+        if len(free) == 2:
+            free[0].dim_param, free[1].dim_param = "rows", "columns"
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ SAME_IOU = 0.9  # from which two boxes count as the same
 
 Find = Callable[[np.ndarray, float], Sequence[FaceBox]]
 """Finds faces in a (height, width, 3) uint8 BGR frame at a time in seconds."""
+Clock = Callable[[], float]
+"""Seconds since any moment: of the day, or of the process's work."""
 T = TypeVar("T")
 
 
@@ -69,10 +71,14 @@ class FaceFinders:
     facenet: Find
     detector: FaceDetector
     crop: Crop
+    clock: Clock = time.perf_counter
 
     @classmethod
-    def load(cls) -> FaceFinders:
+    def load(cls, clock: Clock = time.perf_counter) -> FaceFinders:
         """Load facenet-pytorch and the shipped bundle's detector.
+
+        Args:
+            clock: which times to measure.
 
         Raises:
             MferError: a package is missing.
@@ -80,7 +86,7 @@ class FaceFinders:
         bundle = Bundle.open()
         engines = load_engines(bundle)
         detector = FaceDetector.of(engines)
-        return cls(facenet_finder(), detector, bundle.manifest.crop)
+        return cls(facenet_finder(), detector, bundle.manifest.crop, clock)
 
     def measure(self, path: Path) -> FaceTimes:
         """Run all finders on each frame of a clip in turn, and both front ends on the clip.
@@ -88,9 +94,9 @@ class FaceFinders:
         Raises:
             MediaError: it can't be read, or has no frames.
         """
-        frames, decode_s = _timed(lambda: _frames(path))
-        _, opencv_s = _timed(decode_opencv(str(path)))
-        _, front_end_s = _timed(lambda: self._front_end(path))
+        frames, decode_s = self._timed(lambda: _frames(path))
+        _, opencv_s = self._timed(decode_opencv(str(path)))
+        _, front_end_s = self._timed(lambda: self._front_end(path))
         finders: list[Find] = [
             self.facenet,
             lambda image, _: self.detector(image),
@@ -100,13 +106,18 @@ class FaceFinders:
         for frame in frames:
             largest = []
             for index, find in enumerate(finders):
-                faces, taken_s = _timed(partial(self._find_and_crop, frame, find))
+                faces, taken_s = self._timed(partial(self._find_and_crop, frame, find))
                 seconds[index] += taken_s
                 largest.append(max(faces, key=lambda face: face.area, default=None))
             same = [n + _same(largest[0], box) for n, box in zip(same, largest, strict=True)]
         count = len(frames)
         ms = [1000 * value / count for value in (opencv_s, *seconds, decode_s, front_end_s)]
         return FaceTimes(path.name, count, *ms, *(value / count for value in same[1:]))
+
+    def _timed(self, function: Callable[[], T]) -> tuple[T, float]:
+        start = self.clock()
+        result = function()
+        return result, self.clock() - start
 
     def _front_end(self, path: Path) -> None:
         find = FaceFinder(self.detector)
@@ -154,12 +165,6 @@ def _frames(path: Path) -> list[Frame]:
     if not frames:
         raise MediaError(f"{path}: no video frames")
     return frames
-
-
-def _timed(function: Callable[[], T]) -> tuple[T, float]:
-    start = time.perf_counter()
-    result = function()
-    return result, time.perf_counter() - start
 
 
 def _same(one: FaceBox | None, other: FaceBox | None) -> bool:

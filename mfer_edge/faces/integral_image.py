@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -32,13 +34,13 @@ class IntegralImage:
     def resized(self, height: int, width: int, part: Part | None = None) -> np.ndarray:
         """Resize the image to (height, width, 3) float32, 0 to 255; or compute a part of that."""
         first_column, first_row, end_column, end_row = part or (0, 0, width, height)
-        top, bottom = _bins(0, self.height, height, np.arange(first_row, end_row))
-        left, right = _bins(0, self.width, width, np.arange(first_column, end_column))
-        rows = _take(self._sums, bottom, axis=0)
-        rows -= _take(self._sums, top, axis=0)
-        sums = _take(rows, right, axis=1)
-        sums -= _take(rows, left, axis=1)
-        return _means(sums, (bottom - top)[:, None] * (right - left))
+        top, bottom = _all_bins(self.height, height)[:, first_row:end_row]
+        left, right = _all_bins(self.width, width)[:, first_column:end_column]
+        within = slice(left[0], right[-1] + 1)
+        rows = self._sums[bottom, within] - self._sums[top, within]
+        sums = _take(rows, right - left[0], axis=1)
+        sums -= _take(rows, left - left[0], axis=1)
+        return _means(sums, bottom - top, right - left)
 
     def crops(self, spans: np.ndarray, size: int) -> np.ndarray:
         """Cut out parts and resize them to one size.
@@ -51,16 +53,15 @@ class IntegralImage:
             (n, size, size, 3) float32, 0 to 255.
         """
         index = np.arange(size)
-        left, right = _bins(spans[:, 0], spans[:, 2] - spans[:, 0], size, index)
-        top, bottom = _bins(spans[:, 1], spans[:, 3] - spans[:, 1], size, index)
-        table = self._sums.reshape(-1, 3)
-        stride = self.width + 1
-        top_row, bottom_row = top[:, :, None] * stride, bottom[:, :, None] * stride
-        sums = _take(table, bottom_row + right[:, None], axis=0)
-        sums -= _take(table, bottom_row + left[:, None], axis=0)
-        sums -= _take(table, top_row + right[:, None], axis=0)
-        sums += _take(table, top_row + left[:, None], axis=0)
-        return _means(sums, (bottom - top)[:, :, None] * (right - left)[:, None])
+        left, right = _bins(spans[:, :1], spans[:, 2:3] - spans[:, :1], size, index)
+        top, bottom = _bins(spans[:, 1:2], spans[:, 3:] - spans[:, 1:2], size, index)
+        heights, table = bottom - top, self._sums.reshape(-1, 3)
+        top, bottom = top[:, :, None] * (self.width + 1), bottom[:, :, None] * (self.width + 1)
+        sums = _take(table, bottom + right[:, None], axis=0)
+        sums -= _take(table, bottom + left[:, None], axis=0)
+        sums -= _take(table, top + right[:, None], axis=0)
+        sums += _take(table, top + left[:, None], axis=0)
+        return _means(sums, heights, right - left)
 
 
 def _take(sums: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
@@ -75,12 +76,19 @@ def _bins(
 
     Bins hold whole pixels: neighbours share one where the length is no multiple of the count.
     """
-    start, length = np.asarray(start)[..., None], np.asarray(length)[..., None]
     return start + index * length // count, start - (-(index + 1) * length // count)
 
 
-def _means(sums: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Divide sums (..., 3) by their numbers of pixels (...): float32."""
-    # Repeated for each channel first: to broadcast while it multiplies takes NumPy 5 times as long.
-    reciprocal = np.repeat((1 / pixels).astype(np.float32)[..., None], 3, axis=-1)
-    return np.multiply(sums, reciprocal, dtype=np.float32)
+@lru_cache(maxsize=64)
+def _all_bins(length: int, count: int) -> np.ndarray:
+    """All of them, (2, count): the same for each frame of a video."""
+    return np.stack(_bins(0, length, count, np.arange(count)))
+
+
+def _means(sums: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Divide the sums (..., height, width, 3) of bins by their pixels: float32."""
+    # Repeated for each channel: to broadcast over the last axis takes NumPy 5 times as long.
+    per_row, per_value = 1 / heights, np.repeat(1 / widths, 3, axis=-1)
+    means = sums.reshape(*sums.shape[:-2], per_value.shape[-1]).astype(np.float32)
+    means *= (per_row[..., :, None] * per_value[..., None, :]).astype(np.float32)
+    return means.reshape(sums.shape)

@@ -16,6 +16,7 @@ COLOURS = [4, 4, 4]  # bins of the histogram: blue, green, red
 # that no shot is cut in two: of 2,984 pairs of frames 0.2 s apart none is. Of the cuts to another
 # person, 99.9 % are known from one scene to another, 77 % on one set (benchmarks/cpu/cuts.py).
 MAX_CHANGE = 0.06
+MAX_SCENE_CHANGE = 2  # the most that `Scene.change` gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Scene:
         return cls(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), counts / (width * height))
 
     def change(self, other: Scene) -> float:
-        """How much another scene differs, 0 to 2: half the change of structure, and of colours."""
+        """How much another scene differs: half the change of structure, plus that of colours."""
         other_colours = 1 - cv2.compareHist(self.colours, other.colours, cv2.HISTCMP_INTERSECT)
         return (1 - _correlation(self.grey, other.grey)) / 2 + other_colours
 
@@ -61,6 +62,8 @@ class Look:
         """
         middle = earlier.face[MARGIN:-MARGIN, MARGIN:-MARGIN]
         face_change = 1 - _correlation(self.face, middle)
+        if MAX_SCENE_CHANGE * face_change**2 <= MAX_CHANGE:
+            return False  # whatever the scene does, which takes as long to find out
         return earlier.scene.change(self.scene) * face_change**2 > MAX_CHANGE
 
 

@@ -32,6 +32,8 @@ MIN_FACE_SHARE = 1 / 15  # of the image's shorter side
 SAME_LEVEL_OVERLAP = 0.5
 OVERLAP = 0.7
 
+SMALLEST = np.finfo(np.float32).tiny  # square pixels, of areas
+
 
 @dataclass(frozen=True)
 class MtcnnOptions:
@@ -135,21 +137,18 @@ class FaceDetector:
         Returns:
             (n, 4) float32, squares where a face may be: left, top, right, bottom in pixels.
         """
-        found = [self._windows(part) for part in parts]
-        if not found:
+        if not parts:
             return np.zeros((0, 4), np.float32)
-        windows, probability, offsets = (
-            np.concatenate(array) for array in zip(*found, strict=True)
-        )
-        counts = [len(part_windows) for part_windows, _, _ in found]
-        scale = np.repeat(np.array([part.scale for part in parts], np.float32), counts)
+        part, corners, probability, offsets = self._windows(parts)
+        scales = np.array([part.scale for part in parts], np.float32)
         # Counted from 1 as in the paper's Matlab code. Division in float32, whose rounding moves
         # boxes, as theirs.
-        first = (windows + 1).astype(np.float32)
-        boxes = np.floor(np.concatenate([first, first + (WINDOW - 1)], axis=1) / scale[:, None])
+        first = (corners + 1).astype(np.float32)
+        boxes = np.concatenate([first, first + (WINDOW - 1)], axis=1)
+        boxes = np.floor(boxes / scales[part][:, None])
         # Moved apart, boxes of different levels don't overlap.
-        _, level = np.unique(scale, return_inverse=True)
-        apart = boxes + (level * (boxes.max(initial=0) + 1)).astype(np.float32)[:, None]
+        level = np.cumsum(np.diff(scales, prepend=scales[:1]) != 0)
+        apart = boxes + (level[part] * (boxes.max(initial=0) + 1)).astype(np.float32)[:, None]
         kept = non_maximum_suppression(apart, probability, SAME_LEVEL_OVERLAP)
         boxes, probability, offsets = boxes[kept], probability[kept], offsets[kept]
         kept = non_maximum_suppression(boxes, probability, OVERLAP)
@@ -211,16 +210,25 @@ class FaceDetector:
             for part in parts:
                 yield LevelPart(image.resized(height, width, part), scale, part[:2])
 
-    def _windows(self, part: LevelPart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Windows that may show a face: corners (n, 2), probability (n,), offsets (n, 4)."""
-        result = self.pnet(image=part.pixels[None])
-        rows, columns = np.nonzero(result["probability"][0] >= self.options.thresholds[0])
-        corners = np.stack([columns, rows], axis=1) * STRIDE + part.corner
-        return (
-            corners,
-            result["probability"][0, rows, columns],
-            result["offsets"][0, :, rows, columns],
-        )
+    def _windows(self, parts: Sequence[LevelPart]) -> tuple[np.ndarray, ...]:
+        """Windows that may show a face.
+
+        Returns:
+            Index of their part (n,), corners in pixels of its level (n, 2), probability (n,),
+            offsets (n, 4).
+        """
+        grids = [self.pnet(image=part.pixels[None]) for part in parts]
+        probability = np.concatenate([grid["probability"].ravel() for grid in grids])
+        offsets = np.concatenate([grid["offsets"].reshape(4, -1) for grid in grids], axis=1)
+        found = np.flatnonzero(probability >= self.options.thresholds[0])
+        ends = np.cumsum([grid["probability"].size for grid in grids])
+        part = np.searchsorted(ends, found, side="right")
+        # left, top, columns, and the place of its first window, of each part
+        layout = [(*p.corner, g["probability"].shape[2]) for p, g in zip(parts, grids, strict=True)]
+        left, top, width = np.array(layout)[part].T
+        rows, columns = np.divmod(found - np.concatenate([[0], ends])[part], width)
+        corners = np.stack([columns * STRIDE + left, rows * STRIDE + top], axis=1)
+        return part, corners, probability[found], offsets[:, found].T
 
     def _classify(
         self, engine: Engine, image: IntegralImage, spans: np.ndarray, size: int
@@ -257,15 +265,17 @@ def non_maximum_suppression(
     if len(order) < 2:
         return order
     boxes = boxes[order]
-    open_ = np.ones(len(boxes), bool)
-    kept = []
+    dropped = 0  # bit i: box i
+    kept: list[int] = []
     for start in range(0, len(boxes), BATCH):
-        candidates = start + np.flatnonzero(open_[start : start + BATCH])
+        batch = range(start, min(start + BATCH, len(boxes)))
+        candidates = [i for i in batch if not dropped >> i & 1]
         clashes = box_overlap(boxes[candidates], boxes[start:], of_smaller) > threshold
-        for candidate, clash in zip(candidates, clashes, strict=True):
-            if open_[candidate]:
+        bits = np.packbits(clashes, axis=1, bitorder="little")
+        for candidate, row in zip(candidates, bits, strict=True):
+            if not dropped >> candidate & 1:
                 kept.append(candidate)
-                open_[start:] &= ~clash
+                dropped |= int.from_bytes(row.tobytes(), "little") << start
     return order[kept]
 
 
@@ -280,7 +290,7 @@ def box_overlap(boxes: np.ndarray, others: np.ndarray, of_smaller: bool) -> np.n
     common = np.maximum(across, 0) * np.maximum(down, 0)
     area, areas = (right - left) * (bottom - top), (rights - lefts) * (bottoms - tops)
     whole = np.minimum(area, areas) if of_smaller else area + areas - common
-    return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    return common / np.maximum(whole, SMALLEST)  # without an area they have nothing in common
 
 
 def _visible(boxes: np.ndarray, image: IntegralImage) -> tuple[np.ndarray, np.ndarray]:
@@ -317,7 +327,7 @@ def _parts(near: Sequence[FaceBox], scale: float, height: int, width: int) -> li
 def _moved(boxes: np.ndarray, offsets: np.ndarray, extra: int) -> np.ndarray:
     """Move the sides of (n, 4) boxes by (n, 4) offsets, in shares of their size plus `extra`."""
     size = boxes[:, 2:] - boxes[:, :2] + extra
-    return boxes + offsets * np.tile(size, 2)
+    return boxes + offsets * np.concatenate([size, size], axis=1)
 
 
 def _squared(boxes: np.ndarray) -> np.ndarray:
