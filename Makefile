@@ -8,7 +8,8 @@ PACKAGE := .venv-package
 # Parts of the tests, the longest first: JOBS of them run side by side, one more than there are
 # cores, as tests of live streams and of the page mostly wait.
 JOBS ?= 3
-PARTS := test-train test-runtime test-export test-rest test-versions test-types
+PARTS := test-train test-commands test-runtime test-export test-rest test-versions test-types
+COMMANDS := $(addprefix tests/mfer_edge/,bench cli live serve)
 PYTEST := .venv-test/bin/python -m pytest --durations=10 --durations-min=3
 
 .PHONY: demo test $(PARTS) package arm64 clean
@@ -26,12 +27,16 @@ test: .venv-test/done
 	.venv-test/bin/ruff format --check .
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(PARTS)
 
-test-train test-runtime test-export test-rest: export OMP_NUM_THREADS ?= 1
+test-train test-commands test-runtime test-export test-rest: export OMP_NUM_THREADS ?= 1
 test-train:
 	$(PYTEST) tests/train
 
+# The commands, which mostly wait for processes, sockets and a browser.
+test-commands:
+	$(PYTEST) $(COMMANDS)
+
 test-runtime:
-	$(PYTEST) tests/mfer_edge
+	$(PYTEST) tests/mfer_edge $(addprefix --ignore ,$(COMMANDS))
 
 test-export:
 	$(PYTEST) tests/export
