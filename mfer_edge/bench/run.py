@@ -32,6 +32,7 @@ from mfer_edge.sources.replay import Replay
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 STARTS = 5  # new processes
+PARALLEL = ("offline", "streams")  # scenarios of which each thread computes another clip or session
 MAIN_LATENCIES = ("clip.total", "call.update", "offline.clip")
 ATTEMPTS = 3  # at a quiet measurement
 
@@ -46,8 +47,9 @@ class BenchOptions:
         device: of the large engines: `auto`, `cpu`, `cuda` or `tensorrt`.
         clip: by default a sample in the package.
         scenario: `single`, one clip at a time and one live session, as fast as they go; `streams`,
-            the number of live sessions that keep up in real time; `offline`, clips on as many
-            workers as there are threads; `sweep`, precisions, threads and batch sizes.
+            the number of live sessions that keep up in real time, of which as many compute at once
+            as there are threads; `offline`, clips on as many workers as there are threads; `sweep`,
+            precisions, threads and batch sizes.
         runs: of each timing; by default as `RunBudget` and `SWEEP_BUDGET` say.
         threads: CPU threads; 0 for all cores that this process may use.
         streams: the only number to try in the scenario `streams`; by default it is searched for.
@@ -136,7 +138,7 @@ def measure(
     pipeline = Pipeline.open(
         options.bundles[0] if options.bundles else None,
         options.device,
-        1 if options.scenario == "offline" else options.threads,
+        1 if options.scenario in PARALLEL else options.threads,
     )
     analysis = pipeline.analyze(clip)
     attempts = measure_quietly(Setup(options, pipeline, clip, threads, print_step))
@@ -203,7 +205,7 @@ def _streams(setup: Setup) -> Measurements:
 
     def attempt(count: int) -> Trial:
         setup.print_step(f"{count} live stream{'s' * (count != 1)} in real time")
-        return try_streams(pipeline, footage, count)
+        return try_streams(pipeline, footage, count, setup.threads)
 
     if setup.options.streams is not None:
         return Measurements(trials=(attempt(setup.options.streams),))

@@ -38,15 +38,19 @@ class Trial:
         return not self.lost and self.p99_s is not None and self.p99_s <= self.hop_s
 
 
-def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int = UPDATES) -> Trial:
+def try_streams(
+    pipeline: Pipeline, footage: Replay, streams: int, at_once: int, updates: int = UPDATES
+) -> Trial:
     """Feed sessions, each in a thread, in real time from decoded footage.
 
-    Starts are spread evenly over a hop, like those of independent cameras. The latency of a reading
-    counts from the time at which a live source would deliver the last sample of its window, so it
-    includes waiting for other streams. The readings of the first hop are not timed: they embed the
-    faces of a whole window.
+    As in `mfer-edge serve`, a few compute at once and the others wait for their turn: more threads
+    than cores would take the interpreter's lock from each other. Starts are spread evenly over a
+    hop, like those of independent cameras. The latency of a reading counts from the time at which a
+    live source would deliver the last sample of its window, so it includes waiting for other
+    streams. The readings of the first hop are not timed: they embed the faces of a whole window.
 
     Args:
+        at_once: sessions that compute at the same time.
         updates: timed readings of each stream.
 
     Raises:
@@ -56,7 +60,7 @@ def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int 
     begin_s = options.window_s + 1.5 * options.hop_s  # the first reading is half a hop late
     end_s = begin_s + updates * options.hop_s
     origin_s = time.perf_counter() + LEAD_S
-    lost = threading.Event()
+    lost, turns = threading.Event(), threading.Semaphore(at_once)
 
     def stream(index: int) -> list[float]:
         session = pipeline.session(
@@ -68,7 +72,8 @@ def try_streams(pipeline: Pipeline, footage: Replay, streams: int, updates: int 
             if due_s >= end_s or lost.is_set():
                 break
             time.sleep(max(0.0, shift_s + due_s - time.perf_counter()))
-            session.push(item)
+            with turns:
+                session.push(item)
             late_s = time.perf_counter() - shift_s - due_s
             if session.readings() and due_s >= begin_s:
                 latencies_s.append(late_s)
