@@ -71,7 +71,7 @@ class TestRuns:
         result = batch(corpus, tmp_path / "out", "--workers", 2)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: {corpus}/4.mp4: not a video")
-        assert "6 clips in" in result.stdout and "1 copies, 1 failed" in result.stdout
+        assert "6 clips in" in result.stdout and "1 copy, 1 failed" in result.stdout
         assert tables(tmp_path / "out") == expected
 
     def test_killed_and_resumed(self, corpus: Path, expected: dict, tmp_path: Path) -> None:
