@@ -29,6 +29,7 @@ from mfer_edge.cli.options import (
     worker_threads_option,
     workers_option,
 )
+from mfer_edge.cli.output_paths import check_not_read
 
 if TYPE_CHECKING:
     from mfer_edge.batch.run import BatchPlan, Execute
@@ -100,6 +101,7 @@ class BatchRequest:
             click.UsageError: there is nothing to do, or the windows are impossible.
         """
         from mfer_edge.batch.inputs import read_inputs
+        from mfer_edge.batch.journal import JOURNAL
         from mfer_edge.batch.lists import import_pyarrow
         from mfer_edge.batch.records import TaskMaker
         from mfer_edge.batch.run import BatchPlan
@@ -118,6 +120,11 @@ class BatchRequest:
         adaptations = {clip.adaptation for clip in clips if clip.adaptation is not None}
         tasks = TaskMaker(bundle, options, sorted(adaptations), timeout_s=self.timeout_s)
         tables = TableSet(bundle.manifest.labels, clips)
+        written = [f"{table.name}.{kind}" for table in tables.tables for kind in formats]
+        read = [*map(Path, self.inputs), *(clip.path for clip in clips), *adaptations]
+        for name in (*written, JOURNAL):
+            if (self.out / name).exists():
+                check_not_read("--out", self.out / name, read)
         return BatchPlan(clips, tables, tasks, self.out, formats)
 
 

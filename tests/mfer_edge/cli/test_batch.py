@@ -156,6 +156,14 @@ class TestWrongUse:
         line = refused(batch(tmp_path / "list.csv", tmp_path / "out"), 2)
         assert line == "there are no clips in what was given"
 
+    @pytest.mark.parametrize("name", ["failures.csv", "windows.csv", "clips.csv"])
+    def test_a_list_that_would_be_overwritten(self, tmp_path: Path, name: str) -> None:
+        """As the failures of the batch itself, given to it once more."""
+        given = tmp_path / name
+        given.write_text("path,note\na.mp4,mine\n")
+        assert f"--out {given}: this is a source" in refused(batch(given, tmp_path), 2)
+        assert given.read_text() == "path,note\na.mp4,mine\n"
+
     def test_a_file_instead_of_a_folder(self, corpus: Path) -> None:
         assert "'--out'" in refused(batch(corpus, corpus / "2.wav"), 2)
 
