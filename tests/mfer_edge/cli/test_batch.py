@@ -164,6 +164,15 @@ class TestWrongUse:
         assert f"--out {given}: this is a source" in refused(batch(given, tmp_path), 2)
         assert given.read_text() == "path,note\na.mp4,mine\n"
 
+    def test_a_file_of_somebody_with_the_name_of_a_table(
+        self, corpus: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "clips.csv").write_text("clip,price\na.mp4,12\n")
+        line = refused(batch(corpus, tmp_path), 1)
+        assert "clips.csv: there is another file of that name" in line
+        assert (tmp_path / "clips.csv").read_text() == "clip,price\na.mp4,12\n"
+        assert not (tmp_path / "windows.csv").exists()
+
     def test_a_file_instead_of_a_folder(self, corpus: Path) -> None:
         assert "'--out'" in refused(batch(corpus, corpus / "2.wav"), 2)
 
