@@ -198,10 +198,10 @@ def _whole_objects(text: str) -> Iterator[dict[str, Any]]:
             continue
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
+        except json.JSONDecodeError as error:
             after = lines[number + 1] if number + 1 < len(lines) else ""
             if after and '"start"' not in after[:20]:
-                raise
+                raise ValueError(f"line {number + 1} is no JSON") from error
 
 
 def _reading(line: dict[str, Any]) -> Reading:

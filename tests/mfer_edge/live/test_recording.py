@@ -88,6 +88,12 @@ def test_a_file_that_is_no_recording(path: Path, text: str) -> None:
         read_recording(path)
 
 
+def test_the_line_that_is_damaged_is_named(path: Path) -> None:
+    path.write_text('{"type": "start", "schema": 1}\nhello\n{"type": "reading"}\n')
+    with pytest.raises(MediaError, match="line 2 is no JSON"):
+        read_recording(path)
+
+
 def test_bytes_that_are_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MediaError, match="not a recording"):
