@@ -16,6 +16,17 @@ from mfer_edge.install import install_hint
 from mfer_edge.samples import ANGER
 
 EXTRAS = {
+    "batch": ("pyarrow",),
+    "ray": ("ray",),
+    "serve": (
+        "anyio",
+        "h11",
+        "prometheus-client",
+        "python-multipart",
+        "starlette",
+        "uvicorn",
+        "websockets",
+    ),
     "export": ("onnx", "onnxscript", "safetensors", "torch"),
     "paper": ("huggingface-hub",),
     "train": ("matplotlib", "scikit-learn", "scipy"),

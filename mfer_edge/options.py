@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mfer_edge.manifest import Manifest
+from mfer_edge.results import Reading
 
 MIN_HOP_S = 0.1  # of the most frequent readings
 MAX_LEVELS = 255  # of grey, between black and white
@@ -70,3 +72,22 @@ def check_options(options: SessionOptions, manifest: Manifest) -> None:
         raise ValueError(
             f"skip_still is {options.skip_still:g} grey levels: it must be 0 to {MAX_LEVELS}"
         )
+
+
+def approximations(
+    options: SessionOptions, manifest: Manifest, readings: Sequence[Reading]
+) -> list[str]:
+    """Warnings on what makes the scores approximate, incomplete or void."""
+    warnings = []
+    if options.skip_still:
+        warnings.append(
+            f"faces that changed by at most {options.skip_still:g} grey levels were not looked at "
+            "again: the scores are approximate"
+        )
+    spoken = any(reading.speech_s for reading in readings)
+    if spoken and options.window_s < manifest.min_speech_s:
+        warnings.append(
+            f"windows of {options.window_s:g} s are shorter than the {manifest.min_speech_s:g} s "
+            "of speech that a voice needs: no voice was read"
+        )
+    return [*warnings, *manifest.warnings]

@@ -15,8 +15,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
 from mfer_edge.engines.load import Loading, loading
 from mfer_edge.errors import MediaError
-from mfer_edge.manifest import Manifest
-from mfer_edge.options import MAX_LAG_S, SessionOptions, make_options
+from mfer_edge.options import MAX_LAG_S, SessionOptions, approximations, make_options
 from mfer_edge.results import (
     Analysis,
     BundleInfo,
@@ -24,8 +23,8 @@ from mfer_edge.results import (
     Timing,
     Track,
     overall,
-    thin_basis,
 )
+from mfer_edge.segments import thin_basis
 from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 
@@ -274,8 +273,8 @@ class Pipeline:
             warnings=(
                 *self.notes,
                 *warnings,
-                *thin_basis(readings),
-                *_approximations(options, manifest),
+                *thin_basis(readings, duration_s),
+                *approximations(options, manifest, readings),
             ),
             adaptation=self.model.adaptation_info,
         )
@@ -387,14 +386,3 @@ def _open_clip(
 
     rate = bundle.manifest.frame_rate
     return Clip(path, rate, decoding_threads(threads), tracks, limits=limits)
-
-
-def _approximations(options: SessionOptions, manifest: Manifest) -> list[str]:
-    """Warnings on what makes the scores approximate, or void."""
-    warnings = []
-    if options.skip_still:
-        warnings.append(
-            f"faces that changed by at most {options.skip_still:g} grey levels were not looked at "
-            "again: the scores are approximate"
-        )
-    return [*warnings, *manifest.warnings]

@@ -12,8 +12,6 @@ Scores = dict[str, float]
 MODALITY_NAMES = {"visual": "face", "audio": "voice"}
 """Names of the modalities in texts for people."""
 
-MIN_FACES = 0.25  # of the frames: a face that was found in fewer is worth a warning
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -190,13 +188,17 @@ def overall(readings: Sequence[Reading]) -> Overall | None:
     return Overall(scores, tuple(name for name in ("visual", "audio") if name in used))
 
 
-def thin_basis(readings: Sequence[Reading]) -> list[str]:
-    """Warnings where the scores of a face rest on few of the frames."""
-    main = [reading for reading in readings if reading.main]
-    frames, faces = sum(r.frames for r in main), sum(r.faces for r in main)
-    if not faces or faces >= MIN_FACES * frames:
-        return []
-    return [f"a face was found in {faces / frames:.0%} of the frames only"]
+def voices(readings: Sequence[Reading]) -> list[Reading]:
+    """Of each window the reading that holds its voice, or one without a voice.
+
+    With `faces` `all` that is not always the main face's: the voice may be another's, or nobody's.
+    """
+    by_window: dict[tuple[float, float], Reading] = {}
+    for reading in readings:
+        held = by_window.setdefault((reading.start_s, reading.end_s), reading)
+        if reading.speech_s > held.speech_s:
+            by_window[reading.start_s, reading.end_s] = reading
+    return list(by_window.values())
 
 
 def mean_scores(several: Sequence[Scores | None]) -> Scores | None:

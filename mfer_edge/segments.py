@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from mfer_edge.results import Reading
 
+MIN_FACES = 0.25  # of the frames: a face that was found in fewer is worth a warning
+
 
 @dataclass(frozen=True)
 class WindowSpan:
@@ -21,6 +23,23 @@ class WindowSpan:
     def main(self) -> Reading | None:
         """Reading of the window's main face."""
         return next((reading for reading in self.readings if reading.main), None)
+
+    @property
+    def seen(self) -> float | None:
+        """Share of the window's frames that show its main face; None without frames."""
+        main = self.main
+        return main.faces / main.frames if main is not None and main.frames else None
+
+    @property
+    def speech(self) -> float:
+        """Share of the window in which there is speech, whoever it is given to."""
+        return max((speech_share(reading) for reading in self.readings), default=0.0)
+
+
+def speech_share(reading: Reading) -> float:
+    """Share of a window in which there is speech that this reading holds."""
+    length_s = reading.end_s - reading.start_s
+    return min(1.0, reading.speech_s / length_s) if length_s else 0.0
 
 
 def window_spans(readings: Sequence[Reading], duration_s: float) -> list[WindowSpan]:
@@ -48,6 +67,25 @@ def window_spans(readings: Sequence[Reading], duration_s: float) -> list[WindowS
         if start_s < end_s:
             spans.append(WindowSpan(start_s, end_s, tuple(by_window[start, end])))
     return spans
+
+
+def seen_share(readings: Sequence[Reading], duration_s: float) -> float | None:
+    """Share of a clip's frames that show a main face; None if no window has frames."""
+    seen = [
+        (span.end_s - span.start_s, span.seen)
+        for span in window_spans(readings, duration_s)
+        if span.seen is not None
+    ]
+    total_s = sum(length_s for length_s, _ in seen)
+    return sum(length_s * share for length_s, share in seen) / total_s if total_s else None
+
+
+def thin_basis(readings: Sequence[Reading], duration_s: float) -> list[str]:
+    """Warnings where the scores of a face rest on few of the frames."""
+    share = seen_share(readings, duration_s)
+    if not share or share >= MIN_FACES:
+        return []
+    return [f"a face was found in {share:.0%} of the frames only"]
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,10 @@ def _read_csv(path: Path) -> Iterator[ListedClip]:
                     counts = f"{len(cells)} columns, but {len(header)} in the first line"
                     raise BatchError(f"{path}, {place}: {counts}")
                 yield ListedClip(place, dict(zip(header, cells, strict=True)))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BatchError(f"{path}: not a CSV table in UTF-8 ({error})") from error
+    except UnicodeDecodeError as error:
+        raise BatchError(f"{path}: its text is not UTF-8: save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise BatchError(f"{path}: not a CSV table ({error})") from error
 
 
 def _read_parquet(path: Path) -> Iterator[ListedClip]:
@@ -85,6 +87,9 @@ def _read_parquet(path: Path) -> Iterator[ListedClip]:
 
 
 def _checked_header(path: Path, header: list[str]) -> list[str]:
+    if len(header) == 1 and (found := [mark for mark in ";\t|" if mark in header[0]]):
+        mark = "tabs" if found[0] == "\t" else found[0]
+        raise BatchError(f"{path}: its columns are separated by {mark}: they have to be by commas")
     if "path" not in header:
         raise BatchError(f"{path}: no column path among {', '.join(header) or 'none'}")
     if twice := [name for name in header if header.count(name) > 1]:

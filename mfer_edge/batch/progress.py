@@ -74,16 +74,17 @@ def progress_line(counts: Counts, elapsed_s: float) -> str:
 def summary(run: BatchRun, elapsed_s: float) -> str:
     """What a batch did, and where its tables are."""
     counts = run.counts
-    parts = [f"{counts.total} clips in {duration_text(elapsed_s)}", f"{counts.analysed} new"]
+    clips = f"{counts.total} clip{'s' * (counts.total != 1)}"
+    parts = [f"{clips} in {duration_text(elapsed_s)}", f"{counts.analysed} new"]
     if counts.known:
         parts.append(f"{counts.known} known from earlier")
     if counts.copies:
-        parts.append(f"{counts.copies} copies")
+        parts.append("1 copy" if counts.copies == 1 else f"{counts.copies} copies")
     parts.append(f"{counts.failed} failed")
     rate = f"{counts.media_s / elapsed_s:.1f} x real time" if elapsed_s > 0 else ""
     first = ", ".join(parts) + (f"; {rate}" if counts.media_s else "")
     files = " ".join(str(path) for path in run.files)
-    return f"{first}\n{run.windows} windows: {files}"
+    return f"{first}\n{run.windows} window{'s' * (run.windows != 1)}: {files}"
 
 
 def duration_text(seconds: float) -> str:

@@ -12,7 +12,7 @@ import click
 
 from mfer_edge.cli.errors import FailureCount
 from mfer_edge.cli.options import INPUT, OUTPUT, device_option, threads_option
-from mfer_edge.cli.output_paths import is_same_file
+from mfer_edge.cli.output_paths import check_not_read
 from mfer_edge.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def adapt(
     check_output(out)
     failures = FailureCount()
     clips = list(expanded(sources, failures))
-    if any(is_same_file(clip, out) for clip in clips):
-        raise click.UsageError(f"--out {out}: this is a source; write to another name")
+    check_not_read("--out", out, clips)
     pipeline = Pipeline.open(bundle, device, threads or 0)
     heard = collected(pipeline, clips, failures, quiet=quiet)
     total = sum(heard, AdaptationStatistics(pipeline.bundle.manifest.model))

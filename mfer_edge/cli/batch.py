@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from mfer_edge.cli.options import (
     worker_threads_option,
     workers_option,
 )
+from mfer_edge.cli.output_paths import check_not_read
 
 if TYPE_CHECKING:
     from mfer_edge.batch.run import BatchPlan, Execute
@@ -118,7 +119,30 @@ class BatchRequest:
         adaptations = {clip.adaptation for clip in clips if clip.adaptation is not None}
         tasks = TaskMaker(bundle, options, sorted(adaptations), timeout_s=self.timeout_s)
         tables = TableSet(bundle.manifest.labels, clips)
+        read = [*map(Path, self.inputs), *(clip.path for clip in clips), *adaptations]
+        self._check_tables([table.name for table in tables.tables], formats, read)
         return BatchPlan(clips, tables, tasks, self.out, formats)
+
+    def _check_tables(
+        self, names: Sequence[str], formats: Sequence[str], read: Sequence[Path]
+    ) -> None:
+        """Check that no file is overwritten but the tables of a batch.
+
+        Raises:
+            BatchError: a file has the name of a table, and is none.
+            click.UsageError: a table is read.
+        """
+        from mfer_edge.batch.journal import JOURNAL
+        from mfer_edge.errors import BatchError
+
+        tables = [self.out / f"{name}.{kind}" for name in names for kind in formats]
+        for table in filter(Path.exists, tables):
+            check_not_read("--out", table, read)
+            if not (self.out / JOURNAL).exists():
+                raise BatchError(
+                    f"{table}: there is another file of that name, of no batch (there is no "
+                    f"{JOURNAL} beside it): choose another folder, or move it"
+                )
 
 
 @click.command()

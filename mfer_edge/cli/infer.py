@@ -90,7 +90,7 @@ def infer(
 ) -> None:
     """Read the emotion in each SOURCE: a video or audio file, a URL, or - for stdin."""
     outputs = OutputPaths(json_path, csv_path, vtt_path, video_path, plot_path, html_path)
-    outputs.check(sources)
+    outputs.check(sources, [adaptation_file(adapt)])
     check_sources(sources, outputs)
     tracks = TrackChoice(video_track, audio_track)
     request = Request(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -44,8 +44,11 @@ class OutputPaths:
         }
         return {option: path for option, path in paths.items() if path is not None}
 
-    def check(self, sources: Sequence[Path | str]) -> None:
-        """Check that the outputs can be written and overwrite none of the sources.
+    def check(self, sources: Sequence[Path | str], others: Iterable[Path | None] = ()) -> None:
+        """Check that the outputs can be written and overwrite nothing that is read.
+
+        Args:
+            others: what is read beside the sources, such as an adaptation.
 
         Raises:
             click.UsageError: options contradict each other or the sources.
@@ -57,7 +60,7 @@ class OutputPaths:
         for option, path in self.by_option().items():
             if len(sources) > 1 and option in SINGLE_SOURCE_OPTIONS:
                 raise click.UsageError(f"{option} takes one source; {len(sources)} were given")
-            _check_path(option, path, sources)
+            _check_path(option, path, [*sources, *(other for other in others if other)])
 
     def _check_distinct(self) -> None:
         for (first, path), (second, other) in combinations(self.by_option().items(), 2):
@@ -80,13 +83,22 @@ def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
     is_text = option in TEXT_OPTIONS
     if is_text and (path == STDOUT or is_stream(path)):
         return
-    if any(is_same_file(source, path) for source in sources):
-        raise click.UsageError(f"{option} {path}: this is a source; write to another name")
+    check_not_read(option, path, sources)
     media_type = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
     if is_text and media_type in ("video", "audio"):  # `--json a.mp4 b.mp4`: PATH was forgotten
         raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
     suffixes = {"--video": VIDEO_SUFFIXES, "--plot": IMAGE_SUFFIXES, "--html": HTML_SUFFIXES}
     check_output(path, suffixes.get(option, ()))
+
+
+def check_not_read(option: str, out: Path, sources: Iterable[Path | str]) -> None:
+    """Refuse an output that is one of the files which the command reads.
+
+    Raises:
+        click.UsageError: it is.
+    """
+    if any(is_same_file(source, out) for source in sources):
+        raise click.UsageError(f"{option} {out}: this is a source; write to another name")
 
 
 def is_same_file(path: Path | str, other: Path) -> bool:

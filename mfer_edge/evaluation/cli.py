@@ -32,6 +32,7 @@ from mfer_edge.cli.options import (
     worker_threads_option,
     workers_option,
 )
+from mfer_edge.cli.output_paths import OutputPaths, check_not_read
 
 if TYPE_CHECKING:
     from mfer_edge.evaluation.annotations import LabelMap
@@ -124,6 +125,7 @@ def evaluate(
         raise click.UsageError(f"--map {error}") from error
     windows = WindowRequest(window, hop, "main", 0.0)
     adaptation = adaptation_file(adapt)
+    OutputPaths(json=json_out).check(labels, [adaptation])
     request = EvaluationRequest(labels, mapping, tiers, bundle, windows, adaptation, timeout_s)
     limit = None if max_memory is None else int(max_memory * 1e6)
     where = Workers(workers, threads, None, None)
@@ -147,11 +149,11 @@ def run(
     from mfer_edge.evaluation.report import Report
     from mfer_edge.evaluation.run import evaluate as evaluate_plan
     from mfer_edge.isolation.worker import WorkerSetup
-    from mfer_edge.outputs.files import check_output, is_stream, make_folder
+    from mfer_edge.outputs.files import make_folder
 
     plan = request.plan(folder)
-    if json_out is not None and json_out != STDOUT and not is_stream(json_out):
-        check_output(json_out)
+    if json_out is not None:
+        check_not_read("--json", json_out, {annotation.path for annotation in plan.annotations})
     bundle = None if request.bundle is None else request.bundle.absolute()
     setup = WorkerSetup(bundle=bundle, device=device, max_memory_bytes=max_memory_bytes)
     make_folder(folder, "an evaluation")

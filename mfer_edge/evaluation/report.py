@@ -58,10 +58,12 @@ class Report:
         """For a terminal."""
         predictions, made = self.evaluated.predictions, self.figures
         size, clusters = len(predictions.truth), predictions.cluster_count
-        unit = "persons" if self.evaluated.by_person else "clips"
+        clips = self.evaluated.clips
+        unit = "person" if self.evaluated.by_person else "clip"
         lines = [
-            f"{size} annotations of {self.evaluated.clips} clips; "
-            f"{CONFIDENCE:.0%} intervals from {RESAMPLES} resamplings of {clusters} {unit}",
+            f"{size} annotation{'s' * (size != 1)} of {clips} clip{'s' * (clips != 1)}; "
+            f"{CONFIDENCE:.0%} intervals from {RESAMPLES} resamplings of {clusters} "
+            f"{unit}{'s' * (clusters != 1)}",
             "",
             *self._summary(),
             "",

@@ -26,7 +26,8 @@ def weaknesses(figures: Figures, groups: dict[str, Interval], clusters: int) -> 
     if figures.confusion.sum() >= FEW:
         found += [*_scores(figures), *_modalities(groups)]
     if clusters < FEW:
-        found.append(f"only {clusters} independent clips or persons: the intervals are rough")
+        those = "clip or person" if clusters == 1 else "clips or persons"
+        found.append(f"only {clusters} independent {those}: the intervals are rough")
     return found
 
 

@@ -30,9 +30,11 @@ from mfer_edge.results import (
     Track,
     overall,
 )
+from mfer_edge.segments import thin_basis
 
 SCHEMA = 1
 STDOUT = Path("-")
+HEAD = b'{"type": "start", '  # of every recording
 
 
 class RecordingWriter:
@@ -42,7 +44,7 @@ class RecordingWriter:
         path: of the file; `-` is stdout.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: the file can't be written, or holds something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,6 +52,7 @@ class RecordingWriter:
         self._file: TextIO | None = None  # opened with the first line
         if path != STDOUT and not is_stream(path):
             check_output(path)
+            _check_continued(path)
 
     def __enter__(self) -> RecordingWriter:
         return self
@@ -195,10 +198,10 @@ def _whole_objects(text: str) -> Iterator[dict[str, Any]]:
             continue
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
+        except json.JSONDecodeError as error:
             after = lines[number + 1] if number + 1 < len(lines) else ""
             if after and '"start"' not in after[:20]:
-                raise
+                raise ValueError(f"line {number + 1} is no JSON") from error
 
 
 def _reading(line: dict[str, Any]) -> Reading:
@@ -219,6 +222,7 @@ def _analysis(run: _Run) -> Analysis:
     latest_s = max((reading.end_s for reading in run.readings), default=0.0)
     duration_s = latest_s if end is None else end["duration_s"]
     readings = tuple(run.readings)
+    warnings += thin_basis(readings, duration_s)
     return Analysis(
         source=start["source"],
         duration_s=duration_s,
@@ -238,6 +242,27 @@ def _analysis(run: _Run) -> Analysis:
         warnings=tuple(warnings),
         adaptation=None if adaptation is None else AdaptationInfo(**adaptation),
     )
+
+
+def _check_continued(path: Path) -> None:
+    """Refuse to add lines to a file that is there and is no recording.
+
+    Raises:
+        OutputError: it is none, or can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2 * len(HEAD))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+    first, _, second = start.partition(b"\n")  # a kill may have cut off the first line
+    cut_off = HEAD.startswith(first) and HEAD.startswith(second[: len(HEAD)])
+    if not (first.startswith(HEAD) or cut_off):
+        raise OutputError(
+            f"{path}: there is another file, no recording of `mfer-edge live`: choose another name"
+        )
 
 
 def _opened(path: Path) -> TextIO:

@@ -17,18 +17,26 @@ from urllib.parse import quote
 
 from mfer_edge.outputs.files import HTML_SUFFIXES, replacing
 from mfer_edge.outputs.people import (
+    NOBODY,
     Person,
     basis,
     by_presence,
     people,
-    speech_share,
     thinned,
     uncertainty,
 )
 from mfer_edge.outputs.thumbnails import Thumbnail, thumbnails
 from mfer_edge.outputs.webvtt import vtt_text
-from mfer_edge.results import MODALITY_NAMES, Analysis, Reading, Scores, mean_scores, top_label
-from mfer_edge.segments import segments, window_spans
+from mfer_edge.results import (
+    MODALITY_NAMES,
+    Analysis,
+    Reading,
+    Scores,
+    mean_scores,
+    top_label,
+    voices,
+)
+from mfer_edge.segments import segments, speech_share, window_spans
 from mfer_edge.sources.base import TrackChoice
 from mfer_edge.sources.url import is_url, shown_source
 
@@ -182,7 +190,7 @@ def _means(analysis: Analysis, everyone: Sequence[Person]) -> str:
     named: list[tuple[str, Scores | None]] = [
         ("whole clip", analysis.overall.scores if analysis.overall else None),
         ("face alone", mean_scores([reading.visual for reading in main])),
-        ("voice alone", mean_scores([reading.audio for reading in main])),
+        ("voice alone", mean_scores([reading.audio for reading in voices(analysis.windows)])),
     ]
     if len(everyone) > 1:
         named += [(one.name, mean_scores([r.scores for r in one.readings])) for one in everyone]
@@ -219,7 +227,7 @@ def _rows(analysis: Analysis, everyone: Sequence[Person]) -> str:
         cells = (
             f'<button type="button" data-s="{run.start_s:.2f}">{clock(run.start_s)}</button>',
             clock(run.end_s),
-            _text(names[run.track]),
+            _text(names.get(run.track, NOBODY)),
             _text(run.label or "no reading"),
             "" if run.score is None else f"{run.score:.0%}",
             f"{sum(doubt) / len(doubt):.0%}" if doubt else "",
@@ -253,8 +261,7 @@ def _data(
         "duration": round(analysis.duration_s, 3),
         "labels": labels,
         "spans": [
-            [round(100 * s.start_s), round(100 * s.end_s), round(1000 * _speech(s.readings))]
-            for s in spans
+            [round(100 * s.start_s), round(100 * s.end_s), round(1000 * s.speech)] for s in spans
         ],
         "people": [
             {
@@ -269,10 +276,6 @@ def _data(
             [round(100 * one.time_s), base64.b64encode(one.jpeg).decode()] for one in pictures
         ],
     }
-
-
-def _speech(readings: Sequence[Reading]) -> float:
-    return max((speech_share(reading) for reading in readings), default=0.0)
 
 
 def clock(time_s: float) -> str:

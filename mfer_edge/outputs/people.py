@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mfer_edge.results import Reading, Scores, Track, mean_scores
+from mfer_edge.segments import speech_share
 
 NOBODY = "no face"  # whose readings rest on the voice alone, or on nothing
 
@@ -23,10 +24,15 @@ class Person:
 
 
 def people(readings: Sequence[Reading], tracks: Sequence[Track]) -> list[Person]:
-    """Readings by person, ordered by first appearance; readings without a face come last."""
+    """Readings by person, ordered by first appearance; readings without a face come last.
+
+    Windows in which nothing was read, beside others with a face, are nobody's.
+    """
     by_track: dict[int | None, list[Reading]] = {}
     for reading in readings:
         by_track.setdefault(reading.track, []).append(reading)
+    if len(by_track) > 1 and all(reading.scores is None for reading in by_track.get(None, ())):
+        by_track.pop(None, None)
     known = {track.track: track for track in tracks}
     found = []
     for track, own in by_track.items():
@@ -93,12 +99,6 @@ def _mean(readings: Sequence[Reading], bounds: tuple[float, float]) -> Reading:
         speech_s=speech * (bounds[1] - bounds[0]),
         speaker=speakers.pop() if len(speakers) == 1 else None,
     )
-
-
-def speech_share(reading: Reading) -> float:
-    """Share of a window in which there is speech."""
-    length_s = reading.end_s - reading.start_s
-    return min(1.0, reading.speech_s / length_s) if length_s else 0.0
 
 
 def basis(reading: Reading) -> int:

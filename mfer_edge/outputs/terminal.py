@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from mfer_edge.results import MODALITY_NAMES, Analysis, Overall, Reading
-from mfer_edge.segments import segments
+from mfer_edge.results import MODALITY_NAMES, Analysis, Overall, voices
+from mfer_edge.segments import seen_share, segments
 
 BAR = 30  # characters of the bar of a score of 1
+MIN_OTHER_S = 1.0  # for which another face is in view, to be named: a shorter one may be none
+MISSING = {"visual": "no face", "audio": "no speech"}
 
 
 def summary(analysis: Analysis) -> str:
@@ -16,7 +18,7 @@ def summary(analysis: Analysis) -> str:
     if analysis.overall is None:
         lines.append("  no reading: neither a face nor speech was found")
     else:
-        lines += _overall_lines(analysis.overall, analysis.windows)
+        lines += _overall_lines(analysis, analysis.overall)
     if len(analysis.windows) > 1:
         lines += ["", *_segment_lines(analysis)]
     timing = analysis.timing
@@ -41,27 +43,40 @@ def summary(analysis: Analysis) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _overall_lines(overall: Overall, windows: Sequence[Reading]) -> Iterator[str]:
-    used = " + ".join(_basis(name, windows) for name in overall.modalities)
-    yield f"  {overall.label} ({used})"
+def _overall_lines(analysis: Analysis, overall: Overall) -> Iterator[str]:
+    used = " + ".join(_basis(name, analysis) for name in overall.modalities)
+    missing = [text for name, text in MISSING.items() if name not in overall.modalities]
+    yield f"  {overall.label} ({', '.join([used, *missing])})"
+    if others := _unread_faces(analysis):
+        faces = "1 other face was" if others == 1 else f"{others} other faces were"
+        yield f"  {faces} in view and not read: --faces all reads everybody"
     yield ""
     for label, score in sorted(overall.scores.items(), key=lambda item: -item[1]):
         yield f"  {label:<10} {score:4.0%} {'#' * round(BAR * score)}".rstrip()
 
 
-def _basis(modality: str, windows: Sequence[Reading]) -> str:
+def _basis(modality: str, analysis: Analysis) -> str:
     """A modality, and how much of it the scores rest on."""
     name = MODALITY_NAMES[modality]
-    main = [reading for reading in windows if reading.main]
+    main = [reading for reading in analysis.windows if reading.main]
     if modality == "visual":
-        faces, frames = sum(r.faces for r in main), sum(r.frames for r in main)
         if len(main) == 1:
-            return f"{name} in {faces} of {frames} frames"
-        return f"{name} in {faces / frames:.0%} of the frames"
+            return f"{name} in {main[0].faces} of {main[0].frames} frames"
+        return f"{name} in {seen_share(analysis.windows, analysis.duration_s):.0%} of the frames"
+    heard = [reading for reading in voices(analysis.windows) if reading.main or not reading.faces]
     if len(main) == 1:
-        return f"{name} for {main[0].speech_s:.1f} s"
-    heard = sum(reading.audio is not None for reading in main)
-    return f"{name} in {heard} of {len(main)} windows"
+        return f"{name} for {heard[0].speech_s:.1f} s"
+    with_voice = sum(reading.audio is not None for reading in heard)
+    return f"{name} in {with_voice} of {len(main)} windows"
+
+
+def _unread_faces(analysis: Analysis) -> int:
+    """How many faces were in view without a reading of their own."""
+    read = {reading.track for reading in analysis.windows}
+    return sum(
+        track.track not in read and track.end_s - track.start_s >= MIN_OTHER_S
+        for track in analysis.tracks
+    )
 
 
 def _segment_lines(analysis: Analysis) -> Iterator[str]:

@@ -33,6 +33,7 @@ from mfer_edge.results import (
     Scores,
     mean_scores,
     top_label,
+    voices,
 )
 from mfer_edge.segments import WindowSpan, window_spans
 
@@ -54,11 +55,11 @@ SUBPIXEL_BITS = 4  # of coordinates of areas
 NO_READING: Colour = (246, 243, 241)
 SLATE: Colour = (148, 126, 108)
 
-Value = Callable[[Reading], float | None]
+Value = Callable[[WindowSpan], float | None]
 Choice = Callable[[WindowSpan], Reading | None]
 STRIPS: dict[str, Value] = {
-    "face in view": lambda reading: reading.faces / reading.frames if reading.frames else None,
-    "speech": lambda reading: reading.speech_s / (reading.end_s - reading.start_s),
+    "face in view": lambda span: span.seen,
+    "speech": lambda span: span.speech,
 }
 
 
@@ -186,7 +187,11 @@ def _columns(
     columns = (
         ("fused", "no reading", fused),
         ("face alone", "no face", mean_scores([reading.visual for reading in main])),
-        ("voice alone", "no speech", mean_scores([reading.audio for reading in main])),
+        (
+            "voice alone",
+            "no speech",
+            mean_scores([reading.audio for reading in voices(analysis.windows)]),
+        ),
     )
     for index, (heading, missing, scores) in enumerate(columns):
         x = RIGHT + GAP + index * (COLUMN_WIDTH + GAP)
@@ -231,7 +236,9 @@ class _Plot:
 
     def gaps(self, top: float, bottom: float) -> None:
         """Mark the times without a reading."""
-        runs = _runs(self._spans, lambda reading: None if reading.scores is None else 1.0)
+        runs = _runs(
+            self._spans, lambda span: None if span.main is None or span.main.scores is None else 1.0
+        )
         edges = [0.0, *(run[i][0] for run in runs for i in (0, -1)), self._duration_s]
         for start, end in zip(edges[::2], edges[1::2], strict=True):
             left, right = self.x(start), self.x(end)
@@ -275,14 +282,14 @@ class _Plot:
         """Average a value over the time for which it is known."""
         known_s = total = 0.0
         for span in self._spans:
-            height = value(span.main) if span.main else None
+            height = value(span)
             if height is not None:
                 known_s += span.end_s - span.start_s
                 total += height * (span.end_s - span.start_s)
         return total / known_s if known_s else None
 
     def area(self, top: float, height: float, colour: Colour, value: Value) -> None:
-        """Draw a value of the main readings, 0 to 1, as an area over time."""
+        """Draw a value of each window, 0 to 1, as an area over time."""
         base = top + height
         fill(self.image, LEFT, base, RIGHT, base + 1, HAIRLINE)
         for run in _runs(self._spans, value):
@@ -299,7 +306,7 @@ def _runs(spans: Sequence[WindowSpan], value: Value) -> list[list[tuple[float, f
     end_s: float | None = None  # of the latest run
     for span in spans:
         reading = span.main
-        height = value(reading) if reading else None
+        height = value(span)
         if reading is None or height is None:
             end_s = None
             continue
@@ -315,7 +322,10 @@ def _runs(spans: Sequence[WindowSpan], value: Value) -> list[list[tuple[float, f
 
 
 def _score(label: str) -> Value:
-    return lambda reading: None if reading.scores is None else reading.scores[label]
+    def value(span: WindowSpan) -> float | None:
+        return None if span.main is None or span.main.scores is None else span.main.scores[label]
+
+    return value
 
 
 def _fixed(points: Sequence[tuple[float, float]]) -> np.ndarray:

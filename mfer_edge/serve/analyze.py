@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +60,20 @@ class AnalyzeEndpoint:
                 self._state.metrics.upload_seconds.observe(time.monotonic() - started_s)
 
 
+def _seconds(fields: Mapping[str, str], name: str) -> float | None:
+    """A field of the form; None where there is none.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if not (text := fields.get(name)):
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {text[:50]!r}: it must be a number of seconds") from error
+
+
 @dataclass(frozen=True)
 class _Answer:
     """Analysis of an upload, told to its sender."""
@@ -95,8 +109,7 @@ class _Answer:
     def _options(self) -> SessionOptions:
         fields = self.upload.fields
         try:
-            window_s = float(fields["window_s"]) if fields.get("window_s") else None
-            hop_s = float(fields["hop_s"]) if fields.get("hop_s") else None
+            window_s, hop_s = _seconds(fields, "window_s"), _seconds(fields, "hop_s")
             return self.state.pipeline.options(window_s, hop_s, fields.get("faces") or "main")
         except ValueError as error:
             raise UploadError(400, "bad_request", str(error)) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mfer_edge.cli.options import (
     threads_option,
 )
 from mfer_edge.errors import MferError
+from mfer_edge.install import install_hint
 from mfer_edge.serve.options import (
     MEGABYTE,
     Limits,
@@ -24,9 +26,6 @@ from mfer_edge.serve.options import (
     default_sessions,
     is_loopback,
 )
-from mfer_edge.serve.server import address, check_tls, listen, make_server
-from mfer_edge.serve.state import ServerState
-from mfer_edge.serve.upload import delete_leftovers
 
 if TYPE_CHECKING:
     from mfer_edge.live.sources import LiveChoice
@@ -111,6 +110,11 @@ def serve(
             clip_s=max_clip,
         ),
     )
+    with _named_extra():  # imported here, so that `--help` is there without it
+        from mfer_edge.serve.server import address, check_tls, listen, make_server
+        from mfer_edge.serve.state import ServerState
+        from mfer_edge.serve.upload import delete_leftovers
+
     check_tls(options)
     sources = _sources(camera, mic, urls)
     adaptation = adaptation_file(adapt)
@@ -130,6 +134,15 @@ def serve(
             )
         finally:
             state.close()
+
+
+@contextmanager
+def _named_extra() -> Iterator[None]:
+    """Name the extra to install if a package that serving needs is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MferError(f"{error.name} is not installed: {install_hint('serve')}") from error
 
 
 def _sources(camera: str | None, mic: str | None, urls: Sequence[str]) -> tuple[LiveChoice, ...]:

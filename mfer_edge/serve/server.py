@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +76,7 @@ def make_server(state: ServerState, on_start: Callable[[], None] = lambda: None)
     Args:
         on_start: called once it answers.
     """
+    logging.getLogger("uvicorn.error").addFilter(_told_plainly)
     options, limits = state.options, state.options.limits
     connections = Connections(_most_connections(limits.connections), limits.pause_s)
     http, web_socket = connections.protocols()
@@ -97,6 +100,18 @@ def make_server(state: ServerState, on_start: Callable[[], None] = lambda: None)
         ssl_keyfile=options.tls_key,
     )
     return _Server(config, on_start)
+
+
+def _told_plainly(record: logging.LogRecord) -> bool:
+    """Say in words, and once, that requests were cut off as the server ends.
+
+    Uvicorn logs that, and the traceback of each of them.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+        return False
+    if str(record.msg).startswith("Cancel %s running task(s)"):
+        record.msg = "requests that were cut off: %s"
+    return True
 
 
 class _Server(uvicorn.Server):

@@ -54,7 +54,7 @@ def open_container(source: Path | str) -> InputContainer:
     except OSError as error:
         raise MediaError(f"{path}: {error.strerror or error}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{path}: a folder, not a clip")
+        raise MediaError(f"{path}: a folder, not a clip; `mfer-edge batch` reads folders")
     if not os.access(path, os.R_OK):
         raise MediaError(f"{path}: no permission to read it")
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mfer_edge.model import Model
-from mfer_edge.options import SessionOptions, check_options
+from mfer_edge.options import SessionOptions, approximations, check_options
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.session import Session
+from tests.support.analyses import reading
 
 
 class TestChecks:
@@ -61,3 +62,14 @@ class TestDefaults:
     ) -> None:
         with pytest.raises(ValueError, match=fact):
             pipeline.options(skip_still=levels)
+
+
+def test_windows_too_short_for_a_voice_are_told(pipeline: Pipeline) -> None:
+    """If there was speech: without it no voice is missed."""
+    manifest = pipeline.bundle.manifest
+    short, long = pipeline.options(0.3), pipeline.options(0.4)
+    spoken, silent = reading(0, 0.3, audio=None), reading(0, 0.3, audio=None, speech_s=0.0)
+    [told] = approximations(short, manifest, [silent, spoken])
+    assert told.startswith("windows of 0.3 s are shorter than the 0.4 s of speech")
+    assert approximations(short, manifest, [silent]) == []
+    assert approximations(long, manifest, [spoken]) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from mfer_edge.results import Reading
-from mfer_edge.segments import segments, window_spans
+from mfer_edge.segments import seen_share, segments, thin_basis, window_spans
 from tests.support.analyses import reading, scores, window_lists
 
 
@@ -73,3 +73,15 @@ def test_segment_has_the_mean_score_of_its_windows() -> None:
     found = segments(windows, 6.0)
     assert [(s.start_s, s.end_s, s.label) for s in found] == [(0, 3.5, "happy"), (3.5, 6, "sad")]
     assert [s.score for s in found] == pytest.approx([(0.79 + 0.5) / 2, 0.79])
+
+
+def test_a_share_counts_a_window_for_as_long_as_it_is_shown() -> None:
+    """Windows overlap: what is in the middle of a clip would count several times."""
+    windows = [reading(t, t + 4, faces=20 if t < 4 else 0) for t in range(9)]
+    share = seen_share(windows, 12.0)  # the last window with a face is shown up to 5.5 s
+    assert share == pytest.approx(5.5 / 12)
+    assert seen_share([reading(0, 4, frames=0)], 4.0) is None and seen_share([], 0.0) is None
+    assert thin_basis(windows, 12.0) == []
+    few = [reading(t, t + 4, faces=20 if t == 4 else 0) for t in range(9)]
+    assert thin_basis(few, 12.0) == ["a face was found in 8% of the frames only"]
+    assert thin_basis([reading(0, 4, faces=0)], 4.0) == []  # there is no face to rely on

@@ -5,14 +5,18 @@ const ROW = 26; // pixels, as all below
 const FILLED = 20; // of a row, at a score of 1
 const AXIS = 22;
 const NAME = 84;
-const NUMBER = 44; // column of the latest score
+const NUMBER = 44; // column of a score
 
 export class Chart {
-  /** @param spanS seconds shown; null: all */
-  constructor(canvas, labels, spanS = null) {
+  /**
+   * @param spanS seconds shown; null: all
+   * @param mean {scores, label} that stand beside the rows; by default those of the latest moment
+   */
+  constructor(canvas, labels, spanS = null, mean = null) {
     this.canvas = canvas;
     this.labels = labels;
     this.spanS = spanS;
+    this.mean = mean;
     this.columns = []; // {startS, endS, scores, label}
     canvas.style.height = `${labels.length * ROW + AXIS}px`;
     this.observer = new ResizeObserver(() => this.draw());
@@ -57,13 +61,14 @@ export class Chart {
 
     labels.forEach((label, index) => {
       const base = index * ROW + ROW - 3;
-      const isTop = latest?.label === label;
+      const told = this.mean ?? latest;
+      const isTop = told?.label === label;
       context.fillStyle = colour("--ink");
       context.font = `${isTop ? "700 " : ""}13px ${style.fontFamily}`;
       context.textAlign = "left";
       context.fillText(label, 0, base - FILLED / 2);
       context.textAlign = "right";
-      const score = latest?.scores?.[label];
+      const score = told?.scores?.[label];
       context.fillText(score === undefined ? "–" : `${Math.round(100 * score)}%`, width, base - FILLED / 2);
       context.fillStyle = colour("--line");
       context.fillRect(NAME, base, right - NAME, 1);

@@ -19,7 +19,10 @@ export class ClipPanel {
   }
 
   async analyze(file) {
-    if (this.abort) return; // one at a time
+    if (this.abort) {
+      alertLine(`${file.name} was not taken: wait for the clip before it, or cancel it.`);
+      return;
+    }
     alertLine(null);
     if (file.size > this.info.uploads.max_bytes) {
       alertLine(`${file.name} has ${Math.ceil(file.size / 1e6)} MB, more than this server takes.`);
@@ -29,8 +32,9 @@ export class ClipPanel {
     element("result").hidden = true;
     element("upload").hidden = false;
     element("upload-name").textContent = file.name;
+    const faces = element("clip-everyone").checked ? "all" : "main";
     try {
-      const { analysis, files } = await analyze(file, this.abort.signal, (text, fraction) => {
+      const { analysis, files } = await analyze(file, faces, this.abort.signal, (text, fraction) => {
         element("upload-status").textContent = text;
         element("progress").value = fraction;
       });
@@ -52,12 +56,12 @@ export class ClipPanel {
     element("result-name").textContent = `${analysis.source}, ${analysis.duration_s.toFixed(2)} s`;
     element("result-label").textContent = overall?.label ?? "–";
     element("result-basis").textContent = overall
-      ? `${percent(overall.scores[overall.label])}, ${basisOf(overall)}`
+      ? `${percent(overall.scores[overall.label])}, ${basisOf(overall)}${unreadFaces(analysis)}`
       : "no face and no speech";
     setList(element("warnings"), analysis.warnings);
     new ScoreBars(element("result-scores"), labels, "Mean scores of the clip").set(overall?.scores, overall?.label);
     this.chart?.close();
-    this.chart = new Chart(element("result-chart"), labels);
+    this.chart = new Chart(element("result-chart"), labels, null, overall ?? {});
     const table = new ReadingTable(element("result-readings"), labels);
     const main = analysis.windows.filter((reading) => reading.main);
     main.forEach((reading, index) => {
@@ -83,6 +87,13 @@ export class ClipPanel {
       if (file) this.analyze(file);
     });
   }
+}
+
+/** Faces that were in view for a second or more and have no reading, as a text. */
+function unreadFaces({ windows, tracks }) {
+  const read = new Set(windows.map((reading) => reading.track));
+  const others = tracks.filter(({ track, start_s: startS, end_s: endS }) => !read.has(track) && endS - startS >= 1).length;
+  return others ? `; ${others} more in view not read: choose “Everyone in view”` : "";
 }
 
 /** Windows overlap: each is shown where it is the nearest one. */

@@ -4,12 +4,14 @@ export class UploadError extends Error {}
 
 /**
  * Send a clip. Returns {analysis, files}.
+ * @param faces whose emotion to read: "main" or "all"
  * @param onProgress (text, fraction)
  */
-export function analyze(file, signal, onProgress) {
+export function analyze(file, faces, signal, onProgress) {
   // `fetch` does not tell how much of a body was sent.
   const request = new XMLHttpRequest();
   const form = new FormData();
+  form.append("faces", faces); // before the clip, which is checked as it comes
   form.append("clip", file, file.name);
   return new Promise((resolve, reject) => {
     const events = new EventReader();

@@ -98,7 +98,9 @@ class TestLists:
             ("path,n,n\n", "two columns n"),
             ("path,adapt\na.mp4,auto\n", "line 2: adapt auto: not offered"),
             ('path\n"a.mp4\n', "not a CSV table"),
-            ("path\n\udcff\n", "not a CSV table in UTF-8"),
+            ("path\n\udcff\n", "its text is not UTF-8"),
+            ("path;label\na.mp4;sad\n", "its columns are separated by ;"),
+            ("path\tlabel\na.mp4\tsad\n", "its columns are separated by tabs"),
         ],
     )
     def test_a_bad_list(self, folder: Path, text: str, fact: str) -> None:

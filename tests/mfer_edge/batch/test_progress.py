@@ -57,5 +57,5 @@ def test_the_summary(batch: Batch, words: Words, tmp_path: Path) -> None:
     run = batch.run(given)
     first, second = summary(run, 65.0).splitlines()
     assert first == "2 clips in 1:05, 1 new, 1 known from earlier, 1 failed"
-    assert second.startswith(f"1 windows: {batch.folder}/windows.csv")
+    assert second.startswith(f"1 window: {batch.folder}/windows.csv")
     assert len(second.split()) == 2 + 3

@@ -71,7 +71,7 @@ class TestRuns:
         result = batch(corpus, tmp_path / "out", "--workers", 2)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: {corpus}/4.mp4: not a video")
-        assert "6 clips in" in result.stdout and "1 copies, 1 failed" in result.stdout
+        assert "6 clips in" in result.stdout and "1 copy, 1 failed" in result.stdout
         assert tables(tmp_path / "out") == expected
 
     def test_killed_and_resumed(self, corpus: Path, expected: dict, tmp_path: Path) -> None:
@@ -155,6 +155,23 @@ class TestWrongUse:
         (tmp_path / "list.csv").write_text("path\n")
         line = refused(batch(tmp_path / "list.csv", tmp_path / "out"), 2)
         assert line == "there are no clips in what was given"
+
+    @pytest.mark.parametrize("name", ["failures.csv", "windows.csv", "clips.csv"])
+    def test_a_list_that_would_be_overwritten(self, tmp_path: Path, name: str) -> None:
+        """As the failures of the batch itself, given to it once more."""
+        given = tmp_path / name
+        given.write_text("path,note\na.mp4,mine\n")
+        assert f"--out {given}: this is a source" in refused(batch(given, tmp_path), 2)
+        assert given.read_text() == "path,note\na.mp4,mine\n"
+
+    def test_a_file_of_somebody_with_the_name_of_a_table(
+        self, corpus: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "clips.csv").write_text("clip,price\na.mp4,12\n")
+        line = refused(batch(corpus, tmp_path), 1)
+        assert "clips.csv: there is another file of that name" in line
+        assert (tmp_path / "clips.csv").read_text() == "clip,price\na.mp4,12\n"
+        assert not (tmp_path / "windows.csv").exists()
 
     def test_a_file_instead_of_a_folder(self, corpus: Path) -> None:
         assert "'--out'" in refused(batch(corpus, corpus / "2.wav"), 2)

@@ -29,6 +29,12 @@ NEEDLESS = (
     *("mfer_edge.sources.replay", "mfer_edge.sources.stdin"),
 )
 """Modules and packages that `infer`, without outputs, has no use for."""
+OF_EXTRAS = (
+    *("anyio", "h11", "prometheus_client", "python_multipart", "starlette", "uvicorn"),
+    *("websockets", "pyarrow", "ray", "pandas", "torch", "onnx", "onnxscript", "safetensors"),
+    *("huggingface_hub", "matplotlib", "sklearn", "scipy"),
+)
+"""Modules that the lean runtime does without."""
 
 
 class TestProgram:
@@ -101,6 +107,38 @@ class TestProgram:
         arguments = ["--plot", tmp_path / "a.png", "--video", tmp_path / "a.mp4", "--quiet"]
         done = python(code, "infer", moment, *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_help_needs_no_extra(self, command: str) -> None:
+        code = (
+            f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS}))\n"
+            "from mfer_edge.cli.main import run; run()"
+        )
+        done = python(code, command, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Usage: ")
+
+    def test_serve_names_its_extra(self) -> None:
+        code = (
+            "import sys; sys.modules['uvicorn'] = None\nfrom mfer_edge.cli.main import run; run()"
+        )
+        done = python(code, "serve", "--port", 0)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: uvicorn is not installed: install mfer-edge's extra")
+
+    @pytest.mark.parametrize("module", ["click", "mfer_edge.cli.main", "mfer_edge.cli.infer"])
+    def test_ctrl_c_while_modules_are_imported(self, module: str) -> None:
+        """Half a second on a busy machine, in which people press it."""
+        code = (
+            "import sys\n"
+            "class Pressed:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        if name == {module!r}: raise KeyboardInterrupt\n"
+            "sys.meta_path.insert(0, Pressed())\n"
+            "from mfer_edge.__main__ import start; start()"
+        )
+        done = python(code, "infer", "clip.mp4")
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
     def test_infer_does_not_import_an_installed_pytorch(self, moment: Path) -> None:
         code = (

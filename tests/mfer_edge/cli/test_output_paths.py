@@ -74,6 +74,12 @@ class TestOutputs:
         out = tmp_path / "out.mp4"
         assert "same file" in refused(infer(self.CLIP, "--plot", out, "--video", out), 2)
 
+    def test_an_adaptation(self, tmp_path: Path) -> None:
+        made = tmp_path / "office.npz"
+        made.write_bytes(b"made from ten recordings")
+        line = refused(infer(self.CLIP, "--adapt", made, "--json", made), 2)
+        assert "this is a source" in line and made.read_bytes() == b"made from ten recordings"
+
     @pytest.mark.parametrize("option", ["--json", "--video"])
     def test_the_clip_itself(self, moment: Path, tmp_path: Path, option: str) -> None:
         clip = Path(shutil.copy(moment, tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_wrong_use_is_said_before_the_work(
     work = tmp_path / "work"
     assert fact in refused(evaluate(labels, "--work", work, *options), code)
     assert not work.exists()
+
+
+def test_neither_labels_nor_clips_are_overwritten(
+    labels: Path, voice: Path, tmp_path: Path
+) -> None:
+    text = labels.read_text()
+    assert "this is a source" in refused(evaluate(labels, *NAMES, "--json", labels), 2)
+    assert labels.read_text() == text
+    clip = Path(shutil.copy(voice, tmp_path / "a-recording"))
+    own = tmp_path / "own.csv"
+    own.write_text("path,label\na-recording,sad\n")
+    assert "this is a source" in refused(evaluate(own, "--json", clip), 2)
+    assert clip.read_bytes() == voice.read_bytes()
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,12 @@ def test_a_file_that_is_no_recording(path: Path, text: str) -> None:
         read_recording(path)
 
 
+def test_the_line_that_is_damaged_is_named(path: Path) -> None:
+    path.write_text('{"type": "start", "schema": 1}\nhello\n{"type": "reading"}\n')
+    with pytest.raises(MediaError, match="line 2 is no JSON"):
+        read_recording(path)
+
+
 def test_bytes_that_are_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MediaError, match="not a recording"):
@@ -108,6 +115,33 @@ def test_nothing_is_left_of_a_run_that_never_began(path: Path) -> None:
     with RecordingWriter(path):
         pass
     assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"path,label\na.mp4,sad\n", b'{\n  "schema": 1}', b"\xff\xd8"])
+def test_nothing_is_added_to_another_file(path: Path, content: bytes) -> None:
+    """A table whose name was mistyped stays as it is."""
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="no recording of `mfer-edge live`"):
+        RecordingWriter(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("before", [b"", b'{"type": "st', b'{"type": "st\n'])
+def test_an_empty_or_cut_off_file_is_continued(
+    path: Path, before: bytes, pipeline: Pipeline, anger_analysis: Analysis
+) -> None:
+    path.write_bytes(before)
+    for _ in range(2):
+        record(path, pipeline, anger_analysis)
+    assert len(read_recording(path)) == 2
+
+
+def test_few_faces_are_told_as_by_infer(
+    path: Path, pipeline: Pipeline, anger_analysis: Analysis
+) -> None:
+    few = replace(anger_analysis, windows=(replace(anger_analysis.windows[0], faces=2),))
+    record(path, pipeline, few, end=False)
+    assert read_recording(path)[0].warnings[-1] == "a face was found in 10% of the frames only"
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

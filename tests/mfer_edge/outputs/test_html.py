@@ -161,6 +161,20 @@ class TestContent:
         assert list(rows) == list(LABELS)
         assert rows["happy"] == ["79%", "none", "3%"] and rows["sad"] == ["3%", "none", "79%"]
 
+    def test_means_hold_the_voice_that_is_no_faces(self) -> None:
+        silent = reading(0, 4, audio=None, speech_s=0.0)
+        voice = reading(0, 4, "sad", track=None, visual=None, faces=0, main=False)
+        page = Document.of(html_text(analysis([silent, voice], 4.0)))
+        rows = {row[0]: row[1:] for row in rows_of(page, "means")}
+        assert rows["sad"][2] == "79%" and rows["happy"][1] == "79%"
+
+    def test_window_without_a_reading_is_no_person(self) -> None:
+        """It is in the table, and has no charts and no column."""
+        page = Document.of(html_text(analysis([reading(0, 4), reading(1, 5, None)], 5.0)))
+        assert [one["name"] for one in data_of(page)["people"]] == ["face 0"]
+        assert {len(row) for row in rows_of(page, "means")} == {4}  # label, clip, face, voice
+        assert rows_of(page, "rows")[1][2:4] == ["no face", "no reading"]
+
     def test_warnings_are_listed(self) -> None:
         page = Document.of(html_text(analysis([reading(0, 4)], 4.0, warnings=("one", "two"))))
         assert [e.text for e in page.all("li") if "header" in e.parents] == ["one", "two"]

@@ -15,7 +15,8 @@ from tests.support.analyses import LABELS, reading, scores, window_lists
 
 class TestPeople:
     def test_each_face_has_its_readings_and_its_time(self) -> None:
-        windows = [reading(0, 4, track=3), reading(1, 5, None), reading(1, 5, track=0, main=False)]
+        voice = reading(1, 5, track=None, visual=None, faces=0, main=False)
+        windows = [reading(0, 4, track=3), voice, reading(1, 5, track=0)]
         found = people(windows, (Track(0, 1.5, 4.5, 9), Track(3, 0.5, 2.0, 9)))
         assert [(one.name, one.start_s, one.end_s) for one in found] == [
             ("face 3", 0.5, 2.0),
@@ -23,6 +24,11 @@ class TestPeople:
             (NOBODY, 1.0, 5.0),
         ]
         assert [one.readings for one in found] == [(windows[0],), (windows[2],), (windows[1],)]
+
+    def test_windows_without_a_reading_are_nobodys(self) -> None:
+        windows = [reading(0, 4), reading(1, 5, None)]
+        assert [one.name for one in people(windows, (Track(0, 0, 4, 20),))] == ["face 0"]
+        assert [one.name for one in people(windows[1:], ())] == [NOBODY]
 
     def test_those_seen_most_are_kept_in_their_order(self) -> None:
         windows = [reading(0, 4), *(reading(n, n + 4, track=1, main=False) for n in range(3))]

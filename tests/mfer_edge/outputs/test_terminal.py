@@ -27,7 +27,8 @@ class TestSummary:
         assert "  happy (face in 1 of 21 frames + voice for 2.1 s)" in summary(analysis([few], 4.2))
         windows = [few, reading(1, 5, audio=None), reading(2, 6, faces=15)]
         line = summary(analysis(windows, 6.0)).splitlines()[1]
-        assert line == "  happy (face in 59% of the frames + voice in 2 of 3 windows)"
+        # By how long each window is shown: 2.6 s of 1 in 21, 0.9 s of all, 2.5 s of 15 in 20.
+        assert line == "  happy (face in 48% of the frames + voice in 2 of 3 windows)"
 
     def test_what_the_model_was_adapted_to(self) -> None:
         for info, line in (
@@ -79,4 +80,34 @@ class TestSummary:
 
     def test_voice_alone(self) -> None:
         alone = replace(reading(0, 3), visual=None, track=None, faces=0)
-        assert summary(analysis([alone], 3.0)).splitlines()[1] == "  happy (voice for 1.5 s)"
+        line = summary(analysis([alone], 3.0)).splitlines()[1]
+        assert line == "  happy (voice for 1.5 s, no face)"
+
+    def test_face_alone(self) -> None:
+        alone = replace(reading(0, 3), audio=None, speech_s=0.0)
+        line = summary(analysis([alone], 3.0)).splitlines()[1]
+        assert line == "  happy (face in 20 of 20 frames, no speech)"
+
+    def test_voice_that_is_no_faces(self) -> None:
+        """With `--faces all`: the voice is not the main face's, and is not 0 s long."""
+        made = [
+            part
+            for start in (0, 1)
+            for part in (
+                reading(start, start + 4, audio=None, speech_s=0.0),
+                reading(start, start + 4, "sad", track=None, visual=None, faces=0, main=False),
+            )
+        ]
+        line = summary(analysis(made[:2], 4.0)).splitlines()[1]
+        assert line == "  happy (face in 20 of 20 frames + voice for 2.0 s)"
+        line = summary(analysis(made, 5.0)).splitlines()[1]
+        assert line == "  happy (face in 100% of the frames + voice in 2 of 2 windows)"
+
+    def test_faces_that_were_not_read(self) -> None:
+        tracks = (Track(0, 0, 4, 20), Track(1, 0, 4, 20), Track(2, 1, 1.4, 3), Track(3, 0, 3, 9))
+        lines = summary(analysis([reading(0, 4)], 4.0, tracks=tracks)).splitlines()
+        assert lines[2] == "  2 other faces were in view and not read: --faces all reads everybody"
+        lines = summary(analysis([reading(0, 4)], 4.0, tracks=tracks[:2])).splitlines()
+        assert lines[2] == "  1 other face was in view and not read: --faces all reads everybody"
+        everybody = [reading(0, 4), reading(0, 4, track=1, main=False)]
+        assert "not read" not in summary(analysis(everybody, 4.0, tracks=tracks[:3]))

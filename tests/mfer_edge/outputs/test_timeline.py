@@ -86,6 +86,13 @@ class TestTimeline:
         assert sum(bar_ends(image, 1).values()) == 0
         assert sum(bar_ends(image, 0).values()) > 0 < sum(bar_ends(image, 2).values())
 
+    def test_voice_that_is_no_faces_has_bars(self) -> None:
+        """With `--faces all` the main face may be somebody who is silent."""
+        silent = reading(0, 4, audio=None, speech_s=0.0)
+        voice = reading(0, 4, "sad", track=None, visual=None, faces=0, main=False)
+        ends = bar_ends(draw_timeline(analysis([silent, voice], 4.0)), 2)
+        assert max(ends, key=ends.__getitem__) == "sad"
+
     def test_warnings_are_below_the_plot(self) -> None:
         quiet = analysis([reading(0, 4)], 4.0)
         loud = replace(quiet, warnings=("3 damaged packets could not be decoded", "x" * 400))

@@ -229,7 +229,12 @@ class TestBodies:
             (multipart(b"", "a.wav", {"colour": "red"}), FORM, 400, "unknown field 'colour'"),
             (multipart(b"", "a.wav", {"faces": "x" * 200}), FORM, 400, "faces is too long"),
             (b"--a-boundary\r\nX: " + b"y" * 9000 + b"\r\n\r\n", FORM, 400, "header"),
-            (multipart(b"RIFF....WAVE" + bytes(900), "a", {"hop_s": "x"}), FORM, 400, "could not"),
+            (
+                multipart(b"RIFF....WAVE" + bytes(900), "a", {"hop_s": "x"}),
+                FORM,
+                400,
+                "hop_s is 'x'",
+            ),
             (multipart(b"RIFF....WAVE" + bytes(900), "a", {"hop_s": "nan"}), FORM, 400, "the hop"),
             (multipart(b"RIFF....WAVE" + bytes(900), "a", {"faces": "x"}), FORM, 400, "faces is"),
             (b"--a-boundary\r\n\r\n" * 20, FORM, 400, "unknown field ''"),

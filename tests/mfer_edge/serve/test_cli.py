@@ -55,6 +55,23 @@ class TestProcess:
             _, errors = started.communicate(timeout=LIMIT_S)
         assert (started.returncode, errors.strip()) == (130, "interrupted")
 
+    def test_a_request_that_is_cut_off_costs_one_line(self) -> None:
+        with process() as (started, address):
+            with urlopen(f"{address}v1/info", timeout=LIMIT_S):
+                pass
+            host, port = address.removeprefix("http://").rstrip("/").split(":")
+            with socket.create_connection((host, int(port)), LIMIT_S) as slow:
+                slow.sendall(
+                    f"POST /v1/analyze HTTP/1.1\r\nHost: {host}:{port}\r\nExpect: 100-continue\r\n"
+                    "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 90000\r\n\r\n"
+                    .encode()
+                )  # fmt: skip
+                assert slow.recv(100).startswith(b"HTTP/1.1 100")  # its body is being read
+                started.send_signal(signal.SIGINT)
+                _, errors = started.communicate(timeout=LIMIT_S)
+        assert started.returncode == 130
+        assert errors.splitlines() == ["requests that were cut off: 1", "interrupted"]
+
     def test_beyond_this_machine_a_token_is_made_and_printed(self) -> None:
         with process("--host", "0.0.0.0") as (_, address):
             page, token = address.split("?token=")

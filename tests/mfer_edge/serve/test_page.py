@@ -224,6 +224,23 @@ class TestClip:
             check_looks(page)
             assert errors == []
 
+    def test_everyone_in_a_clip(
+        self, served: Served, angry: playwright.Browser, pair: Path
+    ) -> None:
+        with opened(angry, served.address, size=PHONE) as (page, errors):
+            page.check("input[value=clip]")
+            page.set_input_files("#file", str(pair))
+            wait_for_text(page, "#result-basis", "; 1 more in view not read: choose “Everyone")
+            assert page.locator("#result-readings tbody tr").count() == 1
+            page.check("#clip-everyone")
+            page.set_input_files("#file", [str(pair)])
+            page.set_input_files("#file", str(pair))  # one at a time
+            wait_for_text(page, "#alert", "^pair.mp4 was not taken: wait")
+            wait_for_text(page, "#result-basis", "voice$")
+            assert page.locator("#result-readings tbody tr").count() >= 2
+            check_looks(page)
+            assert errors == []
+
     def test_a_clip_can_be_dropped(
         self, served: Served, angry: playwright.Browser, moment: Path
     ) -> None:

@@ -38,7 +38,7 @@ class TestBadInput:
         assert self.error(tmp_path / "clip.mp4") == "No such file or directory"
 
     def test_folder(self, tmp_path: Path) -> None:
-        assert self.error(tmp_path) == "a folder, not a clip"
+        assert self.error(tmp_path) == "a folder, not a clip; `mfer-edge batch` reads folders"
 
     def test_empty(self, tmp_path: Path) -> None:
         path = tmp_path / "clip.mp4"
