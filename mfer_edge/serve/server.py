@@ -105,9 +105,12 @@ def make_server(state: ServerState, on_start: Callable[[], None] = lambda: None)
 def _told_plainly(record: logging.LogRecord) -> bool:
     """Say in words, and once, that requests were cut off as the server ends.
 
-    Uvicorn logs that, and the traceback of each of them.
+    Uvicorn logs that, and the traceback of each of them. It also takes a WebSocket that was refused
+    with an answer for a fault.
     """
     if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+        return False
+    if record.msg == "ASGI callable returned without completing handshake.":
         return False
     if str(record.msg).startswith("Cancel %s running task(s)"):
         record.msg = "requests that were cut off: %s"

@@ -17,6 +17,8 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from mfer_edge.bench.result import result_dict
 from mfer_edge.errors import MferError
@@ -51,6 +53,9 @@ class TestProcess:
         with process("--sessions", "3") as (started, address):
             with urlopen(f"{address}v1/info", timeout=LIMIT_S) as answer:
                 assert json.load(answer)["sessions"] == {"active": 0, "limit": 3}
+            stream = address.replace("http", "ws") + "v1/stream"
+            with pytest.raises(InvalidStatus):  # refused, without a line on the terminal
+                connect(stream, origin="http://elsewhere.example")  # type: ignore[arg-type]
             started.send_signal(signal.SIGINT)
             _, errors = started.communicate(timeout=LIMIT_S)
         assert (started.returncode, errors.strip()) == (130, "interrupted")
