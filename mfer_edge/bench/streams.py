@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfer_edge.pipeline import Pipeline
-from mfer_edge.sources.replay import Replay
+from mfer_edge.sources.base import Frame
+from mfer_edge.sources.replay import CHUNK_S, Replay
 
 UPDATES = 10  # timed readings of each stream
 MAX_TRIALS = 8
@@ -44,7 +45,8 @@ def try_streams(
     """Feed sessions, each in a thread, in real time from decoded footage.
 
     As in `mfer-edge serve`, a few compute at once and the others wait for their turn: more threads
-    than cores would take the interpreter's lock from each other. Starts are spread evenly over a
+    than cores would take the interpreter's lock from each other. A session that is not late embeds
+    the faces of a frame at once, as `LiveSession` does. Starts are spread evenly over a
     hop, like those of independent cameras. The latency of a reading counts from the time at which a
     live source would deliver the last sample of its window, so it includes waiting for other
     streams. The readings of the first hop are not timed: they embed the faces of a whole window.
@@ -74,7 +76,9 @@ def try_streams(
             time.sleep(max(0.0, shift_s + due_s - time.perf_counter()))
             with turns:
                 session.push(item)
-            late_s = time.perf_counter() - shift_s - due_s
+                late_s = time.perf_counter() - shift_s - due_s
+                if isinstance(item, Frame) and late_s < CHUNK_S:
+                    session.prepare()
             if session.readings() and due_s >= begin_s:
                 latencies_s.append(late_s)
             if late_s > LOST_HOPS * options.hop_s:
