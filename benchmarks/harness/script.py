@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mfer_edge.bench.machine import Machine
-from mfer_edge.errors import MferError
+from mfer_edge.errors import MediaError, MferError
 from mfer_edge.outputs.files import check_output, write_text
 
 ROUNDS = 5
@@ -45,6 +45,18 @@ def parse(
     if options.json:
         check_output(options.json)
     return options
+
+
+def clips_in(path: Path) -> list[Path]:
+    """All .mp4 files of a folder, by name; or the one clip that is named.
+
+    Raises:
+        MediaError: there is none in the folder.
+    """
+    clips = sorted(path.rglob("*.mp4")) if path.is_dir() else [path]
+    if not clips:
+        raise MediaError(f"{path}: no .mp4 in it")
+    return clips
 
 
 def log(line: str) -> None:

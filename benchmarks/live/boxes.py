@@ -17,7 +17,7 @@ from benchmarks.cpu.face_finders import SAME_IOU
 from benchmarks.harness import script
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
-from mfer_edge.errors import MediaError, MferError
+from mfer_edge.errors import MferError
 from mfer_edge.faces.finder import FaceFinder
 from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
@@ -95,11 +95,8 @@ def measure(inputs: Sequence[Path]) -> BoxesResult:
     detector = Model.load(device="cpu", threads=1).detector
     rows = []
     for path in inputs:
-        clips = sorted(path.rglob("*.mp4")) if path.is_dir() else [path]
-        if not clips:
-            raise MediaError(f"{path}: no .mp4 in it")
         row = BoxCounts(path.name, 0, 0, 0, 0, 0, 0)
-        for clip in clips:
+        for clip in script.clips_in(path):
             row = row.joined(count(clip, detector, path.name))
         rows.append(row)
     if not rows:

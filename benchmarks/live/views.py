@@ -18,7 +18,7 @@ from benchmarks.harness import script
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.arms import VisualArm
 from mfer_edge.bench.machine import Machine, describe_machine
-from mfer_edge.errors import MediaError, MferError
+from mfer_edge.errors import MferError
 from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Scores
@@ -116,10 +116,7 @@ def measure(inputs: Sequence[Path]) -> ViewsResult:
     pipelines = Pipeline(model), Pipeline(both_views(model))
     rows, every = [], []
     for path in inputs:
-        clips = sorted(path.rglob("*.mp4")) if path.is_dir() else [path]
-        if not clips:
-            raise MediaError(f"{path}: no .mp4 in it")
-        pairs = [pair for clip in clips for pair in compare(clip, pipelines)]
+        pairs = [pair for clip in script.clips_in(path) for pair in compare(clip, pipelines)]
         if pairs:
             rows.append(ViewsRow.of(path.name, pairs))
         every += pairs
