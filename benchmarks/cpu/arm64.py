@@ -50,7 +50,7 @@ def main() -> None:
         faults = [fault for clip in arguments.clips for fault in compare(clip, emulated)]
     except MferError as error:
         sys.exit(f"error: {error}")
-    sys.exit("\n".join(faults))
+    sys.exit("\n".join(faults) or None)
 
 
 def prepare(folder: Path) -> list[str]:

@@ -110,8 +110,8 @@ def idle_viewers(pid: int, port: int) -> float:
         return (cpu_s(pid) - before - alone) / IDLE_S
 
 
-def stream(port: int, footage: Replay, seconds: float) -> list[dict]:
-    """Send footage at its own pace, as the page does; returns the readings."""
+def stream(port: int, footage: Replay, seconds: float, after_s: float) -> list[dict]:
+    """Send footage at its own pace, as the page does, after a while; returns the readings."""
     messages: list[tuple[float, bytes]] = []
     samples = 0
     for due_s, item in footage.endless().timed():
@@ -126,6 +126,7 @@ def stream(port: int, footage: Replay, seconds: float) -> list[dict]:
             header = struct.pack("<B7xd", PCM_F32, samples)
             samples += len(item.samples)
         messages.append((due_s, header + content))
+    time.sleep(after_s)
     with open_stream(port) as opened, ThreadPoolExecutor(1) as pool:
         reading = pool.submit(lambda: [json.loads(text) for text in opened])
         start_s = time.perf_counter()
@@ -137,9 +138,9 @@ def stream(port: int, footage: Replay, seconds: float) -> list[dict]:
 
 
 def streams(port: int, footage: Replay, count: int, seconds: float) -> StreamsResult:
-    """Several streams at once."""
+    """Several streams at once, a fraction of a second apart, like those of strangers."""
     with ThreadPoolExecutor(count) as pool:
-        jobs = [pool.submit(stream, port, footage, seconds) for _ in range(count)]
+        jobs = [pool.submit(stream, port, footage, seconds, i / count) for i in range(count)]
         each = [job.result() for job in jobs]
     readings = [told for one in each for told in one[1:]]  # the first embeds a whole window
     compute = [told["compute_s"] for told in readings]

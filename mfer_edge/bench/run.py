@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from mfer_edge.bench.streams import Trial, most_streams, try_streams
 from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
 from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.cpu import usable_threads
+from mfer_edge.isolation.worker import WorkerSetup
+from mfer_edge.live.backends import Backend
+from mfer_edge.live.pool import SessionPool, default_processes
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
 from mfer_edge.samples import ANGER
@@ -47,9 +51,9 @@ class BenchOptions:
         device: of the large engines: `auto`, `cpu`, `cuda` or `tensorrt`.
         clip: by default a sample in the package.
         scenario: `single`, one clip at a time and one live session, as fast as they go; `streams`,
-            the number of live sessions that keep up in real time, of which as many compute at once
-            as there are threads; `offline`, clips on as many workers as there are threads; `sweep`,
-            precisions, threads and batch sizes.
+            the number of live sessions that keep up in real time, in as many processes as
+            `mfer-edge serve` takes; `offline`, clips on as many workers as there are threads;
+            `sweep`, precisions, threads and batch sizes.
         runs: of each timing; by default as `RunBudget` and `SWEEP_BUDGET` say.
         threads: CPU threads; 0 for all cores that this process may use.
         streams: the only number to try in the scenario `streams`; by default it is searched for.
@@ -201,18 +205,31 @@ def _single(setup: Setup) -> Measurements:
 
 
 def _streams(setup: Setup) -> Measurements:
-    pipeline, footage = setup.pipeline, setup.footage()
+    options, pipeline, footage = setup.options, setup.pipeline, setup.footage()
+    processes = default_processes(pipeline.bundle, pipeline.device, setup.threads)
+    where = f", in {processes} processes" if processes else ""
+    with ExitStack() as stack:
+        backend: Backend = pipeline
+        at_once = None if processes else setup.threads
+        pool: SessionPool | None = None
+        if processes:
+            bundle = options.bundles[0] if options.bundles else None
+            worker = WorkerSetup(bundle, options.device)
+            pool = SessionPool.of(worker, processes, setup.threads)
+            backend = stack.enter_context(pool)
 
-    def attempt(count: int) -> Trial:
-        setup.print_step(f"{count} live stream{'s' * (count != 1)} in real time")
-        return try_streams(pipeline, footage, count, setup.threads)
+        def attempt(count: int) -> Trial:
+            setup.print_step(f"{count} live stream{'s' * (count != 1)} in real time{where}")
+            return try_streams(backend, pipeline.options(), footage, count, at_once)
 
-    if setup.options.streams is not None:
-        return Measurements(trials=(attempt(setup.options.streams),))
-    update = time_updates(pipeline, footage, RunBudget(5, 5))["call.update"]
-    # First guess: the frames between two updates take about twice as long as the update.
-    start = int(pipeline.options().hop_s / (3 * update.p50_s))
-    return Measurements(trials=tuple(most_streams(attempt, start)))
+        if options.streams is not None:
+            trials = [attempt(options.streams)]
+        else:
+            update = time_updates(pipeline, footage, RunBudget(5, 5))["call.update"]
+            # First guess: the frames between two updates take about twice as long as the update.
+            trials = most_streams(attempt, int(pipeline.options().hop_s / (3 * update.p50_s)))
+        memory_bytes = pool.resident_bytes + (peak_memory() or 0) if pool else None
+    return Measurements(trials=tuple(trials), memory_bytes=memory_bytes)
 
 
 def _offline(setup: Setup) -> Measurements:

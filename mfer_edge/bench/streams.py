@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfer_edge.pipeline import Pipeline
+from mfer_edge.live.backends import Backend
+from mfer_edge.options import SessionOptions
 from mfer_edge.sources.base import Frame
 from mfer_edge.sources.replay import CHUNK_S, Replay
 
@@ -40,34 +41,38 @@ class Trial:
 
 
 def try_streams(
-    pipeline: Pipeline, footage: Replay, streams: int, at_once: int, updates: int = UPDATES
+    backend: Backend,
+    options: SessionOptions,
+    footage: Replay,
+    streams: int,
+    at_once: int | None = None,
+    updates: int = UPDATES,
 ) -> Trial:
     """Feed sessions, each in a thread, in real time from decoded footage.
 
-    As in `mfer-edge serve`, a few compute at once and the others wait for their turn: more threads
-    than cores would take the interpreter's lock from each other. A session that is not late embeds
-    the faces of a frame at once, as `LiveSession` does. Starts are spread evenly over a
-    hop, like those of independent cameras. The latency of a reading counts from the time at which a
-    live source would deliver the last sample of its window, so it includes waiting for other
-    streams. The readings of the first hop are not timed: they embed the faces of a whole window.
+    A session that is not late embeds the faces of a frame at once, as `LiveSession` does. Starts
+    are spread evenly over a hop, like those of independent cameras. The latency of a reading counts
+    from the time at which a live source would deliver the last sample of its window, so it includes
+    waiting for other streams. The readings of the first hop are not timed: they embed the faces of
+    a whole window.
 
     Args:
-        at_once: sessions that compute at the same time.
+        backend: where the sessions compute.
+        options: of the sessions.
+        at_once: sessions that compute at the same time, where they do so in this process: more
+            threads than cores would take the interpreter's lock from each other. None: all.
         updates: timed readings of each stream.
 
     Raises:
         EngineError: an engine failed.
     """
-    options = pipeline.options()
     begin_s = options.window_s + 1.5 * options.hop_s  # the first reading is half a hop late
     end_s = begin_s + updates * options.hop_s
     origin_s = time.perf_counter() + LEAD_S
-    lost, turns = threading.Event(), threading.Semaphore(at_once)
+    lost, turns = threading.Event(), threading.Semaphore(at_once or streams)
 
     def stream(index: int) -> list[float]:
-        session = pipeline.session(
-            options, has_video=footage.has_video, has_audio=footage.has_audio
-        )
+        session = backend.session(options, has_video=footage.has_video, has_audio=footage.has_audio)
         shift_s = origin_s + options.hop_s * index / streams
         latencies_s = []
         for due_s, item in footage.endless().timed():

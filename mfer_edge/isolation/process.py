@@ -1,36 +1,26 @@
-"""A worker process as its parent sees it: started, given a job, watched, stopped."""
+"""A worker process as its parent sees it: given a job, watched, stopped."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import Pipe
 from pathlib import Path
 
 from mfer_edge.errors import CrashError, HangError, IsolationError, MemoryLimitError
+from mfer_edge.isolation.child import Child
 from mfer_edge.isolation.worker import ClipJob, Message, WorkerSetup, error_of
 from mfer_edge.results import Analysis
 from mfer_edge.schema import read_as
 
 START_TIMEOUT_S = 300.0  # to load a bundle: large models, a GPU's first start, a busy machine
 MEMORY_POLL_S = 0.05  # a process touches about 100 MB of new memory in this time
-STDERR = 2  # file descriptor
 STOP_S = 5.0  # for an idle worker to end when told to
 
 Progress = Callable[[float], None]
-
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from mfer_edge.isolation.worker import work; work(int(sys.argv[1]))"
-)
-"""What a worker runs: the script that made the pool is not imported again, as `multiprocessing`
-would, so it needs no guard, and a worker holds nothing but the runtime."""
 
 
 class NotStartedError(Exception):
@@ -48,25 +38,13 @@ class WorkerProcess:
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
-        self._connection, childs = Pipe()
+        self._child = Child("mfer_edge.isolation.worker:work", setup)
         self._max_memory = setup.max_memory_bytes
-        search = [os.path.abspath(path) for path in sys.path]
-        command = [sys.executable, "-c", BOOT, str(childs.fileno()), json.dumps(search)]
-        try:
-            # A library that prints must not end up between the parent's results.
-            self._process = subprocess.Popen(
-                command, pass_fds=[childs.fileno()], stdin=subprocess.DEVNULL, stdout=STDERR
-            )
-            self._connection.send(setup)
-        except OSError as error:
-            raise IsolationError(f"a worker did not start: {error.strerror or error}") from error
-        finally:
-            childs.close()  # so that the pipe ends with the child
         message = self._receive(time.monotonic() + START_TIMEOUT_S)
         if message is None:
             alive = self.alive
             self.kill()
-            why = f"not ready in {START_TIMEOUT_S:g} s" if alive else self._ending()
+            why = f"not ready in {START_TIMEOUT_S:g} s" if alive else self._child.ending()
             raise IsolationError(f"a worker did not start: {why}")
         if "error" in message:
             self.kill()
@@ -75,12 +53,12 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """Id of the process."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.poll() is None
+        return self._child.alive
 
     def analyze(self, job: ClipJob, progress: Progress | None) -> Analysis:
         """Have a clip analysed. After any `IsolationError` the process is gone.
@@ -91,7 +69,7 @@ class WorkerProcess:
             HangError, MemoryLimitError, CrashError: the process was stopped, or ended by itself.
         """
         try:
-            self._connection.send(job)
+            self._child.connection.send(job)
         except OSError as error:
             self.kill()
             raise NotStartedError from error
@@ -112,20 +90,18 @@ class WorkerProcess:
     def stop(self) -> None:
         """End the process when it is idle."""
         with suppress(OSError):  # it has ended
-            self._connection.send(None)
+            self._child.connection.send(None)
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_S)
+            self._child.wait(STOP_S)
         self.kill()
 
     def interrupt(self) -> None:
         """Kill the process, from any thread: its analysis fails."""
-        self._process.kill()
+        self._child.interrupt()
 
     def kill(self) -> None:
         """End the process now."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
+        self._child.kill()
 
     def _receive(self, deadline: float | None, max_memory: int | None = None) -> Message | None:
         """The next message; None if the process ends, the time is over, or the memory."""
@@ -134,8 +110,8 @@ class WorkerProcess:
             if deadline is not None:
                 waits.append(max(0.0, deadline - time.monotonic()))
             try:
-                if self._connection.poll(min(waits, default=None)):
-                    message: Message = json.loads(self._connection.recv_bytes())
+                if self._child.connection.poll(min(waits, default=None)):
+                    message: Message = json.loads(self._child.connection.recv_bytes())
                     return message
             except (OSError, EOFError, ValueError):  # its end of the pipe is closed, or damaged
                 return None
@@ -156,19 +132,7 @@ class WorkerProcess:
             return HangError(f"{job.name}: stopped as it was not done in {job.timeout_s:g} s")
         if not started:
             return NotStartedError()
-        return CrashError(f"{job.name}: the process that analysed it {self._ending()}")
-
-    def _ending(self) -> str:
-        code = self._process.returncode
-        if code >= 0:
-            return f"ended with exit code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        if name == "SIGKILL":
-            return "was killed (SIGKILL), by someone or as memory ran out"
-        return f"crashed ({name})"
+        return CrashError(f"{job.name}: the process that analysed it {self._child.ending()}")
 
 
 def _analysis(job: ClipJob, message: Message) -> Analysis:

@@ -6,13 +6,7 @@ not trusted with pickles.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import queue
-import signal
-import sys
-import threading
 import time
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -21,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mfer_edge import errors
 from mfer_edge.errors import CrashError, MferError
+from mfer_edge.isolation.child import opened, received
 from mfer_edge.options import SessionOptions
 from mfer_edge.sources.url import shown_source
 
@@ -29,7 +24,6 @@ if TYPE_CHECKING:
     from mfer_edge.sources.base import TrackChoice
     from mfer_edge.sources.limits import ClipLimits
 
-PR_SET_PDEATHSIG = 1  # option of prctl(2), Linux
 PROGRESS_S = 0.1  # least time between two messages on the progress of a clip
 
 Message = dict[
@@ -72,11 +66,8 @@ def work(file_descriptor: int) -> None:
     Args:
         file_descriptor: of the child's end of a `multiprocessing.Pipe`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    if sys.platform == "linux":  # ends with its parent, even while it hangs in native code
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    connection = Connection(file_descriptor)
-    jobs = _received(connection)
+    connection = opened(file_descriptor)
+    jobs = received(connection)
     setup = jobs.get()
     assert isinstance(setup, WorkerSetup)
     try:
@@ -99,21 +90,6 @@ def work(file_descriptor: int) -> None:
         except Exception as error:  # a fault of ours: this process may be in any state
             _send(connection, _failure(error, f"{job.name}: "))
             return
-
-
-def _received(connection: Connection) -> queue.SimpleQueue[WorkerSetup | ClipJob | None]:
-    """What the parent sends; this process ends when the parent's end of the pipe does."""
-    received: queue.SimpleQueue[WorkerSetup | ClipJob | None] = queue.SimpleQueue()
-
-    def receive() -> None:
-        while True:
-            try:
-                received.put(connection.recv())
-            except (EOFError, OSError):
-                os._exit(1)
-
-    threading.Thread(target=receive, name="parent", daemon=True).start()
-    return received
 
 
 def error_of(message: Message) -> MferError:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from mfer_edge.errors import MferError
+from mfer_edge.live.backends import Backend, OpenSession
 from mfer_edge.live.clock import ArrivalOffset, Stamps
 from mfer_edge.live.events import (
     Event,
@@ -24,7 +25,6 @@ from mfer_edge.live.inbox import MAX_FRAMES, Arrival, Connected, Ended, Inbox, L
 from mfer_edge.options import MAX_LAG_S, SessionOptions
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Reading, Track
-from mfer_edge.session import Session
 from mfer_edge.sources.base import AudioChunk, Frame
 from mfer_edge.speech.vad import SAMPLE_RATE
 
@@ -53,6 +53,7 @@ class LiveSession:
         max_lag_s: how far audio may be behind video, or the reverse, before a window is read
             without it.
         keep_detections: tell where the faces are in every frame, to draw them.
+        backend: where its sessions compute; by default the pipeline, in this process.
 
     Example:
         >>> live = LiveSession(pipeline)
@@ -72,12 +73,14 @@ class LiveSession:
         max_frames: int = MAX_FRAMES,
         max_lag_s: float = MAX_LAG_S,
         keep_detections: bool = False,
+        backend: Backend | None = None,
     ) -> None:
         self.options = options or pipeline.options()
         self.pipeline = pipeline
+        self._backend: Backend = backend or pipeline
         self._inbox = Inbox(max_frames)
         self._keep_detections = keep_detections
-        self._session: Session | None = None
+        self._session: OpenSession | None = None
         self._clock = ArrivalOffset()
         self._origin_s: float | None = None  # the monotonic time at which the first item began
         self._connection: Connected | None = None
@@ -250,7 +253,7 @@ class LiveSession:
                 "frames: use a longer --hop, or a smaller bundle"
             )
 
-    def _faces_seen(self, session: Session, time_s: float) -> FacesSeen:
+    def _faces_seen(self, session: OpenSession, time_s: float) -> FacesSeen:
         faces = tuple(
             replace(face, time_s=face.time_s + self._shift_s, track=face.track + self._first_track)
             for face in session.detections
@@ -271,7 +274,7 @@ class LiveSession:
         if self._lost is not None:
             yield self._found(self._shift_s)
         self._own_end_s = 0.0
-        self._session = self.pipeline.session(
+        self._session = self._backend.session(
             self.options,
             has_video=connection.has_video,
             has_audio=connection.has_audio,
@@ -294,7 +297,7 @@ class LiveSession:
         self._first_track += max((track.track + 1 for track in tracks), default=0)
 
     def _told_readings(
-        self, session: Session, compute_s: float, now_s: float, *, waited: bool
+        self, session: OpenSession, compute_s: float, now_s: float, *, waited: bool
     ) -> Iterator[Event]:
         """The readings that are ready.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,10 @@ UPLOAD_MEMORY = 2_000 * MEGABYTE  # of the process that analyses a clip
 @click.option("--tls-cert", type=INPUT, help="Certificate for https, PEM.")
 @click.option("--tls-key", type=INPUT, help="Its private key [default: in the certificate's file].")
 @click.option("--sessions", type=click.IntRange(1), metavar="N",
-              help="Live sessions at once [default: 5 per core].")  # fmt: skip
+              help="Live sessions at once [default: 7 per core].")  # fmt: skip
+@click.option("--processes", type=click.IntRange(0), metavar="N",
+              help="That compute live sessions; 0: the server's own [default: one per core for a "
+              "small model on the CPU, else 0].")  # fmt: skip
 @click.option("--bench", "bench_path", type=INPUT, metavar="FILE",
               help="Take that from `mfer-edge bench --scenario streams --json FILE`.")  # fmt: skip
 @click.option("--uploads", type=click.IntRange(1), default=Limits.uploads, show_default=True,
@@ -74,6 +78,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     sessions: int | None,
+    processes: int | None,
     bench_path: Path | None,
     uploads: int,
     upload_workers: int,
@@ -121,13 +126,19 @@ def serve(
     with listen(options) as opened:
         from mfer_edge.isolation.pool import IsolatedPool
         from mfer_edge.isolation.worker import WorkerSetup
+        from mfer_edge.live.pool import SessionPool, default_processes
         from mfer_edge.pipeline import Pipeline
 
         delete_leftovers()
         pipeline = Pipeline.open(bundle, device, threads or 0, adaptation=adaptation)
-        setup = WorkerSetup(bundle, device, threads or 0, adaptation, UPLOAD_MEMORY)
-        isolated = IsolatedPool(setup, workers=upload_workers)
-        state = ServerState.of(pipeline, isolated, options, sources)
+        if processes is None:
+            processes = default_processes(pipeline.bundle, pipeline.device, pipeline.threads)
+        setup = WorkerSetup(bundle, device, threads or 0, adaptation)
+        isolated = IsolatedPool(
+            replace(setup, max_memory_bytes=UPLOAD_MEMORY), workers=upload_workers
+        )
+        pool = SessionPool.of(setup, processes, pipeline.threads) if processes else None
+        state = ServerState.of(pipeline, isolated, options, sources, pool=pool)
         try:
             make_server(state, lambda: _announce(options, address(options, opened))).run(
                 sockets=[opened]

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 
+from mfer_edge.live.session import LiveSession
 from mfer_edge.options import SessionOptions
 from mfer_edge.outputs.html import html_text
 from mfer_edge.outputs.timeline import draw_timeline
@@ -62,9 +63,9 @@ class Recording:
             warnings=warnings,
         )
 
-    def message(self, tracks: tuple[Track, ...]) -> dict[str, Any]:
-        """The recording as a message to the visitor."""
-        analysis = self.analysis(tracks)
+    def message(self, live: LiveSession) -> dict[str, Any]:
+        """The recording as a message to the visitor; it may wait for the session's process."""
+        analysis = self.analysis(live.tracks())
         return {
             "type": "recording",
             "analysis": analysis.to_dict(),

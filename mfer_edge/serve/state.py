@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mfer_edge.isolation.pool import IsolatedPool
+from mfer_edge.live.pool import SessionPool
 from mfer_edge.live.sources import LiveChoice
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.serve.metrics import Metrics
 from mfer_edge.serve.options import ServeOptions
+
+DECODING = 4  # threads for images, while all others wait for a process
 
 
 class Full(Exception):
@@ -45,9 +48,10 @@ class ServerState:
     """Everything that the endpoints use."""
 
     pipeline: Pipeline
+    pool: SessionPool | None  # that computes live sessions; None: the pipeline does
     isolated: IsolatedPool  # that analyses uploads
     options: ServeOptions
-    threads: ThreadPoolExecutor  # in which live sessions compute
+    threads: ThreadPoolExecutor  # in which live sessions compute, or wait for a process that does
     sessions: Places
     uploads: Places
     sources: tuple[LiveChoice, ...] = ()  # that the server reads, for all who watch
@@ -60,13 +64,18 @@ class ServerState:
         isolated: IsolatedPool,
         options: ServeOptions,
         sources: tuple[LiveChoice, ...] = (),
+        *,
+        pool: SessionPool | None = None,
     ) -> ServerState:
         """State of a server that starts."""
+        # More threads than cores that compute would take the interpreter's lock from each other.
+        threads = pipeline.threads if pool is None else options.limits.sessions + DECODING
         return cls(
             pipeline,
+            pool,
             isolated,
             options,
-            ThreadPoolExecutor(max(2, pipeline.threads), thread_name_prefix="live"),
+            ThreadPoolExecutor(max(2, threads), thread_name_prefix="live"),
             Places(options.limits.sessions),
             Places(options.limits.uploads),
             sources,
@@ -74,5 +83,7 @@ class ServerState:
 
     def close(self) -> None:
         """End the worker processes and the threads; what runs in them is lost."""
+        if self.pool is not None:
+            self.pool.close()
         self.isolated.close(cancel=True)
         self.threads.shutdown(wait=False, cancel_futures=True)

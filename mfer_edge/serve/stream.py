@@ -92,6 +92,7 @@ class StreamEndpoint:
             has_video=start.video,
             has_audio=start.audio,
             keep_detections=True,
+            backend=self._state.pool,
         )
         await websocket.send_json(ready_message(self._state.pipeline, options))
         return Viewer(websocket, self._state, live, start)
@@ -158,7 +159,7 @@ class Viewer:
                 self._recording = Recording(self._state.pipeline, self._live.options)
             case {"type": "record", "on": False} if self._recording is not None:
                 recording, self._recording = self._recording, None
-                await self._send(await asyncio.to_thread(recording.message, self._live.tracks()))
+                await self._send(await asyncio.to_thread(recording.message, self._live))
             case {"type": "record", "on": False}:
                 raise MessageError("no recording was begun")
             case _:
@@ -266,7 +267,7 @@ class Viewer:
 
     async def _end(self) -> None:
         if self._recording is not None:
-            await self._send(await asyncio.to_thread(self._recording.message, self._live.tracks()))
+            await self._send(await asyncio.to_thread(self._recording.message, self._live))
         stats = self._live.stats()
         await self._send(
             {

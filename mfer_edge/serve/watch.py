@@ -70,6 +70,7 @@ class Watch:
             has_video=None,
             has_audio=None,
             keep_detections=True,
+            backend=state.pool,
         )
         self.ended = False
         self._state, self._choice = state, choice
@@ -214,8 +215,7 @@ class _WatchViewer:
                     self._recording = Recording(self._state.pipeline, self._watch.live.options)
                 elif asked == {"type": "record", "on": False} and self._recording is not None:
                     recording, self._recording = self._recording, None
-                    tracks = self._watch.live.tracks()
-                    told = await asyncio.to_thread(recording.message, tracks)
+                    told = await asyncio.to_thread(recording.message, self._watch.live)
                     await self._websocket.send_json(told)
                 elif asked.get("type") == "end":
                     break

@@ -19,6 +19,7 @@ import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
 from mfer_edge.isolation.pool import IsolatedPool
+from mfer_edge.live.pool import SessionPool
 from mfer_edge.live.sources import LiveChoice
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.serve.options import ServeOptions
@@ -174,9 +175,11 @@ def serving(
     isolated: IsolatedPool,
     options: ServeOptions,
     sources: tuple[LiveChoice, ...] = (),
+    *,
+    pool: SessionPool | None = None,
 ) -> Iterator[Served]:
     """Run a server in a thread, on any free port."""
-    state = ServerState.of(pipeline, isolated, options, sources)
+    state = ServerState.of(pipeline, isolated, options, sources, pool=pool)
     started = threading.Event()
     server = make_server(state, started.set)
     with listen(options) as opened:

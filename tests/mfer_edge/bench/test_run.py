@@ -24,6 +24,7 @@ from mfer_edge.bench.run import (
 )
 from mfer_edge.bench.stats import LatencyStats
 from mfer_edge.bundle import Bundle, save_bundle
+from mfer_edge.cpu import core_count
 from mfer_edge.pipeline import Pipeline
 
 
@@ -55,15 +56,20 @@ class TestMeasure:
         assert measured.memory_bytes is not None
         assert 50e6 < measured.memory_bytes < 400e6
 
-    def test_streams_with_another_bundle(self, moment: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_streams_with_another_bundle(self, moment: Path, tmp_path: Path, threads: int) -> None:
         bundle = Bundle.open()
         manifest = replace(bundle.manifest, window_s=0.8, hop_s=0.2)
         files = {file.file: bundle.folder / file.file for file in manifest.files}
         save_bundle(tmp_path / "brisk", manifest, files)
         options = BenchOptions(
-            (tmp_path / "brisk",), "cpu", moment, "streams", streams=2, threads=1
+            (tmp_path / "brisk",), "cpu", moment, "streams", streams=2, threads=threads
         )
-        found = measure(options)
+        steps: list[str] = []
+        found = measure(options, steps.append)
+        in_processes = threads == 2 <= core_count()
+        told = {step.endswith("in 2 processes") for step in steps if "live stream" in step}
+        assert told == {in_processes}
         assert found.waits.hop_s == 0.2
         assert [trial.streams for trial in found.trials] == [2]
         assert found.streams == 2 * found.trials[0].holds

@@ -25,7 +25,9 @@ RATE = 5.0  # frames per second
 class TestStreams:
     def test_one_stream_in_real_time(self, brisk: Pipeline, moment: Path) -> None:
         start_s = time.perf_counter()
-        trial = try_streams(brisk, Replay.read(moment, RATE), 1, at_once=1, updates=3)
+        trial = try_streams(
+            brisk, brisk.options(), Replay.read(moment, RATE), 1, at_once=1, updates=3
+        )
         assert time.perf_counter() - start_s >= 0.8 + 3 * 0.4  # in real time
         assert (trial.streams, trial.updates, trial.lost) == (1, 3, False)
         assert trial.p50_s is not None and trial.p99_s is not None
@@ -36,12 +38,16 @@ class TestStreams:
     ) -> None:
         """A slow engine delays the reading, however late its frames are pushed."""
         slow = slowed(brisk, visual=0.25)
-        trial = try_streams(slow, Replay.read(moment, RATE), 1, at_once=1, updates=3)
+        trial = try_streams(
+            slow, slow.options(), Replay.read(moment, RATE), 1, at_once=1, updates=3
+        )
         assert trial.p50_s is not None and trial.p50_s > 0.25
 
     def test_too_many_are_aborted(self, brisk: Pipeline, moment: Path) -> None:
         hopeless = slowed(brisk, visual=0.9)  # a hop is 0.4 s
-        trial = try_streams(hopeless, Replay.read(moment, RATE), 2, at_once=2, updates=50)
+        trial = try_streams(
+            hopeless, hopeless.options(), Replay.read(moment, RATE), 2, at_once=2, updates=50
+        )
         assert trial.lost and not trial.holds
         assert trial.updates < 2 * 50
 
@@ -54,7 +60,9 @@ class TestStreams:
         pipeline = Pipeline(Model.of(brisk.bundle, broken))
         start_s = time.perf_counter()
         with pytest.raises(MferError):
-            try_streams(pipeline, Replay.read(moment, RATE), 2, at_once=1, updates=1000)
+            try_streams(
+                pipeline, pipeline.options(), Replay.read(moment, RATE), 2, at_once=1, updates=1000
+            )
         assert time.perf_counter() - start_s < 200  # of the 400 s it was to last
 
     @given(limit=st.integers(0, 300), start=st.integers(0, 300))
