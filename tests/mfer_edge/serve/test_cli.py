@@ -153,4 +153,4 @@ class TestSessions:
             _measured_sessions(path, None)
 
     def test_by_default_depend_on_the_cores(self) -> None:
-        assert (_measured_sessions(None, 1), _measured_sessions(None, 2)) == (5, 10)
+        assert (_measured_sessions(None, 1), _measured_sessions(None, 2)) == (7, 14)
