@@ -45,6 +45,8 @@ class Child:
     """
 
     def __init__(self, main: str, setup: object) -> None:
+        if os.name == "nt":  # no file descriptors are handed over there
+            raise IsolationError("worker processes need Linux or macOS")
         self.connection, childs = Pipe()
         search = json.dumps([os.path.abspath(path) for path in sys.path])
         module, name = main.split(":")

@@ -7,11 +7,15 @@ import signal
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 from mfer_edge.errors import IsolationError
-from mfer_edge.isolation.process import NotStartedError, Progress, WorkerProcess
+from mfer_edge.isolation.process import (
+    NotStartedError,
+    Progress,
+    WorkerProcess,
+    memory_is_shown,
+)
 from mfer_edge.isolation.worker import ClipJob, WorkerSetup
 from mfer_edge.results import Analysis
 
@@ -47,7 +51,7 @@ class IsolatedPool:
 
     def __init__(self, setup: WorkerSetup | None = None, *, workers: int = 1) -> None:
         self.setup = setup or WorkerSetup()
-        if self.setup.max_memory_bytes is not None and not Path("/proc/self/statm").exists():
+        if self.setup.max_memory_bytes is not None and not memory_is_shown():
             raise IsolationError("memory can't be limited: this system does not show it in /proc")
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._lock = threading.Lock()

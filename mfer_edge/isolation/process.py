@@ -143,6 +143,11 @@ def _analysis(job: ClipJob, message: Message) -> Analysis:
     return analysis
 
 
+def memory_is_shown() -> bool:
+    """Whether this system shows the memory of processes in /proc."""
+    return Path("/proc/self/statm").exists()
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process; 0 if it has ended."""
     try:

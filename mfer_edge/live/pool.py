@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import threading
 import weakref
@@ -33,14 +34,14 @@ def default_processes(bundle: Bundle, device: str, threads: int) -> int:
     """Processes for live sessions: one for each CPU thread, as long as the model is small.
 
     Zero, for this process alone, where there is one thread, where each process would hold another
-    copy of a large model, and where a GPU does the work.
+    copy of a large model, where a GPU does the work, and on Windows.
 
     Args:
         device: where the large engines run.
         threads: CPU threads for all sessions together.
     """
     small = bundle.manifest.weights_bytes <= SMALL_MODEL
-    return threads if device == "cpu" and small and threads > 1 else 0
+    return threads if device == "cpu" and small and threads > 1 and os.name != "nt" else 0
 
 
 class SessionPool:

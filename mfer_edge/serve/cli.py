@@ -125,6 +125,7 @@ def serve(
     adaptation = adaptation_file(adapt)
     with listen(options) as opened:
         from mfer_edge.isolation.pool import IsolatedPool
+        from mfer_edge.isolation.process import memory_is_shown
         from mfer_edge.isolation.worker import WorkerSetup
         from mfer_edge.live.pool import SessionPool, default_processes
         from mfer_edge.pipeline import Pipeline
@@ -134,8 +135,11 @@ def serve(
         if processes is None:
             processes = default_processes(pipeline.bundle, pipeline.device, pipeline.threads)
         setup = WorkerSetup(bundle, device, threads or 0, adaptation)
+        memory_bytes = UPLOAD_MEMORY if memory_is_shown() else None
+        if memory_bytes is None:
+            click.echo("warning: the memory that a clip takes can't be limited here", err=True)
         isolated = IsolatedPool(
-            replace(setup, max_memory_bytes=UPLOAD_MEMORY), workers=upload_workers
+            replace(setup, max_memory_bytes=memory_bytes), workers=upload_workers
         )
         pool = SessionPool.of(setup, processes, pipeline.threads) if processes else None
         state = ServerState.of(pipeline, isolated, options, sources, pool=pool)
