@@ -173,8 +173,6 @@ def _published(preset: Preset, face_files: Path, voice_files: Path) -> Source:
             parts.append(backbone.load(folder))
         except CheckpointError as error:
             missing.append(str(error))
-        except OSError as error:
-            missing.append(f"{error.filename}: {error.strerror}")
     if missing:  # all files at once: each is a large download
         raise CheckpointError("; ".join(missing))
     model = EmotionModel(preset, *parts).eval()

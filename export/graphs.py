@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from export.onnx_io import save_onnx, trace_module
-from export.rewrites.fold_batchnorm import fold_batchnorm
 from export.rewrites.gru import OnnxGru
 from export.rewrites.uint8_inputs import take_shapes_after_cast
 from export.rewrites.vit import simplify_vit
@@ -107,7 +106,6 @@ def to_onnx(graph: Graph, path: Path) -> None:
         BundleError: its weights are too large for an ONNX file.
     """
     model = trace(graph)
-    fold_batchnorm(model)
     take_shapes_after_cast(model)
     save_onnx(model, path)
 

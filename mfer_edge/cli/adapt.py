@@ -49,7 +49,7 @@ def adapt(
     check_output(out)
     failures = FailureCount()
     clips = list(expanded(sources, failures))
-    check_not_read("--out", out, clips)
+    check_not_read("--out", [out], clips)
     pipeline = Pipeline.open(bundle, device, threads or 0)
     heard = collected(pipeline, clips, failures, quiet=quiet)
     total = sum(heard, AdaptationStatistics(pipeline.bundle.manifest.model))

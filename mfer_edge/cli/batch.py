@@ -136,13 +136,13 @@ class BatchRequest:
         from mfer_edge.errors import BatchError
 
         tables = [self.out / f"{name}.{kind}" for name in names for kind in formats]
-        for table in filter(Path.exists, tables):
-            check_not_read("--out", table, read)
-            if not (self.out / JOURNAL).exists():
-                raise BatchError(
-                    f"{table}: there is another file of that name, of no batch (there is no "
-                    f"{JOURNAL} beside it): choose another folder, or move it"
-                )
+        existing = list(filter(Path.exists, tables))
+        check_not_read("--out", existing, read)
+        if existing and not (self.out / JOURNAL).exists():
+            raise BatchError(
+                f"{existing[0]}: there is another file of that name, of no batch (there is no "
+                f"{JOURNAL} beside it): choose another folder, or move it"
+            )
 
 
 @click.command()

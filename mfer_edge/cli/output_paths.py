@@ -83,7 +83,7 @@ def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
     is_text = option in TEXT_OPTIONS
     if is_text and (path == STDOUT or is_stream(path)):
         return
-    check_not_read(option, path, sources)
+    check_not_read(option, [path], sources)
     media_type = (mimetypes.guess_type(path.name)[0] or "").split("/")[0]
     if is_text and media_type in ("video", "audio"):  # `--json a.mp4 b.mp4`: PATH was forgotten
         raise click.UsageError(f"{option} {path}: this is the name of a clip, not of a result")
@@ -91,21 +91,36 @@ def _check_path(option: str, path: Path, sources: Sequence[Path | str]) -> None:
     check_output(path, suffixes.get(option, ()))
 
 
-def check_not_read(option: str, out: Path, sources: Iterable[Path | str]) -> None:
-    """Refuse an output that is one of the files which the command reads.
+def check_not_read(option: str, outs: Sequence[Path], sources: Iterable[Path | str]) -> None:
+    """Refuse outputs that are files which the command reads.
+
+    Each path is looked at once: a batch reads many clips, and may write many tables.
 
     Raises:
-        click.UsageError: it is.
+        click.UsageError: one of them is.
     """
-    if any(is_same_file(source, out) for source in sources):
-        raise click.UsageError(f"{option} {out}: this is a source; write to another name")
+    identities = {out: identity for out in outs if (identity := _identity(out)) is not None}
+    if not identities:
+        return
+    wanted = set(identities.values())
+    read = {identity for source in sources if (identity := _identity(source)) in wanted}
+    for out, identity in identities.items():
+        if identity in read:
+            raise click.UsageError(f"{option} {out}: this is a source; write to another name")
+
+
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """Device and inode of a file that exists; a URL is none."""
+    if isinstance(path, str):
+        return None
+    try:
+        status = path.stat()
+    except OSError:  # it is missing, or in a folder without permission
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_same_file(path: Path | str, other: Path) -> bool:
     """Whether two paths lead to one file that exists; a URL leads to none."""
-    if isinstance(path, str):
-        return False
-    try:
-        return path.samefile(other)
-    except OSError:  # one is missing, or in a folder without permission
-        return False
+    identity = _identity(path)
+    return identity is not None and identity == _identity(other)

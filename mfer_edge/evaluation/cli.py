@@ -153,7 +153,7 @@ def run(
 
     plan = request.plan(folder)
     if json_out is not None:
-        check_not_read("--json", json_out, {annotation.path for annotation in plan.annotations})
+        check_not_read("--json", [json_out], {one.path for one in plan.annotations})
     bundle = None if request.bundle is None else request.bundle.absolute()
     setup = WorkerSetup(bundle=bundle, device=device, max_memory_bytes=max_memory_bytes)
     make_folder(folder, "an evaluation")

@@ -186,6 +186,11 @@ def test_gru_layers_are_one_operator_each(graphs: dict[str, onnx.ModelProto]) ->
     assert [node.op_type for node in graphs["visual"].graph.node].count("GRU") == 2
 
 
+def test_batch_norms_are_folded_into_convolutions(graphs: dict[str, onnx.ModelProto]) -> None:
+    operators = [node.op_type for node in graphs["face"].graph.node]
+    assert "Conv" in operators and "BatchNormalization" not in operators
+
+
 @pytest.mark.parametrize("name", EXPORTED)
 def test_no_control_flow(name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     used = {node.op_type for node in graphs[name].graph.node}

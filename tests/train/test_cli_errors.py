@@ -85,6 +85,17 @@ def test_missing_weights_are_an_error_that_tells_where_to_get_them(
     assert f"{weights / name}" in line and says in line
 
 
+@pytest.mark.parametrize(("command", "preset"), [("visual", "compact"), ("features", "paper")])
+def test_weights_that_can_not_be_looked_for_are_a_clear_error(
+    command: str, preset: str, datasets: Datasets, tmp_path: Path
+) -> None:
+    index, weights = getattr(datasets, INDEX[preset]), tmp_path / ("w" * 300)
+    line = refused(*words(command, index, tmp_path, "--preset", preset, "--weights", weights))
+    assert line.startswith(f"error: {weights}/") and line.endswith(
+        "can't be read (File name too long)"
+    )
+
+
 @with_paper
 def test_fusion_needs_both_arms(runs: Runs, tmp_path: Path) -> None:
     line = refused("fusion", *runs.options("--out", tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from train.models import emotion2vec, fer_resnet, vit, whisper
 from train.models.base import BackboneSpec, HubModel
-from train.models.weights import CheckpointError, load_strict, read_state
+from train.models.weights import load_strict, read_state, require_file
 
 WHISPER = "whisper_tiny_en_encoder.safetensors"
 FER_FACE = "fer_face.safetensors"
@@ -24,8 +24,7 @@ def load_fer_resnet(weights: Path) -> fer_resnet.FerResnet:
         CheckpointError: the file is missing, or holds another network.
     """
     path = weights / FER_FACE
-    if not path.is_file():
-        raise CheckpointError(f"{path}: not there; `mfer-edge train faces` makes it")
+    require_file(path, f"{path}: not there; `mfer-edge train faces` makes it")
     encoder = fer_resnet.FerResnet()
     state = {name: v for name, v in read_state(path).items() if name.startswith("encoder.")}
     load_strict(encoder, {n.removeprefix("encoder."): v for n, v in state.items()}, str(path))
@@ -44,11 +43,11 @@ def load_whisper(weights: Path) -> whisper.WhisperEncoder:
         CheckpointError: the file is missing, or holds another network.
     """
     path = weights / WHISPER
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: not there; it is the encoder of Whisper tiny.en, in the names of "
-            "transformers' WhisperEncoder"
-        )
+    require_file(
+        path,
+        f"{path}: not there; it is the encoder of Whisper tiny.en, in the names of "
+        "transformers' WhisperEncoder",
+    )
     encoder = make_whisper()
     encoder.load_whisper(read_state(path), str(path))
     return encoder.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -28,14 +29,32 @@ def published_file(folder: Path, name: str, hub: str) -> Path:
         hub: the model's name on the model hub.
 
     Raises:
-        CheckpointError: the file is not there.
+        CheckpointError: the file is not there, or its folder is closed.
     """
     path = folder / name
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path} is missing: download {name} of {hub} from the model hub into {folder}"
-        )
+    require_file(
+        path, f"{path} is missing: download {name} of {hub} from the model hub into {folder}"
+    )
     return path
+
+
+def require_file(path: Path, missing: str) -> None:
+    """Check that a file is there.
+
+    Args:
+        missing: the error's text when it is not.
+
+    Raises:
+        CheckpointError: it is not, or nobody can tell: in a folder without permission, for one.
+    """
+    try:
+        there = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error.strerror})") from error
+    if not there:
+        raise CheckpointError(missing)
 
 
 def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:

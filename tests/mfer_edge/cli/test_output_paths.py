@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 
+from mfer_edge.cli.output_paths import check_not_read
 from tests.support.commands import infer, refused
 
 
@@ -95,3 +98,43 @@ class TestOutputs:
         line = refused(infer("--json", clip, moment), 2)
         assert "the name of a clip" in line
         assert clip.read_bytes() == moment.read_bytes()
+
+
+class TestNotRead:
+    """What a command reads is compared with all that it writes."""
+
+    @pytest.fixture
+    @staticmethod
+    def outs(tmp_path: Path) -> list[Path]:
+        outs = [tmp_path / name for name in ("clips.csv", "windows.csv", "people.csv")]
+        for out in outs:
+            out.touch()
+        return outs
+
+    @pytest.mark.parametrize("number", [0, 2])
+    def test_the_output_is_named(self, outs: list[Path], tmp_path: Path, number: int) -> None:
+        link = tmp_path / "list.csv"
+        link.hardlink_to(outs[number])
+        with pytest.raises(click.UsageError) as caught:
+            check_not_read("--out", outs, [tmp_path / "nowhere.mp4", link])
+        assert str(caught.value).startswith(f"--out {outs[number]}: this is a source")
+
+    def test_others_are_none(self, outs: list[Path], tmp_path: Path) -> None:
+        (tmp_path / "other.csv").touch()
+        new = tmp_path / "new.csv"
+        check_not_read("--out", [*outs, new], [tmp_path / "other.csv", new, str(outs[0])])
+
+    def test_each_path_is_looked_at_once(self, outs: list[Path], tmp_path: Path) -> None:
+        """However many tables there are: a batch reads 100,000 clips."""
+        looked: list[str] = []
+
+        class Watched(type(Path())):
+            def stat(self, **options: bool) -> os.stat_result:
+                looked.append(self.name)
+                return super().stat(**options)
+
+        paths = [tmp_path / f"{number}.mp4" for number in range(5)]
+        for path in paths[:3]:
+            path.touch()
+        check_not_read("--out", [Watched(out) for out in outs], [Watched(path) for path in paths])
+        assert sorted(looked) == sorted(path.name for path in (*outs, *paths))

@@ -104,6 +104,15 @@ def test_missing_weights_are_an_error_that_says_where_they_belong(
     refused((FACE_BACKBONES | SPEECH_BACKBONES)[name], tmp_path, str(tmp_path / folders[name]))
 
 
+@pytest.mark.parametrize("name", [*FACE_BACKBONES, *SPEECH_BACKBONES])
+def test_a_folder_that_can_not_be_looked_into_is_not_called_missing(
+    name: str, tmp_path: Path
+) -> None:
+    """As one without permission, which root does not meet: here a name that is too long."""
+    backbone, folder = (FACE_BACKBONES | SPEECH_BACKBONES)[name], tmp_path / ("w" * 300)
+    refused(backbone, folder, "can't be read (File name too long)")
+
+
 def test_whisper_is_taken_as_published(tmp_path: Path) -> None:
     whisper_file(tmp_path / WHISPER)
     loaded = SPEECH_BACKBONES["whisper-tiny-en"].load(tmp_path)
