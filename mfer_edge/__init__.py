@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from mfer_edge.isolation.pool import IsolatedPool
     from mfer_edge.isolation.worker import ClipJob, WorkerSetup
+    from mfer_edge.live.pool import SessionPool
     from mfer_edge.live.session import LiveSession
     from mfer_edge.options import SessionOptions
     from mfer_edge.pipeline import Pipeline
@@ -57,6 +58,7 @@ __all__ = [
     "Reading",
     "Session",
     "SessionOptions",
+    "SessionPool",
     "Source",
     "Timing",
     "Track",
@@ -80,6 +82,7 @@ _HOME = {
     "ClipJob": "isolation.worker",
     "WorkerSetup": "isolation.worker",
     "LiveSession": "live.session",
+    "SessionPool": "live.pool",
     "Pipeline": "pipeline",
     "Analysis": "results",
     "Overall": "results",
