@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness import script
+from benchmarks.harness import plain_decoding, script
 from benchmarks.harness.processes import time_command
 from benchmarks.harness.tables import MB, document, markdown_table
 from mfer_edge.bench.machine import Machine, describe_machine
@@ -22,14 +22,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.sources.clip import Clip
 
 MFER_EDGE = [sys.executable, "-m", "mfer_edge"]
-DECODE = """
-import sys, av
-clip = av.open(sys.argv[1])
-for video in clip.streams.video:
-    video.thread_type = "AUTO"
-for frame in clip.decode(*clip.streams.video, *clip.streams.audio):
-    pass
-"""
+DECODE = [sys.executable, str(Path(plain_decoding.__file__))]
 
 
 @dataclass(frozen=True)
@@ -79,10 +72,9 @@ def measure(clip: Path, bundles: Sequence[Path], rounds: int) -> FootprintResult
         pass  # it opens
     opened = [Bundle.open(folder) for folder in bundles]
     infer = [*MFER_EDGE, "infer", str(clip)]
-    decode = [sys.executable, "-c", DECODE, str(clip)]
     rows = [
         footprint("`mfer-edge --help`", [*MFER_EDGE, "--help"], rounds, None),
-        footprint("decode every frame", decode, rounds, None),
+        footprint("decode every frame", [*DECODE, str(clip)], rounds, None),
         footprint("`mfer-edge infer CLIP`", infer, rounds, Bundle.open()),
         footprint("the same, `--threads 1`", [*infer, "--threads", "1"], rounds, None),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from benchmarks.harness.plain_decoding import frames
 from mfer_edge.sources.clip import Clip
 
 if TYPE_CHECKING:
@@ -32,11 +33,8 @@ def decoded(path: str) -> Iterator[VideoFrame | AudioFrame]:
 
     with av.open(f"file:{path}") as container:  # a name may hold what looks like a protocol
         tracks = choose_tracks(container, TrackChoice(), path)
-        if tracks.video is not None:
-            tracks.video.thread_type = "AUTO"
         chosen = [track for track in (tracks.video, tracks.audio) if track is not None]
-        for packet in tracks.packets(container, *chosen):
-            yield from packet.decode()
+        yield from frames(tracks.packets(container, *chosen), chosen)
 
 
 def decode_sampled(*clips: str) -> Callable[[], None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import pytest
 from av.video.frame import VideoFrame
 
+from benchmarks.harness import plain_decoding
 from benchmarks.harness.decoding import decode_all, decode_opencv, decode_sampled, decoded
 from mfer_edge.samples import FEAR
 from mfer_edge.sources.clip import read_audio
@@ -32,3 +35,11 @@ def test_decoding_takes_clips_without_a_track_and_odd_names(tmp_path: Path) -> N
     assert VideoFrame not in {type(frame) for frame in decoded(str(audible))}
     for opener in (decode_all, decode_sampled, decode_opencv):
         opener(str(FEAR), str(silent), str(audible))()
+
+
+def test_the_floor_imports_pyav_alone() -> None:
+    watched = [sys.executable, "-X", "importtime", plain_decoding.__file__, str(FEAR)]
+    done = subprocess.run(watched, capture_output=True, text=True, check=True)
+    imported = {line.rsplit("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "av" in imported
+    assert not imported & {"mfer_edge", "benchmarks", "numpy", "cv2", "onnxruntime", "click"}
