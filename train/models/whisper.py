@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from train.device import has_bfloat16
 from train.models.base import last_blocks
 from train.models.weights import load_strict
 
@@ -218,7 +219,8 @@ class WhisperEncoder(nn.Module):
         if self.training:
             mel = mask_spectrograms(mel, frames)
         # bfloat16 makes fine-tuning twice as fast on processors that have it.
-        with torch.autocast(mel.device.type, torch.bfloat16, enabled=self.training):
+        device = mel.device.type
+        with torch.autocast(device, torch.bfloat16, self.training and has_bfloat16(device)):
             states = self._layers(mel, frames).float()
         return pool_steps(states), ((frames + 1) // 2) // POOL
 
