@@ -8,8 +8,10 @@ PACKAGE := .venv-package
 # Parts of the tests, the longest first: JOBS of them run side by side, one more than there are
 # cores, as tests of live streams and of the page mostly wait.
 JOBS ?= 3
-PARTS := test-train test-commands test-runtime test-export test-rest test-versions test-types
+PARTS := test-runtime test-commands test-export test-train test-data test-rest test-versions \
+	test-types
 COMMANDS := $(addprefix tests/mfer_edge/,bench cli live serve)
+DATA := $(addprefix tests/train/,data models voices)
 PYTEST := .venv-test/bin/python -m pytest --durations=10 --durations-min=3
 
 .PHONY: demo test $(PARTS) package arm64 clean
@@ -27,9 +29,14 @@ test: .venv-test/done
 	.venv-test/bin/ruff format --check .
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(PARTS)
 
-test-train test-commands test-runtime test-export test-rest: export OMP_NUM_THREADS ?= 1
+test-train test-data test-commands test-runtime test-export test-rest: export OMP_NUM_THREADS ?= 1
+
+# Training: its commands, loops and figures, then the data and networks that they work with.
 test-train:
-	$(PYTEST) tests/train
+	$(PYTEST) tests/train $(addprefix --ignore ,$(DATA))
+
+test-data:
+	$(PYTEST) $(DATA)
 
 # The commands, which mostly wait for processes, sockets and a browser.
 test-commands:

@@ -21,8 +21,10 @@ def frames(
     packets: Iterable[Packet], streams: Sequence[Stream]
 ) -> Iterator[VideoFrame | AudioFrame]:
     """Decode packets of some tracks as they come, video on all cores."""
+    from av.video.stream import VideoStream
+
     for stream in streams:
-        if stream.type == "video":
+        if isinstance(stream, VideoStream):
             stream.thread_type = "AUTO"
     for packet in packets:
         yield from packet.decode()

@@ -13,7 +13,7 @@ from mfer_edge.bundle import Bundle
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.samples import ANGER, FEAR
 from mfer_edge.sources.clip import read_audio
-from tests.support.exporter import operators_kept
+from tests.support.exporter import detectors_kept, operators_kept
 from tests.support.footage import filmed, images_of
 from tests.train.cli_runs import Datasets, done, refused
 from tests.train.synthetic import small_presets
@@ -41,7 +41,7 @@ def finished(
     folder = tmp_path_factory.mktemp("paper")
     out, moment = folder / "run", folder / "moment.mp4"
     filmed(moment, images_of(ANGER)[7:15], read_audio(ANGER)[22_400:48_000])
-    with pytest.MonkeyPatch.context() as patch, operators_kept():
+    with pytest.MonkeyPatch.context() as patch, operators_kept(), detectors_kept():
         patch.setattr(build, "CLIPS", (moment,))  # to check the bundle on: enough here
         return out, done(*options(datasets, out), "--weights", datasets.weights)
 

@@ -6,7 +6,6 @@ import functools
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mfer_edge.bundle import Bundle
 from mfer_edge.engines.onnx import OnnxEngine, providers_for
 from mfer_edge.faces.integral_image import IntegralImage
 from mfer_edge.faces.mtcnn import (
@@ -40,16 +40,10 @@ HEIGHTS = (72, 96, 120, 192, 240)  # of the frames in the group image; a face is
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    pytest.importorskip("torch", reason="the networks are exported from PyTorch")
-    from export.mtcnn import export_mtcnn
-
-    return export_mtcnn(tmp_path_factory.mktemp("mtcnn"))
-
-
-@pytest.fixture(scope="session")
-def engines(files: dict[str, Path]) -> dict[str, OnnxEngine]:
-    return {name: OnnxEngine(files[name], providers_for("cpu"), threads=1) for name in NETWORKS}
+def engines() -> dict[str, OnnxEngine]:
+    folder = Bundle.open().folder
+    providers = providers_for("cpu")
+    return {name: OnnxEngine(folder / f"{name}.onnx", providers, threads=1) for name in NETWORKS}
 
 
 @pytest.fixture(scope="session")
