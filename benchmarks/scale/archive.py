@@ -176,7 +176,8 @@ def report(
         ],
         "rrrrrrrl",
     )  # fmt: skip
-    line = "A month: " + (f"{needed} nodes." if needed else "not with nodes of this kind.")
+    month = f"{needed} node{'s' * (needed != 1)}" if needed else "not with nodes of this kind"
+    line = f"A month: {month}."
     return document("A simulation, not a run.", assumed, made, line)
 
 
