@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mfer_edge.bundle import Bundle
 
 SMALL_MODEL = 32_000_000  # bytes of weights, of which every process may hold a copy
-CALL_TIMEOUT_S = 60.0  # for a call, which computes at most one reading
+CALL_TIMEOUT_S = 60.0  # without an answer to anything, while calls wait
 
 
 def default_processes(bundle: Bundle, device: str, threads: int) -> int:
@@ -158,6 +159,7 @@ class _Worker:
         self._dropped: deque[int] = deque()
         self._sending, self._ending = threading.Lock(), threading.Lock()
         self._waiting: deque[Future[Any]] = deque()  # for answers
+        self._answered_s = time.monotonic()  # when the latest answer came
         self._child = Child("mfer_edge.live.host:host", setup)
         self._receiver = threading.Thread(target=self._receive, name="live answers", daemon=True)
         started: Future[None] = Future()
@@ -216,19 +218,22 @@ class _Worker:
         self._receiver.join()
 
     def _result(self, answer: Future[Any], timeout_s: float) -> Any:
-        try:
-            return answer.result(timeout_s)
-        except NoResultError:
+        while True:
+            try:
+                return answer.result(timeout_s)
+            except NoResultError:
+                if time.monotonic() - self._answered_s < timeout_s:
+                    continue  # it is busy with the calls before
             self._child.interrupt()
             why = f"the process that computed this live session hung for {timeout_s:g} s"
-            raise HangError(why) from None
+            raise HangError(why)
 
     def _receive(self) -> None:
         """Hand out the answers, in a thread, until the process ends."""
-        with suppress(OSError, EOFError):
+        with suppress(Exception):  # the end of the pipe, or what is no answer
             while True:
                 received = self._child.connection.recv()
-                answer = self._waiting.popleft()
+                answer, self._answered_s = self._waiting.popleft(), time.monotonic()
                 if isinstance(received, Exception):
                     answer.set_exception(received)
                 else:

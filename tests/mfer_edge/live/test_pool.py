@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mfer_edge.isolation.worker import WorkerSetup
 from mfer_edge.live import pool as pools
 from mfer_edge.live.events import FacesSeen, LiveReading
 from mfer_edge.live.host import Call, answered
-from mfer_edge.live.pool import SessionPool, default_processes
+from mfer_edge.live.pool import RemoteSession, SessionPool, default_processes
 from mfer_edge.live.session import LiveSession
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
@@ -153,6 +154,21 @@ class TestProcesses:
             with pytest.raises(HangError, match=r"hung for 0\.2 s"):
                 session.push(Frame(0.0, NOBODY))
             assert ended(pid)
+
+    def test_one_that_is_busy_is_not(self, monkeypatch: pytest.MonkeyPatch, anger: Path) -> None:
+        """Many calls wait for longer than one may take."""
+        items, _ = items_of(anger)
+        frames = [item for item in items if isinstance(item, Frame)][:5]
+        with SessionPool(SETUP, processes=1) as pool:
+            sessions = [pool.session(SHORT) for _ in range(24)]
+            monkeypatch.setattr(pools, "CALL_TIMEOUT_S", 0.2)
+
+            def push(session: RemoteSession) -> None:
+                for frame in frames:
+                    session.push(frame)
+
+            with ThreadPoolExecutor(len(sessions)) as threads:
+                list(threads.map(push, sessions))
 
     def test_a_fault_of_ours_is_a_line(self) -> None:
         with SessionPool(SETUP, processes=1) as pool:
