@@ -20,6 +20,7 @@ from benchmarks.harness import script
 from benchmarks.harness.tables import MB, document, markdown_table, milliseconds
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.cpu import decoding_threads
+from mfer_edge.isolation.process import resident_bytes
 from mfer_edge.live.events import LiveReading, LiveStats
 from mfer_edge.live.feed import Feeder, FeedOptions
 from mfer_edge.live.session import LiveSession
@@ -71,12 +72,6 @@ class LiveResult:
     streams: list[StreamResult]
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in use now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def watch(pipeline: Pipeline, path: Path, fast: bool, length_s: float) -> StreamResult:
     """Replay a clip into a live session.
 
@@ -99,7 +94,7 @@ def watch(pipeline: Pipeline, path: Path, fast: bool, length_s: float) -> Stream
             if isinstance(event, LiveReading) and event.reading.main:
                 ends_s.append(event.reading.end_s)
                 if event.reading.end_s > len(memory) * length_s / SAMPLES:
-                    memory.append(resident_bytes())
+                    memory.append(resident_bytes(os.getpid()))
                     script.log(f"{event.reading.end_s:.0f} s: {memory[-1] / MB:.0f} MB")
     hop_s, window_s = live.options.hop_s, live.options.window_s
     expected = {round(window_s + i * hop_s, 3) for i in range(int((length_s - window_s) / hop_s))}

@@ -26,6 +26,7 @@ import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.harness import script
+from benchmarks.harness.children import descendants
 from benchmarks.harness.tables import document, markdown_table, milliseconds
 from mfer_edge.bench.machine import Machine, describe_machine
 from mfer_edge.sources.base import Frame
@@ -83,9 +84,8 @@ def server(*arguments: str) -> Iterator[tuple[int, int]]:
 
 def cpu_s(pid: int) -> float:
     """CPU time of a process and of its children so far."""
-    threads = Path(f"/proc/{pid}/task").glob("*/children")  # of each those that it started
     ticks = 0
-    for process in (pid, *(child for started in threads for child in started.read_text().split())):
+    for process in (pid, *descendants(pid)):
         fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")

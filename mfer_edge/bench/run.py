@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from mfer_edge.bench.sweep import SWEEP_BUDGET, SweepResult, sweep, verdicts
 from mfer_edge.bundle import Bundle, file_sha256
 from mfer_edge.cpu import usable_threads
 from mfer_edge.isolation.worker import WorkerSetup
-from mfer_edge.live.backends import Backend
 from mfer_edge.live.pool import SessionPool, default_processes
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.results import Analysis
@@ -208,20 +207,16 @@ def _streams(setup: Setup) -> Measurements:
     options, pipeline, footage = setup.options, setup.pipeline, setup.footage()
     processes = default_processes(pipeline.bundle, pipeline.device, setup.threads)
     where = f", in {processes} processes" if processes else ""
-    with ExitStack() as stack:
-        backend: Backend = pipeline
-        at_once = None if processes else setup.threads
-        pool: SessionPool | None = None
-        if processes:
-            bundle = options.bundles[0] if options.bundles else None
-            worker = WorkerSetup(bundle, options.device)
-            pool = SessionPool.of(worker, processes, setup.threads)
-            backend = stack.enter_context(pool)
+    bundle = options.bundles[0] if options.bundles else None
+    worker = WorkerSetup(bundle, options.device)
+    pool = SessionPool.of(worker, processes, setup.threads) if processes else None
+    at_once = None if pool else setup.threads
 
-        def attempt(count: int) -> Trial:
-            setup.print_step(f"{count} live stream{'s' * (count != 1)} in real time{where}")
-            return try_streams(backend, pipeline.options(), footage, count, at_once)
+    def attempt(count: int) -> Trial:
+        setup.print_step(f"{count} live stream{'s' * (count != 1)} in real time{where}")
+        return try_streams(pool or pipeline, pipeline.options(), footage, count, at_once)
 
+    with pool or nullcontext():
         if options.streams is not None:
             trials = [attempt(options.streams)]
         else:

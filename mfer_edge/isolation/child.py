@@ -104,6 +104,12 @@ class Child:
         return f"crashed ({name})"
 
 
+def block_interrupts() -> None:
+    """Keep Ctrl-C from this thread and from the processes that it starts: it is for the parent."""
+    if hasattr(signal, "pthread_sigmask"):  # inherited by a child
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
 def opened(file_descriptor: int) -> Connection:
     """A child's end of the pipe; from now on the child ends with its parent, not with Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

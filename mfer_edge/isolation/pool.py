@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 
 from mfer_edge.errors import IsolationError
+from mfer_edge.isolation.child import block_interrupts
 from mfer_edge.isolation.process import (
     NotStartedError,
     Progress,
@@ -133,8 +133,7 @@ class _Slot:
                 self.worker.interrupt()
 
     def _run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # inherited: Ctrl-C is not for the workers
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        block_interrupts()
         try:
             self._start()
         except BaseException as error:

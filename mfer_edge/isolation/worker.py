@@ -41,6 +41,12 @@ class WorkerSetup:
     adaptation: Path | None = None  # file of an adaptation
     max_memory_bytes: int | None = None  # resident memory of a worker during a clip
 
+    def open(self) -> Pipeline:
+        """Open it, in the worker; errors are those of `Pipeline.open`."""
+        from mfer_edge.pipeline import Pipeline
+
+        return Pipeline.open(self.bundle, self.device, self.threads, adaptation=self.adaptation)
+
 
 @dataclass(frozen=True)
 class ClipJob:
@@ -71,13 +77,9 @@ def work(file_descriptor: int) -> None:
     setup = jobs.get()
     assert isinstance(setup, WorkerSetup)
     try:
-        from mfer_edge.pipeline import Pipeline
-
-        pipeline = Pipeline.open(
-            setup.bundle, setup.device, setup.threads, adaptation=setup.adaptation
-        )
+        pipeline = setup.open()
     except Exception as error:  # whatever it is, the parent has to know
-        _send(connection, _failure(error))
+        _send(connection, _failure(told(error)))
         return
     _send(connection, {"state": "ready"})
     while (job := jobs.get()) is not None:
@@ -88,8 +90,16 @@ def work(file_descriptor: int) -> None:
         except MferError as error:
             _send(connection, _failure(error))
         except Exception as error:  # a fault of ours: this process may be in any state
-            _send(connection, _failure(error, f"{job.name}: "))
+            _send(connection, _failure(told(error, f"{job.name}: ")))
             return
+
+
+def told(error: Exception, prefix: str = "") -> MferError:
+    """An error as the parent is told of it: a fault of ours is a `CrashError`, in one line."""
+    if isinstance(error, MferError):
+        return error
+    line = " ".join(str(error).split())
+    return CrashError(f"{prefix}failed: {type(error).__name__}: {line}")
 
 
 def error_of(message: Message) -> MferError:
@@ -121,11 +131,8 @@ def _analyze(pipeline: Pipeline, job: ClipJob, connection: Connection) -> Any:
     )
 
 
-def _failure(error: Exception, prefix: str = "") -> Message:
-    if isinstance(error, MferError):
-        return {"kind": type(error).__name__, "error": str(error)}
-    line = " ".join(str(error).split())
-    return {"kind": "CrashError", "error": f"{prefix}failed: {type(error).__name__}: {line}"}
+def _failure(error: MferError) -> Message:
+    return {"kind": type(error).__name__, "error": str(error)}
 
 
 def _send(connection: Connection, message: Message) -> None:

@@ -6,12 +6,13 @@ but the bundle's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mfer_edge.errors import CrashError, MferError
+from mfer_edge.errors import MferError
 from mfer_edge.isolation.child import opened, received
-from mfer_edge.isolation.worker import WorkerSetup
+from mfer_edge.isolation.worker import told
 from mfer_edge.results import FaceDetection, Reading
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Call:
     session: int
     method: str  # `open`, `push`, `prepare`, `tracks` or `close`
     arguments: tuple[Any, ...] = ()
-    options: dict[str, Any] | None = None  # keyword arguments
+    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments
     dropped: tuple[int, ...] = ()  # sessions that nobody holds any more
 
 
@@ -41,40 +42,32 @@ class Update:
 
 
 def host(file_descriptor: int) -> None:
-    """Main function of the process: open the pipeline, then answer calls until the parent ends.
+    """Main function of the process: open a `WorkerSetup`, then answer calls until the parent ends.
 
-    Every message is answered with the result or an exception. An exception that is not the
+    Every message is answered, with the result or an exception. An exception that is not the
     caller's is a `CrashError`, and the process ends: it may be in any state.
 
     Args:
         file_descriptor: of the child's end of a `multiprocessing.Pipe`.
     """
     connection = opened(file_descriptor)
-    messages = received(connection)
+    calls = received(connection)
     sessions: dict[int, Session] = {}
-    pipeline: Pipeline | None = None
-    failed = False
-    while not failed:
-        message = messages.get()
+    try:
+        pipeline = calls.get().open()
+    except Exception as error:
+        connection.send(told(error))
+        return
+    connection.send(None)
+    while True:
         try:
-            if isinstance(message, WorkerSetup):
-                pipeline = _opened(message)
-                answer: object = None
-            else:
-                assert pipeline is not None
-                answer = answered(pipeline, sessions, message)
+            answer = answered(pipeline, sessions, calls.get())
         except (MferError, ValueError) as error:
             answer = error
         except Exception as error:
-            line = " ".join(str(error).split())
-            answer, failed = CrashError(f"failed: {type(error).__name__}: {line}"), True
+            connection.send(told(error))
+            return
         connection.send(answer)
-
-
-def _opened(setup: WorkerSetup) -> Pipeline:
-    from mfer_edge.pipeline import Pipeline
-
-    return Pipeline.open(setup.bundle, setup.device, setup.threads, adaptation=setup.adaptation)
 
 
 def answered(pipeline: Pipeline, sessions: dict[int, Session], call: Call) -> object:
@@ -89,7 +82,7 @@ def answered(pipeline: Pipeline, sessions: dict[int, Session], call: Call) -> ob
     for dropped in call.dropped:
         sessions.pop(dropped, None)
     if call.method == "open":
-        sessions[call.session] = pipeline.session(*call.arguments, **(call.options or {}))
+        sessions[call.session] = pipeline.session(*call.arguments, **call.options)
         return None
     session = sessions[call.session]
     result = getattr(session, call.method)(*call.arguments)

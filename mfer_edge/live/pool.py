@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import threading
 import time
 import weakref
@@ -16,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mfer_edge.errors import CrashError, HangError
-from mfer_edge.isolation.child import Child
+from mfer_edge.isolation.child import Child, block_interrupts
 from mfer_edge.isolation.process import START_TIMEOUT_S, resident_bytes
 from mfer_edge.isolation.worker import WorkerSetup
 from mfer_edge.live.host import Call, Update
@@ -70,7 +69,7 @@ class SessionPool:
         self._lock = threading.Lock()
         self._closed = False
         # Linux ends a process with the thread that started it.
-        self._starter = ThreadPoolExecutor(1, "starter", initializer=_without_interrupts)
+        self._starter = ThreadPoolExecutor(1, "starter", initializer=block_interrupts)
         self._workers: list[_Worker] = []
         try:
             self._workers.append(self._started())
@@ -86,7 +85,7 @@ class SessionPool:
     @property
     def pids(self) -> list[int]:
         """Ids of the processes that run."""
-        return [worker.pid for worker in self._workers if worker.alive]
+        return [worker.child.pid for worker in self._workers if worker.child.alive]
 
     @property
     def resident_bytes(self) -> int:
@@ -133,7 +132,7 @@ class SessionPool:
     def _place(self) -> tuple[_Worker, int]:
         """A process for a session, and its number there."""
         with self._lock:
-            self._workers = [worker for worker in self._workers if worker.alive]
+            self._workers = [worker for worker in self._workers if worker.child.alive]
             idlest = min(self._workers, key=lambda worker: worker.sessions, default=None)
             room = len(self._workers) < self._processes
             if idlest is None or (idlest.sessions and room):
@@ -151,6 +150,9 @@ class _Worker:
     """A process, and the calls to it, which it answers in their order.
 
     It is sent the next call while it computes, so that it need not wait for this process.
+
+    Attributes:
+        child: the process.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
@@ -160,7 +162,7 @@ class _Worker:
         self._sending, self._ending = threading.Lock(), threading.Lock()
         self._waiting: deque[Future[Any]] = deque()  # for answers
         self._answered_s = time.monotonic()  # when the latest answer came
-        self._child = Child("mfer_edge.live.host:host", setup)
+        self.child = Child("mfer_edge.live.host:host", setup)
         self._receiver = threading.Thread(target=self._receive, name="live answers", daemon=True)
         started: Future[None] = Future()
         self._waiting.append(started)
@@ -170,14 +172,6 @@ class _Worker:
         except BaseException:
             self.end()
             raise
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._child.alive
 
     @property
     def sessions(self) -> int:
@@ -190,8 +184,8 @@ class _Worker:
         self._sessions.add(number)
         return number
 
-    def call(self, call: Call) -> Any:
-        """Have a method run.
+    def call(self, session: int, method: str, *arguments: object, **options: object) -> Any:
+        """Have a method of a session run: see `Call`.
 
         Raises:
             MferError, ValueError: as the method raises them.
@@ -202,7 +196,7 @@ class _Worker:
             dropped = tuple(self._dropped.popleft() for _ in range(len(self._dropped)))
             self._waiting.append(answer)
             try:
-                self._child.connection.send(replace(call, dropped=dropped))
+                self.child.connection.send(Call(session, method, arguments, options, dropped))
             except OSError:
                 self._fail()
         return self._result(answer, CALL_TIMEOUT_S)
@@ -214,7 +208,7 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, from any thread; a call that waits for it fails."""
-        self._child.interrupt()
+        self.child.interrupt()
         self._receiver.join()
 
     def _result(self, answer: Future[Any], timeout_s: float) -> Any:
@@ -224,7 +218,7 @@ class _Worker:
             except NoResultError:
                 if time.monotonic() - self._answered_s < timeout_s:
                     continue  # it is busy with the calls before
-            self._child.interrupt()
+            self.child.interrupt()
             why = f"the process that computed this live session hung for {timeout_s:g} s"
             raise HangError(why)
 
@@ -232,23 +226,23 @@ class _Worker:
         """Hand out the answers, in a thread, until the process ends."""
         with suppress(Exception):  # the end of the pipe, or what is no answer
             while True:
-                received = self._child.connection.recv()
+                received = self.child.connection.recv()
                 answer, self._answered_s = self._waiting.popleft(), time.monotonic()
                 if isinstance(received, Exception):
                     answer.set_exception(received)
                 else:
                     answer.set_result(received)
-        self._child.interrupt()  # if it has not ended
+        self.child.interrupt()  # if it has not ended
         with self._sending:
-            self._child.kill()
+            self.child.kill()
         self._fail()
 
     def _fail(self) -> None:
         """Tell all who wait that the process is lost."""
         with self._ending:
-            self._child.wait()
+            self.child.wait()
             while self._waiting:
-                why = f"the process that computed this live session {self._child.ending()}"
+                why = f"the process that computed this live session {self.child.ending()}"
                 self._waiting.popleft().set_exception(CrashError(why))
 
 
@@ -268,7 +262,7 @@ class RemoteSession:
         self._readings: list[Reading] = []
         self._warnings: tuple[str, ...] = ()
         weakref.finalize(self, worker.drop, number)
-        worker.call(Call(number, "open", (options,), chosen))
+        worker.call(number, "open", options, **chosen)
 
     def push(self, item: Frame | AudioChunk) -> None:
         """Add the next item of the source; errors are those of `Session.push`."""
@@ -289,7 +283,7 @@ class RemoteSession:
 
     def tracks(self) -> tuple[Track, ...]:
         """Every face so far; of those that were lost, the latest 10,000."""
-        tracks: tuple[Track, ...] = self._worker.call(Call(self._number, "tracks"))
+        tracks: tuple[Track, ...] = self._worker.call(self._number, "tracks")
         return tracks
 
     def close(self, end_s: float | None = None) -> None:
@@ -297,14 +291,8 @@ class RemoteSession:
         self._update("close", end_s)
 
     def _update(self, method: str, *arguments: object) -> None:
-        update: Update = self._worker.call(Call(self._number, method, arguments))
+        update: Update = self._worker.call(self._number, method, *arguments)
         self._readings += update.readings
         self._warnings = update.warnings
         self.detections += update.detections
         self.audio_s = update.audio_s
-
-
-def _without_interrupts() -> None:
-    """Keep Ctrl-C from what a thread starts: it is the parent's."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
