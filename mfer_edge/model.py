@@ -67,13 +67,18 @@ class Model:
             device: where the accelerated ones run.
             threads: CPU threads of each accelerated one.
         """
-        at_once = FACES_AT_ONCE if device == "cpu" else None
         seen, heard = (_training_set(bundle.manifest, arm) for arm in ARMS)
         return cls(
             bundle=bundle,
             vad=engines["vad"],
             detector=FaceDetector.of(engines),
-            visual=VisualArm(engines["face"], engines["visual"], at_once, seen),
+            visual=VisualArm(
+                engines["face"],
+                engines["visual"],
+                FACES_AT_ONCE.get(device),
+                seen,
+                padded=device == "cuda",
+            ),
             audio=AudioArm(engines["audio"], heard),
             fusion=Fusion(engines["fusion"]),
             providers=tuple(providers_for(device)),

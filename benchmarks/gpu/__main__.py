@@ -1,10 +1,11 @@
 """Measure on a CUDA machine: PyTorch against the exported engines, and the whole pipeline.
 
-`python -m benchmarks.gpu [--preset compact|paper] [--bundle DIR]... [--clip CLIP]...
-[--device cuda|cpu] [--runs N] [--json PATH]` exports what it measures (compact as it ships, paper
-with random weights; fp32, fp16, int8-gpu), runs every engine on every available backend, in turn,
-on real faces and speech from the clips, and prints Markdown tables. What can't run is listed with
-the reason; the rest still runs. With `--device cpu` all of it runs without a GPU.
+`python -m benchmarks.gpu [--preset compact|paper] [--precision fp32|fp16|int8-gpu]...
+[--bundle DIR]... [--clip CLIP]... [--device cuda|cpu] [--runs N] [--json PATH]` exports what it
+measures (compact as it ships, paper with random weights; every precision), runs every engine on
+every available backend, in turn, on real faces and speech from the clips, and prints Markdown
+tables. What can't run is listed with the reason; the rest still runs, and Ctrl-C prints what was
+measured so far. With `--device cpu` all of it runs without a GPU.
 
 What must be installed, all of it as wheels that can be carried to a machine without a network:
 
@@ -76,8 +77,17 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
     log(f"recording engine calls on {', '.join(clip.name for clip in clips)}")
     inputs = WindowInputs.of(record_calls(first, clips, MODEL_ENGINES), first.manifest)
 
-    engines = tuple(_engine_times(options, bundles, source, inputs, not_run))
-    updates, clip_times = _pipeline_times(options, bundles, clips, inputs, not_run)
+    engines: list[CaseTime] = []
+    updates: list[UpdateTime] = []
+    clip_times: list[ClipTime] = []
+    try:
+        for times in _engine_times(options, bundles, source, inputs, not_run):
+            engines += times
+        for update, of_clips in _pipeline_times(options, bundles, clips, inputs, not_run):
+            updates.append(update)
+            clip_times += of_clips
+    except KeyboardInterrupt:
+        not_run["all that is missing above"] = "interrupted"
     return GpuResult(
         command=shlex.join(["python", "-m", "benchmarks.gpu", *options.arguments]),
         commit=checked_out_commit(),
@@ -87,7 +97,7 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
         trained=source.trained,
         bundles={precision: bundle.sha256 for precision, bundle in bundles.items()},
         clips=tuple(clip.name for clip in clips),
-        engines=engines,
+        engines=tuple(engines),
         updates=tuple(updates),
         clip_times=tuple(clip_times),
         not_run=not_run,
@@ -100,7 +110,7 @@ def _engine_times(
     source: Source,
     inputs: WindowInputs,
     not_run: dict[str, str],
-) -> Iterator[CaseTime]:
+) -> Iterator[list[CaseTime]]:
     """Time every case on every backend."""
     backends: list[Backend] = []
     if "pytorch" in options.without:
@@ -112,7 +122,7 @@ def _engine_times(
     reference = reference_engines(source.model)
     for case in inputs.cases():
         log(f"{case.name}, {case.batch}: {len(backends)} backends")
-        yield from compare(case, backends, reference, options.runs, not_run)
+        yield compare(case, backends, reference, options.runs, not_run)
         free_compiled()
 
 
@@ -122,19 +132,18 @@ def _pipeline_times(
     clips: Sequence[Path],
     inputs: WindowInputs,
     not_run: dict[str, str],
-) -> tuple[list[UpdateTime], list[ClipTime]]:
+) -> Iterator[tuple[UpdateTime, list[ClipTime]]]:
     """Time live updates and whole clips on every device."""
-    updates: list[UpdateTime] = []
-    clip_times: list[ClipTime] = []
     for precision, device in _pipelines(options, bundles, not_run):
         log(f"the pipeline: {precision} on {device}")
         with attempt(f"pipeline, {precision} on {device}", not_run):
             pipeline = DevicePipeline.open(bundles[precision], precision, device)
-            updates.append(pipeline.time_update(clips[0], inputs, options.runs))
+            update = pipeline.time_update(clips[0], inputs, options.runs)
+            clip_times: list[ClipTime] = []
             for clip in clips:
                 with attempt(f"{clip.name}, {precision} on {device}", not_run):
                     clip_times.append(pipeline.time_clip(clip, options.runs))
-    return updates, clip_times
+            yield update, clip_times
 
 
 def _pipelines(

@@ -15,8 +15,6 @@ from export.options import ExportOptions
 from mfer_edge.bundle import Bundle
 from mfer_edge.errors import MferError
 
-PRECISIONS = ("fp32", "fp16", "int8-gpu")
-
 
 def bundles_of(
     options: GpuOptions, clips: Sequence[Path], folder: Path, not_run: dict[str, str]
@@ -59,7 +57,7 @@ def _exported(
     log(f"exporting {options.preset}")
     with tempfile.TemporaryDirectory() as temporary:
         graphs = export_engines(source.model, Path(temporary))
-        for precision in PRECISIONS:
+        for precision in options.precisions:
             log(f"exporting {options.preset} {precision}")
             with attempt(f"bundle {precision}", not_run):
                 out = folder / f"{options.preset}-{precision}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from train.presets import PRESETS
 
+PRECISIONS = ("fp32", "fp16", "int8-gpu")
 PARTS = ("pytorch", "compiled", "rtx", "tensorrt", "pipeline")  # that may be left out
 
 
@@ -18,6 +19,7 @@ class GpuOptions:
 
     preset: str
     bundles: tuple[Path, ...]  # of one model; empty: export some
+    precisions: tuple[str, ...]  # of those that are exported
     checkpoint: Path | None  # of that model
     clips: tuple[Path, ...]  # empty: the samples
     device: str  # `cuda` or `cpu`
@@ -37,6 +39,7 @@ def parse(arguments: Sequence[str], description: str | None) -> GpuOptions:
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="of one model")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="[default: all]")
     parser.add_argument("--checkpoint", type=Path, help="of that model, trained elsewhere")
     parser.add_argument("--clip", type=Path, action="append", default=[])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -50,6 +53,7 @@ def parse(arguments: Sequence[str], description: str | None) -> GpuOptions:
     return GpuOptions(
         preset=options.preset,
         bundles=tuple(options.bundle),
+        precisions=tuple(options.precision or PRECISIONS),
         checkpoint=options.checkpoint,
         clips=tuple(options.clip),
         device=options.device,

@@ -137,7 +137,7 @@ def build_plans(
     for name in ACCELERATED:
         file = folder / plan_name(name, target)
         profiles = profiles_for(name, bundle.manifest)
-        _build(bundle.engine_path(name), file, profiles, workspace_mb, cache)
+        build_plan(bundle.engine_path(name), file, profiles, workspace_mb, cache)
         plans[name] = Plan(
             file=file.name,
             sha256=file_sha256(file),
@@ -169,14 +169,19 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfer-edge"
 
 
-def _build(
+def build_plan(
     graph: Path,
     out: Path,
     profiles: tuple[dict[str, ShapeRange], ...],
     workspace_mb: int,
     cache: Path,
 ) -> None:
-    """Build one plan, at the types of its graph, and update the timing cache."""
+    """Build one plan, at the types of its graph, and update the timing cache.
+
+    Raises:
+        EngineError: TensorRT rejects the graph.
+        OutputError: the timing cache can't be written.
+    """
     trt = import_tensorrt()
     log = error_log(trt)
     builder = create(trt.Builder, log)

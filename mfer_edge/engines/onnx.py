@@ -24,9 +24,16 @@ PROVIDER_OF_DEVICE = {
 }
 
 PROVIDER_OPTIONS = {
-    # TF32 is on by default: 10 mantissa bits where the graph's fp32 has 23.
-    "CUDAExecutionProvider": {"use_tf32": "0"},
+    "CUDAExecutionProvider": {
+        # TF32 is on by default: 10 mantissa bits where the graph's fp32 has 23.
+        "use_tf32": "0",
+        # By default cuDNN tries all its algorithms at every new shape, and speech has another
+        # length in each window: 4 to 5 times the time of choosing one (`benchmarks.gpu.shapes`).
+        "cudnn_conv_algo_search": "HEURISTIC",
+    },
 }
+
+FATAL = 4  # the highest severity of ONNX Runtime's log
 
 TYPE_NAMES = {
     "tensor(float)": "float32",
@@ -138,6 +145,10 @@ class OnnxEngine:
             # Q/DQ pairs are computed as written, as a GPU does, not fused into integer kernels:
             # without VNNI these add pairs of products in 16 bits, which int8 weights overflow.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        else:
+            # cuDNN's choice prints each algorithm that it passes over as an error, not by the
+            # session's level. What fails is raised.
+            ort.set_default_logger_severity(FATAL)
         try:
             # ONNX Runtime's own fallback prints to standard output and runs without the device.
             self._session = ort.InferenceSession(

@@ -113,6 +113,25 @@ class TestVisualArm:
         assert called == [3, 3, 1]
         np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
 
+    def test_padded_calls_come_in_few_sizes(
+        self, arm: VisualArm, pipeline: Pipeline, engines: dict[str, Engine]
+    ) -> None:
+        """Repeated faces fill a call up, and change nothing."""
+        called = []
+
+        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
+            called.append(len(arrays["faces"]))
+            return engines["face"](**arrays)
+
+        padded = VisualArm(face, engines["visual"], at_once=16, padded=True)
+        size = pipeline.bundle.manifest.crop.size
+        faces = RNG.integers(0, 256, (21, size, size), np.uint8)
+        for count in range(1, len(faces) + 1):
+            found = padded.embed(faces[:count])
+            assert found.shape[0] == count
+            np.testing.assert_allclose(found, arm.embed(faces[:count]), atol=1e-4)
+        assert set(called) == {1, 2, 4, 8, 16}
+
     def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size
         embeddings = arm.embed(RNG.integers(0, 256, (30, size, size), np.uint8))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import shapes
+from benchmarks.gpu.options import PRECISIONS, parse
 from benchmarks.gpu.report import GpuResult, markdown
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import COMPACT, Bundle
@@ -66,6 +69,38 @@ def test_without_a_gpu_the_cpu_baseline_still_runs(
         "Did not run: TensorRT, PyTorch, ONNX Runtime TensorRT-RTX (left out as asked); "
     )
     assert "ONNX Runtime CUDA, pipeline, " in last
+
+
+def test_what_was_measured_before_an_interrupt_is_printed(
+    moment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = gpu.compare
+
+    def second_is_interrupted(*arguments: Any) -> Any:
+        if arguments[0].name == "audio":
+            raise KeyboardInterrupt
+        return measured(*arguments)
+
+    monkeypatch.setattr(gpu, "compare", second_is_interrupted)
+    arguments = ["--bundle", COMPACT, "--clip", moment, "--device", "cpu", "--runs", 2]
+    assert run([*arguments, "--without", "pytorch"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("| ONNX Runtime CPU |") == 2
+    assert out.splitlines()[-1].endswith("all that is missing above (interrupted).")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "precisions"),
+    [([], PRECISIONS), (["--precision", "fp16"], ("fp16",))],
+)
+def test_precisions_to_export(arguments: list[str], precisions: tuple[str, ...]) -> None:
+    assert parse(arguments, None).precisions == precisions
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
+def test_shapes_need_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shapes.main([str(COMPACT)]) == 1
+    assert "--device cuda" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_clips_without_face_and_speech_are_refused(

@@ -13,10 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.checkpoint import Source
+from export.manifest import create_manifest
 from export.options import PRECISIONS
 from export.precision.convert import INT8_ENGINES, convert
+from export.targets import tensorrt
 from export.targets.tensorrt import CPU_OPERATORS
 from export.targets.tensorrt_operators import CONDITIONS, TABLE, operator_table, unsupported
+from mfer_edge.engines.load import ACCELERATED
+from mfer_edge.errors import EngineError
 from mfer_edge.manifest import ENGINES
 from tests.export.conftest import Shipped
 
@@ -71,6 +75,37 @@ def test_int8_for_cpus_is_not(compact: Graphs, clip: Path, tmp_path: Path) -> No
     found = [line for model in models.values() for line in unsupported(model)]
     assert {line.split()[0] for line in found} == {"DynamicQuantizeLinear", "MatMulInteger"}
     assert all(line.endswith("no such operator") for line in found)
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+class TestTensorRtForRtx:
+    """TensorRT for RTX parses and builds without a GPU: the code for TensorRT runs on it."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        trt = pytest.importorskip(
+            "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
+        )
+        monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: trt)
+
+    @pytest.mark.parametrize("precision", FOR_GPU)
+    @pytest.mark.parametrize("graphs", ["compact", "paper"], indirect=True)
+    def test_every_accelerated_graph_is_built(
+        self, graphs: Graphs, precision: str, clip: Path, tmp_path: Path
+    ) -> None:
+        graphs.converted(precision, clip, tmp_path)
+        manifest = create_manifest(graphs.source, graphs.files)
+        for name in ACCELERATED:
+            graph, plan = tmp_path / graphs.files[name].name, tmp_path / f"{name}.plan"
+            profiles = tensorrt.profiles_for(name, manifest)
+            tensorrt.build_plan(graph, plan, profiles, 64, tmp_path / "timing")
+            assert plan.stat().st_size > 0.4 * graph.stat().st_size  # the weights are in it
+
+    def test_int8_for_cpus_is_refused(self, compact: Graphs, clip: Path, tmp_path: Path) -> None:
+        compact.converted("int8", clip, tmp_path)
+        graph = tmp_path / compact.files["audio"].name
+        with pytest.raises(EngineError, match=r"TensorRT can't read it: node .*Quantize"):
+            tensorrt.build_plan(graph, tmp_path / "plan", (), 64, tmp_path / "timing")
 
 
 class TestQuantization:
