@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-gpu")
+GPU_PRECISIONS = tuple(precision for precision in PRECISIONS if precision != "int8")
 
 
 @dataclass(frozen=True)

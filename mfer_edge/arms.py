@@ -12,7 +12,8 @@ from mfer_edge.errors import EngineError
 
 MAX_SUM_ERROR = 0.01  # of probabilities: half precision rounds them
 FACES_AT_ONCE = {"cpu": 5, "cuda": 16}
-"""Faces in one call. On a CPU 5 are no slower than a window's 20, for a quarter of the memory."""
+"""Faces in one call, at most: on a CPU 5 are no slower than a window's 20, for a quarter of the
+memory; with CUDA 16 limit the sizes of padded calls to five."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -77,15 +78,13 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
     log(f"recording engine calls on {', '.join(clip.name for clip in clips)}")
     inputs = WindowInputs.of(record_calls(first, clips, MODEL_ENGINES), first.manifest)
 
-    engines: list[CaseTime] = []
-    updates: list[UpdateTime] = []
-    clip_times: list[ClipTime] = []
+    measured: list[CaseTime | UpdateTime | ClipTime] = []
     try:
-        for times in _engine_times(options, bundles, source, inputs, not_run):
-            engines += times
-        for update, of_clips in _pipeline_times(options, bundles, clips, inputs, not_run):
-            updates.append(update)
-            clip_times += of_clips
+        for one in chain(
+            _engine_times(options, bundles, source, inputs, not_run),
+            _pipeline_times(options, bundles, clips, inputs, not_run),
+        ):
+            measured.append(one)
     except KeyboardInterrupt:
         not_run["all that is missing above"] = "interrupted"
     return GpuResult(
@@ -97,9 +96,9 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
         trained=source.trained,
         bundles={precision: bundle.sha256 for precision, bundle in bundles.items()},
         clips=tuple(clip.name for clip in clips),
-        engines=tuple(engines),
-        updates=tuple(updates),
-        clip_times=tuple(clip_times),
+        engines=tuple(one for one in measured if isinstance(one, CaseTime)),
+        updates=tuple(one for one in measured if isinstance(one, UpdateTime)),
+        clip_times=tuple(one for one in measured if isinstance(one, ClipTime)),
         not_run=not_run,
     )
 
@@ -110,7 +109,7 @@ def _engine_times(
     source: Source,
     inputs: WindowInputs,
     not_run: dict[str, str],
-) -> Iterator[list[CaseTime]]:
+) -> Iterator[CaseTime]:
     """Time every case on every backend."""
     backends: list[Backend] = []
     if "pytorch" in options.without:
@@ -122,7 +121,7 @@ def _engine_times(
     reference = reference_engines(source.model)
     for case in inputs.cases():
         log(f"{case.name}, {case.batch}: {len(backends)} backends")
-        yield compare(case, backends, reference, options.runs, not_run)
+        yield from compare(case, backends, reference, options.runs, not_run)
         free_compiled()
 
 
@@ -132,18 +131,16 @@ def _pipeline_times(
     clips: Sequence[Path],
     inputs: WindowInputs,
     not_run: dict[str, str],
-) -> Iterator[tuple[UpdateTime, list[ClipTime]]]:
+) -> Iterator[UpdateTime | ClipTime]:
     """Time live updates and whole clips on every device."""
     for precision, device in _pipelines(options, bundles, not_run):
         log(f"the pipeline: {precision} on {device}")
         with attempt(f"pipeline, {precision} on {device}", not_run):
             pipeline = DevicePipeline.open(bundles[precision], precision, device)
-            update = pipeline.time_update(clips[0], inputs, options.runs)
-            clip_times: list[ClipTime] = []
+            yield pipeline.time_update(clips[0], inputs, options.runs)
             for clip in clips:
                 with attempt(f"{clip.name}, {precision} on {device}", not_run):
-                    clip_times.append(pipeline.time_clip(clip, options.runs))
-            yield update, clip_times
+                    yield pipeline.time_clip(clip, options.runs)
 
 
 def _pipelines(

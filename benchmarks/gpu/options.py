@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.options import GPU_PRECISIONS
 from train.presets import PRESETS
 
-PRECISIONS = ("fp32", "fp16", "int8-gpu")
 PARTS = ("pytorch", "compiled", "rtx", "tensorrt", "pipeline")  # that may be left out
 
 
@@ -39,7 +39,9 @@ def parse(arguments: Sequence[str], description: str | None) -> GpuOptions:
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="of one model")
-    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="[default: all]")
+    parser.add_argument(
+        "--precision", choices=GPU_PRECISIONS, action="append", help="[default: all]"
+    )
     parser.add_argument("--checkpoint", type=Path, help="of that model, trained elsewhere")
     parser.add_argument("--clip", type=Path, action="append", default=[])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -53,7 +55,7 @@ def parse(arguments: Sequence[str], description: str | None) -> GpuOptions:
     return GpuOptions(
         preset=options.preset,
         bundles=tuple(options.bundle),
-        precisions=tuple(options.precision or PRECISIONS),
+        precisions=tuple(options.precision or GPU_PRECISIONS),
         checkpoint=options.checkpoint,
         clips=tuple(options.clip),
         device=options.device,

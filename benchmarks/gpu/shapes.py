@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.script import log
+from benchmarks.harness.script import log, machine_line
 from benchmarks.harness.tables import document, markdown_table
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.load import ACCELERATED
-from mfer_edge.engines.onnx import PROVIDER_OPTIONS, import_onnxruntime, providers_for
+from mfer_edge.engines.onnx import FATAL, PROVIDER_OPTIONS, import_onnxruntime, providers_for
 from mfer_edge.errors import MferError
 from mfer_edge.speech.vad import SAMPLE_RATE
 
@@ -55,19 +55,14 @@ def rows(bundle: Bundle) -> Iterable[tuple[str, ...]]:
 
 def _session(path: Path, search: str) -> object:
     ort, providers = import_onnxruntime(), providers_for("cuda")
-    ort.set_default_logger_severity(4)
+    ort.set_default_logger_severity(FATAL)
     chosen = PROVIDER_OPTIONS[providers[0]] | {"cudnn_conv_algo_search": search}
     return ort.InferenceSession(str(path), providers=[(providers[0], chosen), *providers[1:]])
 
 
 def _call(inputs: Sequence[TensorSpec], size: int) -> dict[str, np.ndarray]:
     """Arrays whose one free dimension has this size."""
-    return {
-        tensor.name: np.ones(
-            [size if isinstance(n, str) else n for n in tensor.shape], tensor.dtype
-        )
-        for tensor in inputs
-    }
+    return {tensor.name: np.ones(tensor.with_size(size), tensor.dtype) for tensor in inputs}
 
 
 def _timed(session: object, call: dict[str, np.ndarray]) -> float:
@@ -86,8 +81,7 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     except MferError as error:
         log(f"error: {error}")
         return 1
-    machine = describe_machine()
-    print(document("; ".join(str(gpu.name) for gpu in machine.gpus), table))
+    print(document(machine_line(describe_machine()), table))
     return 0
 
 

@@ -73,7 +73,9 @@ def machine_line(machine: Machine, packages: Sequence[str] = ()) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Machine: {machine.cpu}, {machine.cores} cores; {machine.system}; {listed}."
+    gpus = [f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus]
+    parts = [*gpus, f"{machine.cpu}, {machine.cores} cores", machine.system, listed]
+    return f"Machine: {'; '.join(parts)}."
 
 
 def publish(markdown: str, result: Any, json_path: Path | None) -> None:

@@ -14,7 +14,6 @@ import onnx
 
 from export.card import read_card
 from mfer_edge.bundle import Bundle, file_sha256, save_bundle
-from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.engines.tensorrt_target import (
     Target,
@@ -62,17 +61,12 @@ def profiles_for(name: str, manifest: Manifest) -> tuple[dict[str, ShapeRange], 
         sizes = (smallest, min(max(opt, smallest), end), end)
         profiles.append(
             {
-                tensor.name: ShapeRange(*(_with_size(tensor, size) for size in sizes))
+                tensor.name: ShapeRange(*(tensor.with_size(size) for size in sizes))
                 for tensor in manifest.engines[name].inputs
             }
         )
         smallest = end + 1
     return tuple(profiles)
-
-
-def _with_size(tensor: TensorSpec, size: int) -> tuple[int, ...]:
-    """A tensor's shape with this size of the dynamic dimension, if it has one."""
-    return tuple(size if isinstance(n, str) else n for n in tensor.shape)
 
 
 def plan_name(name: str, target: Target) -> str:

@@ -16,6 +16,10 @@ class TensorSpec:
     dtype: str  # NumPy's name
     shape: tuple[int | str, ...]  # a string names a dynamic dimension, "?" one without a name
 
+    def with_size(self, size: int) -> tuple[int, ...]:
+        """The shape with this size of its dynamic dimensions."""
+        return tuple(size if isinstance(n, str) else n for n in self.shape)
+
 
 class Engine(Protocol):
     """A callable from named arrays to named arrays; `OnnxEngine` is one."""

@@ -89,6 +89,18 @@ def arm(pipeline: Pipeline) -> VisualArm:
     return pipeline.model.visual
 
 
+class Counted:
+    """A face engine that keeps the number of faces in each call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.called: list[int] = []
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        self.called.append(len(arrays["faces"]))
+        return self._engine(**arrays)
+
+
 class TestVisualArm:
     def test_faces_are_embedded_each_on_its_own(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size
@@ -101,28 +113,18 @@ class TestVisualArm:
     def test_faces_are_embedded_so_many_at_once(
         self, arm: VisualArm, pipeline: Pipeline, engines: dict[str, Engine]
     ) -> None:
-        called = []
-
-        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
-            called.append(len(arrays["faces"]))
-            return engines["face"](**arrays)
-
+        face = Counted(engines["face"])
         size = pipeline.bundle.manifest.crop.size
         faces = RNG.integers(0, 256, (7, size, size), np.uint8)
         found = VisualArm(face, engines["visual"], at_once=3).embed(faces)
-        assert called == [3, 3, 1]
+        assert face.called == [3, 3, 1]
         np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
 
     def test_padded_calls_come_in_few_sizes(
         self, arm: VisualArm, pipeline: Pipeline, engines: dict[str, Engine]
     ) -> None:
         """Repeated faces fill a call up, and change nothing."""
-        called = []
-
-        def face(**arrays: np.ndarray) -> dict[str, np.ndarray]:
-            called.append(len(arrays["faces"]))
-            return engines["face"](**arrays)
-
+        face = Counted(engines["face"])
         padded = VisualArm(face, engines["visual"], at_once=16, padded=True)
         size = pipeline.bundle.manifest.crop.size
         faces = RNG.integers(0, 256, (21, size, size), np.uint8)
@@ -130,7 +132,7 @@ class TestVisualArm:
             found = padded.embed(faces[:count])
             assert found.shape[0] == count
             np.testing.assert_allclose(found, arm.embed(faces[:count]), atol=1e-4)
-        assert set(called) == {1, 2, 4, 8, 16}
+        assert set(face.called) == {1, 2, 4, 8, 16}
 
     def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size

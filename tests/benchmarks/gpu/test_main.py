@@ -12,8 +12,9 @@ import torch
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import shapes
-from benchmarks.gpu.options import PRECISIONS, parse
+from benchmarks.gpu.options import parse
 from benchmarks.gpu.report import GpuResult, markdown
+from export.options import GPU_PRECISIONS
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import COMPACT, Bundle
 from tests.support.clips import sine, write_clip
@@ -91,7 +92,7 @@ def test_what_was_measured_before_an_interrupt_is_printed(
 
 @pytest.mark.parametrize(
     ("arguments", "precisions"),
-    [([], PRECISIONS), (["--precision", "fp16"], ("fp16",))],
+    [([], GPU_PRECISIONS), (["--precision", "fp16"], ("fp16",))],
 )
 def test_precisions_to_export(arguments: list[str], precisions: tuple[str, ...]) -> None:
     assert parse(arguments, None).precisions == precisions

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.checkpoint import Source
 from export.manifest import create_manifest
-from export.options import PRECISIONS
+from export.options import GPU_PRECISIONS
 from export.precision.convert import INT8_ENGINES, convert
 from export.targets import tensorrt
 from export.targets.tensorrt import CPU_OPERATORS
@@ -23,8 +23,6 @@ from mfer_edge.engines.load import ACCELERATED
 from mfer_edge.errors import EngineError
 from mfer_edge.manifest import ENGINES
 from tests.export.conftest import Shipped
-
-FOR_GPU = tuple(precision for precision in PRECISIONS if precision != "int8")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def graphs(request: pytest.FixtureRequest) -> Graphs:
     return found
 
 
-@pytest.mark.parametrize("precision", FOR_GPU)
+@pytest.mark.parametrize("precision", GPU_PRECISIONS)
 def test_every_graph_is_supported(
     graphs: Graphs, precision: str, clip: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +86,7 @@ class TestTensorRtForRtx:
         )
         monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: trt)
 
-    @pytest.mark.parametrize("precision", FOR_GPU)
+    @pytest.mark.parametrize("precision", GPU_PRECISIONS)
     @pytest.mark.parametrize("graphs", ["compact", "paper"], indirect=True)
     def test_every_accelerated_graph_is_built(
         self, graphs: Graphs, precision: str, clip: Path, tmp_path: Path
