@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mfer_edge.adapt import Adaptation
 from mfer_edge.arms import FACES_AT_ONCE, AudioArm, Fusion, Place, VisualArm
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import Engine
@@ -18,6 +18,9 @@ from mfer_edge.faces.finder import FIND_WITHIN_S
 from mfer_edge.faces.mtcnn import FaceDetector
 from mfer_edge.manifest import Arm, Manifest
 from mfer_edge.results import AdaptationInfo
+
+if TYPE_CHECKING:
+    from mfer_edge.adapt import Adaptation
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfer_edge.adapt import Adaptation, AdaptationStatistics, ArmTotal
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import decoding_threads
 from mfer_edge.engines.load import Loading, loading
@@ -29,6 +28,7 @@ from mfer_edge.sources.base import AudioOnly, Source
 from mfer_edge.sources.limits import USUAL_LIMITS, ClipLimits
 
 if TYPE_CHECKING:
+    from mfer_edge.adapt import Adaptation, AdaptationStatistics
     from mfer_edge.model import Model
     from mfer_edge.session import Session
     from mfer_edge.sources.base import TrackChoice
@@ -89,6 +89,8 @@ class Pipeline:
     ) -> Iterator[Opening]:
         """Context manager: as `open`, with time for other things while the engines load."""
         if isinstance(adaptation, (str, Path)):
+            from mfer_edge.adapt import Adaptation
+
             adaptation = Adaptation.load(adaptation)
         with loading(bundle, device, threads) as engines:
             yield Opening(engines, adaptation)
@@ -295,6 +297,9 @@ class Pipeline:
             MediaError: the source can't be read, or has nothing that the model can adapt to.
             AdaptationError: the model can't be adapted.
         """
+        from mfer_edge.adapt import AdaptationStatistics, ArmTotal
+        from mfer_edge.sources.clip import Clip
+
         self.model.check_adaptable()
         voice, face = ArmTotal(), ArmTotal()
         observing = replace(
@@ -302,8 +307,6 @@ class Pipeline:
             visual=replace(self.model.visual, observer=face.add),
             audio=replace(self.model.audio, observer=voice.add),
         )
-        from mfer_edge.sources.clip import Clip
-
         manifest = self.bundle.manifest
         sees, hears = bool(manifest.observed("visual")), bool(manifest.observed("audio"))
         longest_s = 2 * (manifest.max_window_s - manifest.window_s)  # hop, of all that is allowed

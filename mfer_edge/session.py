@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import wraps
 from threading import RLock
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from mfer_edge.arms import ArmOutput
+from mfer_edge.faces.embedding_ahead import EmbeddingAhead, embedding_ahead
 from mfer_edge.faces.embedding_cache import CachedFace, embed_missing, embed_window
-from mfer_edge.faces.mouth import MouthMotion
 from mfer_edge.faces.shown import ShownFrames
 from mfer_edge.faces.stream import FaceStream, TrackedFace, main_track
 from mfer_edge.model import Model
@@ -23,9 +23,11 @@ from mfer_edge.sources.announced import MAX_DURATION_S
 from mfer_edge.sources.base import AudioChunk, Frame, Source
 from mfer_edge.sources.prefetch import decode_ahead
 from mfer_edge.speech.buffer import SpeechBuffer
-from mfer_edge.speech.speaker import Voice, speaker
-from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
+from mfer_edge.speech.vad import SAMPLE_RATE
 from mfer_edge.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from mfer_edge.speech.speaker import Speakers
 
 MAX_GAP_S = MAX_DURATION_S  # frames that are further apart have wrong times: say, of the clock
 
@@ -114,8 +116,13 @@ class Session:
         )
         self._shown = ShownFrames(model.manifest.frame_rate)
         self._latest_faces: list[TrackedFace] = []
+        self._ahead: EmbeddingAhead | None = None
         self._last_visual: tuple[list[CachedFace], ArmOutput] | None = None
-        self._mouths = MouthMotion()
+        self._speakers: Speakers | None = None
+        if options.faces == "all":
+            from mfer_edge.speech.speaker import Speakers
+
+            self._speakers = Speakers()
         self._speech = SpeechBuffer(model.vad)
         self._video_s: float | None = None  # time of the latest frame
         self._windows_read = 0
@@ -169,9 +176,11 @@ class Session:
         self._read_windows(self._reached_s())  # those that end at or before this frame
         with self.stopwatch("detect"):
             found = self._faces.push(frame)
-            if self._options.faces == "all":
-                self._mouths.push(time_s, image, ((f.track, f.box) for f in found.faces))
+            if self._speakers:
+                self._speakers.push(time_s, image, ((f.track, f.box) for f in found.faces))
         self._latest_faces = found.faces
+        if self._ahead and (self._speakers or len(found.faces) == 1):
+            self._ahead.add(face.cached for face in found.faces)  # they are read, most likely
         self._shown.push(found)
         if self._keep_detections:
             self.detections += found.detections()
@@ -214,7 +223,7 @@ class Session:
     ) -> Iterator[Reading]:
         """Push all of a source, and close; yield each reading as soon as its window ends.
 
-        A thread decodes a few items ahead.
+        A thread decodes a few items ahead, another one embeds faces.
 
         Args:
             progress: called with the share of the source that is done, 0 to 1, if it has an end.
@@ -222,16 +231,16 @@ class Session:
         Raises:
             MediaError: the source can't be read.
         """
-        items = decode_ahead(source, self.stopwatch)
-        with closing(items):
-            for item in items:
-                self.push(item)
-                if progress and source.duration_s:
-                    done_s = max(self._video_s or 0.0, self.audio_s)
-                    progress(min(1.0, done_s / source.duration_s))
-                yield from self.readings()
-        self.close(source.duration_s)
-        yield from self.readings()
+        with embedding_ahead(self._model) as self._ahead:
+            with closing(decode_ahead(source, self.stopwatch)) as items:
+                for item in items:
+                    self.push(item)
+                    if progress and source.duration_s:
+                        done_s = max(self._video_s or 0.0, self.audio_s)
+                        progress(min(1.0, done_s / source.duration_s))
+                    yield from self.readings()
+            self.close(source.duration_s)
+            yield from self.readings()
 
     @_locked
     def tracks(self) -> tuple[Track, ...]:
@@ -316,34 +325,21 @@ class Session:
         main = main_track(by_track)
         window = _Window(start_s, end_s, len(frames))
         speech = self._run_audio_arm(start_s, end_s, last)
-        if main is None or self._options.faces == "main":
+        if main is None or self._speakers is None:
             faces = [] if main is None else by_track[main]
             self._ready.append(self._reading(window, main, faces, speech, main=True))
             return
-        self._read_people(window, main, by_track, speech)
-
-    def _read_people(
-        self, window: _Window, main: int, by_track: dict[int, list[TrackedFace]], speech: _Speech
-    ) -> None:
-        """A reading for each face; the voice goes to the one that speaks, or has its own."""
-        speaks = self._speakers(window, by_track) if speech.output else dict.fromkeys(by_track)
+        # A reading for each face; the voice goes to the one that speaks, or has its own.
+        speaks: dict[int, bool | None] = dict.fromkeys(by_track)
+        if speech.output:
+            voice = self._speech.voice(start_s, end_s)
+            speaks = self._speakers(by_track, start_s, end_s, voice)
         for track in (main, *sorted(by_track.keys() - {main})):
-            voice = speech if speaks[track] else _SILENCE
-            reading = self._reading(window, track, by_track[track], voice, main=track == main)
+            own = speech if speaks[track] else _SILENCE
+            reading = self._reading(window, track, by_track[track], own, main=track == main)
             self._ready.append(replace(reading, speaker=speaks[track]))
         if speech.output and True not in speaks.values():
             self._ready.append(self._reading(window, None, [], speech, main=False))
-
-    def _speakers(
-        self, window: _Window, by_track: dict[int, list[TrackedFace]]
-    ) -> dict[int, bool | None]:
-        self._mouths.drop(window.start_s)
-        motions = {t: self._mouths.within(t, window.start_s, window.end_s) for t in by_track}
-        start = round(window.start_s * SAMPLE_RATE) // CHUNK * CHUNK
-        end = min(round(window.end_s * SAMPLE_RATE), self._speech.end)
-        samples = self._speech.samples(start, end)
-        probability = self._speech.probability(start, end)
-        return speaker(motions, Voice(start / SAMPLE_RATE, samples, probability))
 
     def _run_audio_arm(self, start_s: float, end_s: float, last: bool) -> _Speech:
         end = min(round(end_s * SAMPLE_RATE), self._speech.end)
@@ -359,6 +355,8 @@ class Session:
     def _run_visual_arm(self, faces: list[TrackedFace]) -> ArmOutput | None:
         if not faces:
             return None
+        if self._ahead:
+            self.stopwatch.stages_s["visual"] += self._ahead.wait()
         with self.stopwatch("visual"):
             used = [face.cached for face in faces]
             if self._last_visual is None or self._last_visual[0] != used:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from mfer_edge.faces.embedding_cache import CachedFace, EmbeddingCache
 from mfer_edge.faces.finder import FIND_WITHIN_S, FaceFinder
 from mfer_edge.faces.look import Look, Scene
 from mfer_edge.faces.mtcnn import FaceBox, FaceDetector
-from mfer_edge.faces.people import People
 from mfer_edge.faces.tracker import FaceTracker
 from mfer_edge.manifest import Crop
 from mfer_edge.results import FaceDetection, Track
 from mfer_edge.sources.base import Frame
+
+if TYPE_CHECKING:
+    from mfer_edge.faces.people import People
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,11 @@ class FaceStream:
         self._crop = crop
         self._finder = FaceFinder(detector, find_within_s)
         self._tracker = FaceTracker()
-        self._people = People() if follow else None
+        self._people: People | None = None
+        if follow:
+            from mfer_edge.faces.people import People
+
+            self._people = People()
         self._cache = EmbeddingCache(skip_still, crop.mirror)
 
     def push(self, frame: Frame) -> FrameFaces:

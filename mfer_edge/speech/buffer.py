@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mfer_edge.engines.base import Engine
-from mfer_edge.speech.vad import CHUNK, SpeechProbability, collect_speech, speech_segments
+from mfer_edge.speech.vad import (
+    CHUNK,
+    SAMPLE_RATE,
+    SpeechProbability,
+    collect_speech,
+    speech_segments,
+)
+
+if TYPE_CHECKING:
+    from mfer_edge.speech.speaker import Voice
 
 
 class SpeechBuffer:
@@ -53,13 +64,18 @@ class SpeechBuffer:
         self._join()
         return self._samples[start - self._start : end - self._start]
 
-    def probability(self, start: int, end: int) -> np.ndarray:
-        """Return the probability of speech in each VAD chunk between two samples: (chunks,).
+    def voice(self, start_s: float, end_s: float) -> Voice:
+        """Return what is heard between two times, from the start of a VAD chunk on.
 
-        Only what `speech` was asked for has one, and was not dropped.
+        Only what `speech` was asked for, and what it did not drop.
         """
+        from mfer_edge.speech.speaker import Voice
+
+        start = round(start_s * SAMPLE_RATE) // CHUNK * CHUNK
+        end = min(round(end_s * SAMPLE_RATE), self.end)
         first = (start - self._start) // CHUNK
-        return self._probability[first : -(-(end - self._start) // CHUNK)]
+        speech = self._probability[first : -(-(end - self._start) // CHUNK)]
+        return Voice(start / SAMPLE_RATE, self.samples(start, end), speech)
 
     def _join(self) -> None:
         self._samples = np.concatenate([self._samples, *self._pushed])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mfer_edge.faces.mouth import MouthMotion
+from mfer_edge.faces.mtcnn import FaceBox
 from mfer_edge.speech.vad import CHUNK, SAMPLE_RATE
 
 SPEECH = 0.5  # mean probability from which on a step between two frames is speech
@@ -32,6 +34,28 @@ class Voice:
     start_s: float  # of the samples
     samples: np.ndarray  # (n,) float32, 16 kHz
     speech: np.ndarray  # (chunks,) probability of speech in each 512 samples
+
+
+class Speakers:
+    """Tells who of the people in a video speaks."""
+
+    def __init__(self) -> None:
+        self._mouths = MouthMotion()
+
+    def push(self, time_s: float, image: np.ndarray, faces: Iterable[tuple[int, FaceBox]]) -> None:
+        """Add the next frame; arguments are those of `MouthMotion.push`."""
+        self._mouths.push(time_s, image, faces)
+
+    def __call__(
+        self, tracks: Iterable[int], start_s: float, end_s: float, voice: Voice
+    ) -> dict[int, bool | None]:
+        """Decide for each of the faces of a window whether it speaks: see `speaker`.
+
+        What was before the window is forgotten.
+        """
+        self._mouths.drop(start_s)
+        motions = {track: self._mouths.within(track, start_s, end_s) for track in tracks}
+        return speaker(motions, voice)
 
 
 def speaker(motions: Mapping[int, np.ndarray], voice: Voice) -> dict[int, bool | None]:
