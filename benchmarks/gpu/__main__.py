@@ -52,10 +52,13 @@ from export.torch_reference import reference_engines
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bench.run import checked_out_commit
 from mfer_edge.bundle import Bundle
+from mfer_edge.cli.errors import INTERRUPTED
 from mfer_edge.errors import MferError
 from mfer_edge.manifest import MODEL_ENGINES
 from mfer_edge.outputs.files import check_output
 from mfer_edge.samples import CLIPS
+
+INTERRUPT = "interrupted"  # the reason why something was not run
 
 
 def measure(options: GpuOptions, folder: Path) -> GpuResult:
@@ -86,7 +89,7 @@ def measure(options: GpuOptions, folder: Path) -> GpuResult:
         ):
             measured.append(one)
     except KeyboardInterrupt:
-        not_run["all that is missing above"] = "interrupted"
+        not_run["all that is missing above"] = INTERRUPT
     return GpuResult(
         command=shlex.join(["python", "-m", "benchmarks.gpu", *options.arguments]),
         commit=checked_out_commit(),
@@ -170,7 +173,8 @@ def _libraries() -> dict[str, str]:
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     """Print the tables, and write the JSON where asked; return the exit code."""
     options = parse(arguments, __doc__)
-    torch.backends.cuda.matmul.allow_tf32 = True  # ONNX Runtime's default
+    # As the runtime's engines, whose fp32 has 23 bits of mantissa on a GPU too.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         if options.json:
             check_output(options.json)  # before the minutes of measuring
@@ -182,7 +186,7 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     print(markdown(result))
     if options.json:
         options.json.write_text(to_json(result))
-    return 0
+    return INTERRUPTED if INTERRUPT in result.not_run.values() else 0
 
 
 if __name__ == "__main__":

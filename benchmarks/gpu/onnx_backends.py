@@ -16,7 +16,7 @@ from benchmarks.gpu.tensorrt_backends import tensorrt_backends
 from export.parity import Call
 from mfer_edge.bundle import Bundle
 from mfer_edge.cpu import core_count
-from mfer_edge.engines.onnx import TYPE_NAMES, import_onnxruntime, providers_for
+from mfer_edge.engines.onnx import TYPE_NAMES, import_onnxruntime, open_session, providers_for
 from mfer_edge.errors import EngineError
 
 RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -97,17 +97,12 @@ def operators_on_cpu(session: Any) -> int:
 
 
 def onnx_runner(path: Path, device: str) -> OnnxRunner:
-    """Load an engine on one of ONNX Runtime's own providers: `cpu` or `cuda`.
+    """Load an engine on one of ONNX Runtime's own providers, `cpu` or `cuda`, as the runtime does.
 
     Raises:
         EngineError: the device is unavailable.
     """
-    providers = providers_for(device)
-    session = import_onnxruntime().InferenceSession(
-        str(path), _options(), providers=providers, enable_fallback=0
-    )
-    if session.get_providers()[0] != providers[0]:
-        raise EngineError(f"{path}: {providers[0]} did not start")
+    session = open_session(path, _options(), providers_for(device))
     return OnnxRunner(session, DeviceMemory(device))
 
 

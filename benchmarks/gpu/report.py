@@ -63,7 +63,7 @@ def _summary(result: GpuResult) -> Iterator[str]:
     hashes = ", ".join(f"{precision} {sha[:12]}" for precision, sha in result.bundles.items())
     yield f"Model: {result.preset}, {weights}; bundles {hashes}. Clips: {', '.join(result.clips)}."
     if machine.gpus:
-        yield "fp32 is TF32 in matrix products on the GPU, for PyTorch as for ONNX Runtime."
+        yield "fp32 is not TF32 on the GPU, for PyTorch as for the CUDA provider and TensorRT."
 
 
 def _engine_table(cases: Sequence[CaseTime]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,13 @@ from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import Bundle
 from mfer_edge.engines.base import TensorSpec
 from mfer_edge.engines.load import ACCELERATED
-from mfer_edge.engines.onnx import FATAL, PROVIDER_OPTIONS, import_onnxruntime, providers_for
+from mfer_edge.engines.onnx import (
+    PROVIDER_OF_DEVICE,
+    PROVIDER_OPTIONS,
+    import_onnxruntime,
+    open_session,
+    providers_for,
+)
 from mfer_edge.errors import MferError
 from mfer_edge.speech.vad import SAMPLE_RATE
 
@@ -53,11 +60,11 @@ def rows(bundle: Bundle) -> Iterable[tuple[str, ...]]:
             yield name, search, *(f"{ms:.3g}" for ms in (first_ms[0], *median_ms))
 
 
-def _session(path: Path, search: str) -> object:
-    ort, providers = import_onnxruntime(), providers_for("cuda")
-    ort.set_default_logger_severity(FATAL)
-    chosen = PROVIDER_OPTIONS[providers[0]] | {"cudnn_conv_algo_search": search}
-    return ort.InferenceSession(str(path), providers=[(providers[0], chosen), *providers[1:]])
+def _session(path: Path, search: str) -> Any:
+    cuda = PROVIDER_OF_DEVICE["cuda"]
+    chosen = {cuda: {**PROVIDER_OPTIONS[cuda], "cudnn_conv_algo_search": search}}
+    options = import_onnxruntime().SessionOptions()
+    return open_session(path, options, providers_for("cuda"), chosen)
 
 
 def _call(inputs: Sequence[TensorSpec], size: int) -> dict[str, np.ndarray]:
@@ -65,9 +72,9 @@ def _call(inputs: Sequence[TensorSpec], size: int) -> dict[str, np.ndarray]:
     return {tensor.name: np.ones(tensor.with_size(size), tensor.dtype) for tensor in inputs}
 
 
-def _timed(session: object, call: dict[str, np.ndarray]) -> float:
+def _timed(session: Any, call: dict[str, np.ndarray]) -> float:
     start_s = time.perf_counter()
-    session.run(None, call)  # type: ignore[attr-defined]
+    session.run(None, call)
     return (time.perf_counter() - start_s) * 1000
 
 

@@ -6,7 +6,7 @@ import ctypes
 import importlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,7 @@ PROVIDER_OF_DEVICE = {
     "cuda": "CUDAExecutionProvider",
 }
 
-PROVIDER_OPTIONS = {
+PROVIDER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "CUDAExecutionProvider": {
         # TF32 is on by default: 10 mantissa bits where the graph's fp32 has 23.
         "use_tf32": "0",
@@ -107,6 +107,44 @@ def _has_gpu() -> bool:
     return driver.cuInit(0) == 0
 
 
+def open_session(
+    path: Path,
+    options: Any,
+    providers: Sequence[str],
+    provider_options: Mapping[str, Mapping[str, str]] = PROVIDER_OPTIONS,
+) -> Any:
+    """Open an ONNX file as an `InferenceSession`.
+
+    Args:
+        path: the ONNX file.
+        options: ONNX Runtime's `SessionOptions`.
+        providers: ONNX Runtime providers, the preferred one first.
+        provider_options: by provider.
+
+    Raises:
+        EngineError: ONNX Runtime can't run the file, or the preferred provider did not start.
+    """
+    ort = import_onnxruntime()
+    if providers[0] != PROVIDER_OF_DEVICE["cpu"]:
+        # cuDNN's choice prints each algorithm that it passes over as an error, not by the session's
+        # level. What fails is raised.
+        ort.set_default_logger_severity(FATAL)
+    try:
+        # ONNX Runtime's own fallback prints to standard output and runs without the device.
+        session = ort.InferenceSession(
+            str(path),
+            options,
+            providers=list(providers),
+            provider_options=[dict(provider_options.get(name, {})) for name in providers],
+            enable_fallback=0,
+        )
+    except Exception as error:  # ONNX Runtime's errors have no narrower base class
+        raise EngineError(f"{path}: {_reason(error)}") from error
+    if (started := session.get_providers()[0]) != providers[0]:
+        raise EngineError(f"{path}: {providers[0]} did not start; only {started} did")
+    return session
+
+
 class OnnxEngine:
     """An ONNX file loaded in ONNX Runtime.
 
@@ -145,24 +183,8 @@ class OnnxEngine:
             # Q/DQ pairs are computed as written, as a GPU does, not fused into integer kernels:
             # without VNNI these add pairs of products in 16 bits, which int8 weights overflow.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        else:
-            # cuDNN's choice prints each algorithm that it passes over as an error, not by the
-            # session's level. What fails is raised.
-            ort.set_default_logger_severity(FATAL)
-        try:
-            # ONNX Runtime's own fallback prints to standard output and runs without the device.
-            self._session = ort.InferenceSession(
-                str(path),
-                options,
-                providers=list(providers),
-                provider_options=[PROVIDER_OPTIONS.get(name, {}) for name in providers],
-                enable_fallback=0,
-            )
-        except Exception as error:  # ONNX Runtime's errors have no narrower base class
-            raise EngineError(f"{path}: {_reason(error)}") from error
+        self._session = open_session(path, options, providers)
         self.providers: list[str] = self._session.get_providers()
-        if self.providers[0] != providers[0]:
-            raise EngineError(f"{path}: {providers[0]} did not start; only {self.providers[0]} did")
         self.inputs = [_tensor(node) for node in self._session.get_inputs()]
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
         self._output_names = [tensor.name for tensor in self.outputs]

@@ -17,6 +17,7 @@ from benchmarks.gpu.report import GpuResult, markdown
 from export.options import GPU_PRECISIONS
 from mfer_edge.bench.machine import describe_machine
 from mfer_edge.bundle import COMPACT, Bundle
+from mfer_edge.cli.errors import INTERRUPTED
 from tests.support.clips import sine, write_clip
 
 NO_GPU = not torch.cuda.is_available()
@@ -84,7 +85,7 @@ def test_what_was_measured_before_an_interrupt_is_printed(
 
     monkeypatch.setattr(gpu, "compare", second_is_interrupted)
     arguments = ["--bundle", COMPACT, "--clip", moment, "--device", "cpu", "--runs", 2]
-    assert run([*arguments, "--without", "pytorch"]) == 0
+    assert run([*arguments, "--without", "pytorch"]) == INTERRUPTED
     out = capsys.readouterr().out
     assert out.count("| ONNX Runtime CPU |") == 2
     assert out.splitlines()[-1].endswith("all that is missing above (interrupted).")
