@@ -15,6 +15,7 @@ SCHEMA = 4
 MANIFEST = "manifest.json"
 CARD = "README.md"
 SUBSTANTIAL = 0.1  # share of the MACs from which on a type is part of a model's precision
+SMALL_MODEL = 32_000_000  # bytes of weights, at most
 WINDOWS_S = 0.1, 60.0  # of windows and hops
 FRAME_RATES = 0.1, 240.0  # frames per second
 CROP_SIZES = 8, 1024  # pixels
@@ -145,6 +146,11 @@ class Manifest:
     def weights_bytes(self) -> int:
         """Size of all ONNX files."""
         return sum(engine.bytes for engine in self.engines.values())
+
+    @property
+    def small(self) -> bool:
+        """Whether a model is small: several processes may hold it, and a face takes little time."""
+        return self.weights_bytes <= SMALL_MODEL
 
     @property
     def warnings(self) -> tuple[str, ...]:

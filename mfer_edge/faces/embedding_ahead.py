@@ -13,16 +13,17 @@ from mfer_edge.faces.embedding_cache import CachedFace, Embed, embed_missing
 if TYPE_CHECKING:
     from mfer_edge.model import Model
 
-AT_ONCE = 4  # faces in a call
+AT_ONCE = 4  # faces in a call: one by one they take longer than they save
 
 
 @contextmanager
 def embedding_ahead(model: Model) -> Iterator[EmbeddingAhead | None]:
     """Context manager: a thread that embeds faces, where a core may be free for it.
 
-    None with one CPU thread, and on a GPU, where a window's faces take no time.
+    None with one CPU thread; on a GPU, where a window's faces take no time; and with a large model,
+    whose calls keep all cores busy: the thread gains nothing there and takes 47 MB.
     """
-    if model.device != "cpu" or model.threads == 1:
+    if model.device != "cpu" or model.threads == 1 or not model.manifest.small:
         yield None
         return
     with ThreadPoolExecutor(1, "embed") as thread:

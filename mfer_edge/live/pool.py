@@ -26,7 +26,6 @@ from mfer_edge.sources.base import AudioChunk, Frame
 if TYPE_CHECKING:
     from mfer_edge.bundle import Bundle
 
-SMALL_MODEL = 32_000_000  # bytes of weights, of which every process may hold a copy
 CALL_TIMEOUT_S = 60.0  # without an answer to anything, while calls wait
 
 
@@ -40,8 +39,11 @@ def default_processes(bundle: Bundle, device: str, threads: int) -> int:
         device: where the large engines run.
         threads: CPU threads for all sessions together.
     """
-    small = bundle.manifest.weights_bytes <= SMALL_MODEL
-    return threads if device == "cpu" and small and threads > 1 and os.name != "nt" else 0
+    return (
+        threads
+        if device == "cpu" and bundle.manifest.small and threads > 1 and os.name != "nt"
+        else 0
+    )
 
 
 class SessionPool:

@@ -65,6 +65,18 @@ def test_readings_of_everybody_are_the_same(model: Model, anger: Path) -> None:
     assert sum(ahead.faces) == sum(alone.faces)
 
 
+def test_a_large_model_has_no_such_thread(model: Model, anger: Path) -> None:
+    manifest = model.manifest
+    face = replace(manifest.engines["face"], bytes=100_000_000)
+    large = replace(manifest, engines={**manifest.engines, "face": face})
+    assert manifest.small and not large.small
+    pipeline, engine = watched(
+        replace(model, bundle=replace(model.bundle, manifest=large)), threads=2
+    )
+    pipeline.analyze(anger)
+    assert set(engine.threads) == {"MainThread"}
+
+
 def test_what_fails_in_the_thread_is_raised(model: Model, anger: Path) -> None:
     pipeline, face = watched(model, threads=2, fails=True)
     with pytest.raises(EngineError, match="the device is gone"):
