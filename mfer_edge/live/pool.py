@@ -39,11 +39,8 @@ def default_processes(bundle: Bundle, device: str, threads: int) -> int:
         device: where the large engines run.
         threads: CPU threads for all sessions together.
     """
-    return (
-        threads
-        if device == "cpu" and bundle.manifest.small and threads > 1 and os.name != "nt"
-        else 0
-    )
+    small = bundle.manifest.small
+    return threads if device == "cpu" and small and threads > 1 and os.name != "nt" else 0
 
 
 class SessionPool:
