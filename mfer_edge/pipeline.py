@@ -92,6 +92,8 @@ class Pipeline:
             from mfer_edge.adapt import Adaptation
 
             adaptation = Adaptation.load(adaptation)
+        import cv2  # noqa: F401  # its library loads more slowly beside engines that load
+
         with loading(bundle, device, threads) as engines:
             yield Opening(engines, adaptation)
 
@@ -370,7 +372,7 @@ class Opening:
         return StartedSource(_open_clip(path, bundle, threads, tracks, USUAL_LIMITS))
 
     def pipeline(self) -> Pipeline:
-        """Wait for the engines; PyAV and OpenCV are imported meanwhile, which takes as long.
+        """Wait for the engines; PyAV and the session are imported meanwhile, which takes as long.
 
         Raises:
             MferError: as `Pipeline.open`.

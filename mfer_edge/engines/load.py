@@ -15,7 +15,12 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.engines.graph_file import check_graph
 from mfer_edge.engines.interface import check_described, check_interface
 from mfer_edge.engines.malloc import memory_returned
-from mfer_edge.engines.onnx import PROVIDER_OF_DEVICE, OnnxEngine, providers_for
+from mfer_edge.engines.onnx import (
+    PROVIDER_OF_DEVICE,
+    OnnxEngine,
+    import_onnxruntime,
+    providers_for,
+)
 from mfer_edge.errors import EngineError
 from mfer_edge.manifest import ENGINES
 
@@ -89,8 +94,12 @@ def loading(
 
     ONNX Runtime makes an engine without Python's lock, so that the block can import modules
     meanwhile.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed.
     """
     start = time.perf_counter()
+    import_onnxruntime()  # here: two threads that import hold each other up
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
         opened = thread.submit(Bundle.open, bundle)
 
