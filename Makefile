@@ -14,6 +14,9 @@ COMMANDS := $(addprefix tests/mfer_edge/,bench cli live serve)
 DATA := $(addprefix tests/train/,data models voices)
 PYTEST := .venv-test/bin/python -m pytest --durations=10 --durations-min=3
 
+# The tests start hundreds of processes, which need not compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test $(PARTS) package arm64 clean
 
 demo: .venv/done

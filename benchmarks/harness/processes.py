@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mfer_edge.bench.latency import compiled_environment
 from mfer_edge.errors import MferError
 
 REPEAT_S = 1.0  # of repeating a job after its first pass
@@ -73,7 +74,9 @@ def run_python(arguments: Sequence[str], name: str = "") -> str:
     Raises:
         MferError: it failed; with the last line of its standard error.
     """
-    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=compiled_environment()
+    )
     if result.returncode:
         lines = result.stderr.strip().splitlines()
         last = lines[-1] if lines else f"exit code {result.returncode}"
