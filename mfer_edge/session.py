@@ -208,7 +208,7 @@ class Session:
 
         For a live source, while nothing else waits: the faces of the latest frame are embedded.
         """
-        wanted = self._latest_faces[: None if self._options.faces == "all" else 1]
+        wanted = self._latest_faces[: None if self._speakers else 1]
         with self.stopwatch("visual"):
             embed_missing([face.cached for face in wanted], self._model.visual.embed)
 

@@ -54,7 +54,7 @@ def markdown(result: GpuResult) -> str:
 
 def _summary(result: GpuResult) -> Iterator[str]:
     machine = result.machine
-    gpus = [f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus] or ["no GPU"]
+    gpus = list(map(str, machine.gpus)) or ["no GPU"]
     yield f"`{result.command}`" + (f", commit {result.commit}" if result.commit else "") + "."
     yield f"Machine: {'; '.join(gpus)}; {machine.cpu}, {machine.cores} cores; {machine.system}."
     versions = {**machine.versions, **result.libraries}

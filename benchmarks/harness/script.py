@@ -73,8 +73,12 @@ def machine_line(machine: Machine, packages: Sequence[str] = ()) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    gpus = [f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus]
-    parts = [*gpus, f"{machine.cpu}, {machine.cores} cores", machine.system, listed]
+    parts = [
+        *map(str, machine.gpus),
+        f"{machine.cpu}, {machine.cores} cores",
+        machine.system,
+        listed,
+    ]
     return f"Machine: {'; '.join(parts)}."
 
 

@@ -27,6 +27,9 @@ class GpuInfo:
     driver: str  # version
     memory_bytes: int | None
 
+    def __str__(self) -> str:
+        return f"{self.name}, driver {self.driver}"
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -53,7 +53,7 @@ def _description(result: BenchResult) -> Iterator[str]:
     mode = f", power mode {machine.power_mode}" if machine.power_mode else ""
     board = f"{machine.board}: " if machine.board else ""
     yield (f"{board}{machine.cpu}, {machine.cores} cores{memory}{governor}{mode}; {machine.system}")
-    yield from (f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus)
+    yield from map(str, machine.gpus)
     yield ", ".join(f"{name} {version}" for name, version in machine.versions.items())
 
 

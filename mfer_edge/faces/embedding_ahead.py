@@ -62,6 +62,7 @@ class EmbeddingAhead:
         self._ended = True
         for call in self._calls:
             call.cancel()
+        self._calls = []
 
     def wait(self) -> float:
         """Wait for the thread; faces that are too few for a call are left to the caller.
@@ -74,7 +75,7 @@ class EmbeddingAhead:
         """
         calls, self._calls = self._calls, []
         self._collected = []
-        return sum(call.result() for call in calls if not call.cancelled())
+        return sum(call.result() for call in calls)
 
     def _timed(self, faces: list[CachedFace]) -> float:
         start = time.perf_counter()

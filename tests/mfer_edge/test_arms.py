@@ -17,6 +17,7 @@ from mfer_edge.sources.clip import read_audio
 from mfer_edge.speech.vad import (
     SAMPLE_RATE,
 )
+from tests.support.face_engines import CountingEngine
 
 RNG = np.random.default_rng(0)
 
@@ -89,18 +90,6 @@ def arm(pipeline: Pipeline) -> VisualArm:
     return pipeline.model.visual
 
 
-class Counted:
-    """A face engine that keeps the number of faces in each call."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.called: list[int] = []
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        self.called.append(len(arrays["faces"]))
-        return self._engine(**arrays)
-
-
 class TestVisualArm:
     def test_faces_are_embedded_each_on_its_own(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size
@@ -113,18 +102,18 @@ class TestVisualArm:
     def test_faces_are_embedded_so_many_at_once(
         self, arm: VisualArm, pipeline: Pipeline, engines: dict[str, Engine]
     ) -> None:
-        face = Counted(engines["face"])
+        face = CountingEngine(engines["face"])
         size = pipeline.bundle.manifest.crop.size
         faces = RNG.integers(0, 256, (7, size, size), np.uint8)
         found = VisualArm(face, engines["visual"], at_once=3).embed(faces)
-        assert face.called == [3, 3, 1]
+        assert face.calls == [3, 3, 1]
         np.testing.assert_allclose(found, arm.embed(faces), atol=1e-4)
 
     def test_padded_calls_come_in_few_sizes(
         self, arm: VisualArm, pipeline: Pipeline, engines: dict[str, Engine]
     ) -> None:
         """Repeated faces fill a call up, and change nothing."""
-        face = Counted(engines["face"])
+        face = CountingEngine(engines["face"])
         padded = VisualArm(face, engines["visual"], at_once=16, padded=True)
         size = pipeline.bundle.manifest.crop.size
         faces = RNG.integers(0, 256, (21, size, size), np.uint8)
@@ -132,7 +121,7 @@ class TestVisualArm:
             found = padded.embed(faces[:count])
             assert found.shape[0] == count
             np.testing.assert_allclose(found, arm.embed(faces[:count]), atol=1e-4)
-        assert set(face.called) == {1, 2, 4, 8, 16}
+        assert set(face.calls) == {1, 2, 4, 8, 16}
 
     def test_scores_of_a_sequence_sum_to_1(self, arm: VisualArm, pipeline: Pipeline) -> None:
         size = pipeline.bundle.manifest.crop.size

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfer_edge.engines.base import Engine
 from mfer_edge.model import Model
 from mfer_edge.options import SessionOptions
 from mfer_edge.pipeline import Pipeline
 from mfer_edge.session import Session
+from tests.support.face_engines import CountingEngine
 from tests.support.sessions import (
     DEFAULT,
     FRAME_S,
@@ -27,17 +27,6 @@ from tests.support.sessions import (
     silent,
     spans,
 )
-
-
-class CountingEngine:
-    """The face network, which counts the crops that it embeds."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.crops = engine, 0
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        self.crops += len(arrays["faces"])
-        return self.engine(**arrays)
 
 
 class TestAnyCutting:

@@ -14,26 +14,14 @@ from mfer_edge.engines.base import Engine
 from mfer_edge.errors import EngineError
 from mfer_edge.model import Model
 from mfer_edge.pipeline import Pipeline
+from mfer_edge.sources.base import Frame
+from tests.support.face_engines import CountingEngine
 
 
-class WatchedEngine:
-    """The face network, which notes the calls and the threads that make them; may fail."""
-
-    def __init__(self, engine: Engine, fails: bool = False) -> None:
-        self.engine, self.fails = engine, fails
-        self.faces: list[int] = []
-        self.threads: list[str] = []
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        self.faces.append(len(arrays["faces"]))
-        self.threads.append(threading.current_thread().name.split("_")[0])
-        if self.fails:
-            raise EngineError("the device is gone")
-        return self.engine(**arrays)
-
-
-def watched(model: Model, threads: int, fails: bool = False) -> tuple[Pipeline, WatchedEngine]:
-    face = WatchedEngine(model.visual.face, fails)
+def watched(
+    model: Model, threads: int, engine: Engine | None = None
+) -> tuple[Pipeline, CountingEngine]:
+    face = CountingEngine(engine or model.visual.face)
     return Pipeline(replace(model, visual=replace(model.visual, face=face), threads=threads)), face
 
 
@@ -52,7 +40,7 @@ def test_readings_are_the_same(model: Model, anger: Path) -> None:
     assert two_threads.analyze(anger, options).windows == expected.windows
     assert set(alone.threads) == {"MainThread"}
     assert {"embed", "MainThread"} == set(ahead.threads)
-    assert sum(ahead.faces) == sum(alone.faces)  # each is embedded once
+    assert ahead.crops == alone.crops  # each is embedded once
 
 
 def test_readings_of_everybody_are_the_same(model: Model, anger: Path) -> None:
@@ -62,7 +50,7 @@ def test_readings_of_everybody_are_the_same(model: Model, anger: Path) -> None:
     expected = one_thread.analyze(anger, options)
     assert two_threads.analyze(anger, options).windows == expected.windows
     assert "embed" in ahead.threads
-    assert sum(ahead.faces) == sum(alone.faces)
+    assert ahead.crops == alone.crops
 
 
 def test_a_large_model_has_no_such_thread(model: Model, anger: Path) -> None:
@@ -78,7 +66,10 @@ def test_a_large_model_has_no_such_thread(model: Model, anger: Path) -> None:
 
 
 def test_what_fails_in_the_thread_is_raised(model: Model, anger: Path) -> None:
-    pipeline, face = watched(model, threads=2, fails=True)
+    def broken(**arrays: np.ndarray) -> dict[str, np.ndarray]:
+        raise EngineError("the device is gone")
+
+    pipeline, face = watched(model, threads=2, engine=broken)
     with pytest.raises(EngineError, match="the device is gone"):
         pipeline.analyze(anger)
     assert set(face.threads) == {"embed"}
@@ -100,6 +91,6 @@ def test_a_session_goes_on_after_a_source_was_left(model: Model, anger: Path) ->
         reading.close()  # type: ignore[attr-defined]
     with pipeline.clip(anger) as clip:
         for item in clip:
-            session.push(replace(item, time_s=item.time_s + 5) if hasattr(item, "time_s") else item)
+            session.push(replace(item, time_s=item.time_s + 5) if isinstance(item, Frame) else item)
     assert session.readings()
     assert first.start_s == 0.0
